@@ -1,0 +1,1 @@
+"""What happens in one well-mixed spot: activities, complexation, equilibrium between phases."""

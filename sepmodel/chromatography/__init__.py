@@ -1,0 +1,1 @@
+"""Columns: the protein route and ligand-assisted displacement."""

@@ -1,0 +1,83 @@
+"""The errors a caller can meet. Each says what is wrong, where, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing wrong with an input: where it stands, the value, and what was expected."""
+
+    message: str
+    file: str = ""
+    key: str = ""
+    value: Any = None
+    expected: str = ""
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.file, self.key) if part)
+        value = "" if self.value is None else f" (got {_short(self.value)})"
+        expected = f"; expected {self.expected}" if self.expected else ""
+        return f"{where + ': ' if where else ''}{self.message}{value}{expected}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The problem as the JSON object of the command line's error output."""
+        return {
+            "file": self.file,
+            "key": self.key,
+            "value": None if self.value is None else _short(self.value),
+            "expected": self.expected,
+            "message": self.message,
+        }
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = value[: limit + 1] if isinstance(value, str) else value
+    text = repr(text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class SepmodelError(Exception):
+    """Root of every error sepmodel raises on purpose."""
+
+
+class InputError(SepmodelError):
+    """The input cannot be used; ``problems`` lists everything found wrong with it at once."""
+
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class InfeasibleError(SepmodelError):
+    """No design meets the specification: ``limit`` is the bound, ``nearest`` what is possible."""
+
+    def __init__(
+        self, message: str, *, limit: Mapping[str, Any], nearest: Mapping[str, Any] | None = None
+    ) -> None:
+        self.limit = dict(limit)
+        self.nearest = dict(nearest or {})
+        super().__init__(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """What a solver did before it gave up: residual history, the worst equation, and advice."""
+
+    history: tuple[float, ...] = ()
+    equation: str = ""
+    stage: int | None = None
+    component: str = ""
+    advice: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ConvergenceError(SepmodelError):
+    """The equations were not solved; ``trace`` holds the worst equation and the history."""
+
+    def __init__(self, message: str, *, trace: Trace) -> None:
+        self.trace = trace
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""Liquid-liquid cascades: inputs, stages, shortcuts and design."""

@@ -1,0 +1,1 @@
+"""From pure liquor to product: precipitation, calcination, electrolysis."""

@@ -1,0 +1,1 @@
+"""Flowsheets, equipment, money, impacts, and the routes side by side."""

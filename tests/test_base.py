@@ -1,0 +1,132 @@
+"""Units, data records, species and streams: the edges of every calculation."""
+
+import doctest
+import importlib
+import time
+
+import numpy as np
+import pytest
+
+from sepmodel import data, species, stream, units
+from sepmodel.errors import InputError
+
+MODULES = ["units", "species", "products", "stream", "balance", "data"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    module = importlib.import_module(f"sepmodel.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "value"),
+    [
+        ("1.5 mol/L", "mol/m^3", 1500.0),
+        ("1.5 M", "mol/m^3", 1500.0),
+        ("6 L/h", "m^3/s", 6e-3 / 3600),
+        ("25 degC", "K", 298.15),
+        ("1e3 t_REO/year", "kg_REO/s", 1e6 / 31557600.0),
+        ("0.0804 USD2023/kWh", "USD2023/J", 0.0804 / 3.6e6),
+        ("5.77 umol/mL", "mol/m^3", 5.77),
+        ("2 kg*m^2/s", "kg*m**2/s", 2.0),
+    ],
+)
+def test_quantities_become_si(text, expected, value):
+    assert units.si(text, expected) == pytest.approx(value, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7 pH", "mol/m^3"),
+        ("5 vol%", "1"),
+        ("10**10**10", "m"),
+        ("1 m**999999999", "m"),
+        ("9" * 500, "m"),
+        ("1 " + "(" * 90, "m"),
+        ("1 __import__('os')", "m"),
+        ("5 kg", "m^3"),
+        ("5", "m^3"),
+        ("nan m", "m"),
+        ("inf m", "m"),
+        ("1 USD2019/kg", "USD2025/kg"),
+        ("1 kg", "kg_REO"),
+        ("m", "m"),
+        ("", "m"),
+    ],
+)
+def test_wrong_quantities_are_refused_at_once(text, expected):
+    start = time.perf_counter()
+    with pytest.raises(InputError) as caught:
+        units.si(text, expected, file="case.toml", key="inlet.flow")
+    assert time.perf_counter() - start < 2
+    assert caught.value.problems[0].key == "inlet.flow"
+
+
+def test_a_book_records_what_was_read_and_takes_overrides():
+    book = data.Book({"elements:Nd": 1.0})
+    assert book["elements:Nd"] == 1.0
+    assert book["elements:Pr"] == pytest.approx(0.14090766)
+    assert set(book.used) == {"elements:Nd", "elements:Pr"}
+    with pytest.raises(InputError, match="no such constant"):
+        book["elements:Xx"]
+    with pytest.raises(InputError, match="no such data set"):
+        book["elementz:Nd"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": ""}, "missing source"),
+        ({"class": "guess"}, "class"),
+        ({"class": "estimated"}, "needs a range"),
+        ({"distribution": "normal"}, "range goes with"),
+        ({"colour": "red"}, "unknown field"),
+        ({"value": "nan"}, "not finite"),
+        ({"low": 2.0, "high": 3.0, "distribution": "uniform"}, "outside its range"),
+        ({"unit": "furlongs_per_pint"}, "unknown unit"),
+    ],
+)
+def test_a_constant_without_its_provenance_is_refused(change, message):
+    good = {
+        "value": 1.0,
+        "unit": "1",
+        "basis": "b",
+        "source": "s",
+        "locator": "l",
+        "conditions": "c",
+        "class": "measured",
+        "distribution": "not stated",
+    }
+    data._constant("x:y", good)
+    with pytest.raises(ValueError, match=message):
+        data._constant("x:y", {**good, **change})
+
+
+def test_oxide_factors_agree_with_the_published_ones():
+    # Oxide mass per metal mass; data-independent check against widely used conversion factors.
+    for element, factor in {"Nd": 1.1664, "Pr": 1.2082, "Dy": 1.1477, "Tb": 1.1762}.items():
+        ratio = species.oxide_mass_per_mole(element) / species.molar_mass(element)
+        assert ratio == pytest.approx(factor, abs=6e-5)
+
+
+@pytest.mark.parametrize("formula", ["Nd2(", "2Nd", "Nd)", "", "nd", "Nd2O3)("])
+def test_nonsense_formulas_are_refused(formula):
+    with pytest.raises(InputError):
+        species.molar_mass(formula)
+
+
+def test_mixing_and_splitting_conserve():
+    a = stream.Stream(names=("Nd", "Pr"), flow=1e-3, moles=np.array([0.3, 0.1]))
+    b = stream.Stream(names=("Pr", "Dy"), flow=2e-3, moles=np.array([0.2, 0.05]))
+    m = stream.mix([a, b])
+    assert m.names == ("Nd", "Pr", "Dy")
+    assert m["Pr"] == pytest.approx(0.3)
+    first, second = m.split({"Nd": 0.9}, 0.5)
+    assert first["Nd"] + second["Nd"] == pytest.approx(m["Nd"])
+    assert second["Pr"] == pytest.approx(m["Pr"])
+    with pytest.raises(InputError, match="negative"):
+        stream.Stream(names=("Nd",), flow=1.0, moles=np.array([-1.0]))
