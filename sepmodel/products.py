@@ -1,4 +1,4 @@
-"""What a product must be: elements, form, purity, recovery. Shared by design, routes and reports."""
+"""What a product must be: elements, form, purity, recovery."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sepmodel.errors import InputError, Problem
-from sepmodel.species import oxide_mass_per_mole
 
 PURITY_BASES = ("oxide-mass", "mole")
 
@@ -17,8 +16,8 @@ class Product:
 
     ``purity`` is the least share of ``elements`` in the product's total rare-earth oxide (mass, or
     moles when ``purity_basis`` is "mole"); ``recovery`` the least share of the feed's ``elements``,
-    each element for itself, that must arrive in it. ``window`` bounds the mole ratio of two of its
-    elements, ``{"Nd:Pr": (2.0, 6.0)}``.
+    taken together on the same basis, that must arrive in it. ``window`` bounds the mole ratio of two
+    of its elements, ``{"Nd:Pr": (2.0, 6.0)}``.
     """
 
     name: str
@@ -57,16 +56,28 @@ class Product:
 def purity(moles: Mapping[str, float], elements: Sequence[str], basis: str = "oxide-mass") -> float:
     """Share of ``elements`` in the rare earths of a product, from their moles.
 
-    >>> round(purity({"Nd": 1.0, "Pr": 1.0}, ["Nd"]), 6)
-    0.497092
+    >>> round(purity({"Nd": 1.0, "Pr": 3.0}, ["Nd"], basis="mole"), 6)
+    0.25
     """
-    weight = {
-        e: n * (oxide_mass_per_mole(e) if basis == "oxide-mass" else 1.0) for e, n in moles.items()
-    }
+    weight = amounts(moles, basis)
     total = sum(weight.values())
     if not total > 0:
         raise InputError(Problem(message="nothing arrives in the product", value=dict(moles)))
     return sum(weight.get(e, 0.0) for e in elements) / total
+
+
+def recovery(
+    moles: Mapping[str, float],
+    feed: Mapping[str, float],
+    elements: Sequence[str],
+    basis: str = "oxide-mass",
+) -> float:
+    """Share of the feed's ``elements`` that arrives, from the moles that arrive and were fed."""
+    arrived, fed = amounts(moles, basis), amounts(feed, basis)
+    total = sum(fed.get(e, 0.0) for e in elements)
+    if not total > 0:
+        raise InputError(Problem(message="the feed holds none of", value=list(elements)))
+    return sum(arrived.get(e, 0.0) for e in elements) / total
 
 
 def shortfalls(
@@ -80,11 +91,9 @@ def shortfalls(
     reached = purity(moles, product.elements, product.purity_basis)
     if reached < product.purity:
         missed["purity"] = (reached, product.purity)
-    for element in product.elements:
-        if feed.get(element, 0.0) > 0:
-            recovered = moles.get(element, 0.0) / feed[element]
-            if recovered < product.recovery:
-                missed[f"recovery of {element}"] = (recovered, product.recovery)
+    recovered = recovery(moles, feed, product.elements, product.purity_basis)
+    if recovered < product.recovery:
+        missed["recovery"] = (recovered, product.recovery)
     for pair, (low, high) in product.window.items():
         first, _, second = pair.partition(":")
         denominator = moles.get(second, 0.0)
