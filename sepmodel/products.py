@@ -16,8 +16,8 @@ class Product:
 
     ``purity`` is the least share of ``elements`` in the product's total rare-earth oxide (mass, or
     moles when ``purity_basis`` is "mole"); ``recovery`` the least share of the feed's ``elements``,
-    taken together on the same basis, that must arrive in it. ``window`` bounds the mole ratio of two
-    of its elements, ``{"Nd:Pr": (2.0, 6.0)}``.
+    taken together on the same basis, that must arrive in it. ``window`` bounds the mole ratio of
+    two of its elements, ``{"Nd:Pr": (2.0, 6.0)}``.
     """
 
     name: str
@@ -51,6 +51,13 @@ class Product:
             )
         if problems:
             raise InputError(problems)
+
+
+def amounts(moles: Mapping[str, float], basis: str = "oxide-mass") -> dict[str, float]:
+    """Moles of rare earths as oxide mass [kg] or, with ``basis="mole"``, unchanged."""
+    if basis == "mole":
+        return dict(moles)
+    return {e: n * oxide_mass_per_mole(e) for e, n in moles.items()}
 
 
 def purity(moles: Mapping[str, float], elements: Sequence[str], basis: str = "oxide-mass") -> float:
