@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sepmodel.errors import InputError, Problem
+from sepmodel.species import oxide_mass_per_mole
 
 PURITY_BASES = ("oxide-mass", "mole")
 

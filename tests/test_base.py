@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from sepmodel import data, species, stream, units
+from sepmodel import data, products, species, stream, units
 from sepmodel.errors import InputError
 
 MODULES = ["units", "species", "products", "stream", "balance", "data"]
@@ -130,3 +130,21 @@ def test_mixing_and_splitting_conserve():
     assert second["Pr"] == pytest.approx(m["Pr"])
     with pytest.raises(InputError, match="negative"):
         stream.Stream(names=("Nd",), flow=1.0, moles=np.array([-1.0]))
+
+
+def test_shortfalls_name_what_is_missed():
+    spec = products.Product(
+        name="NdPr",
+        elements=("Nd", "Pr"),
+        purity=0.995,
+        recovery=0.98,
+        window={"Nd:Pr": (2.0, 6.0)},
+    )
+    feed = {"Nd": 3.0, "Pr": 1.0, "Dy": 0.1}
+    assert products.shortfalls(spec, {"Nd": 2.97, "Pr": 0.99, "Dy": 1e-4}, feed) == {}
+    missed = products.shortfalls(spec, {"Nd": 2.97, "Pr": 0.2, "Dy": 0.1}, feed)
+    assert set(missed) == {"purity", "recovery", "Nd:Pr mole ratio"}
+    masses = {e: n * species.oxide_mass_per_mole(e) for e, n in feed.items()}
+    assert products.purity(feed, ["Dy"]) == pytest.approx(masses["Dy"] / sum(masses.values()))
+    with pytest.raises(InputError, match="purity of product"):
+        products.Product(name="x", elements=("Nd",), purity=1.2, recovery=0.9)
