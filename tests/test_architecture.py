@@ -17,6 +17,9 @@ BASE = {
     "solvers",
     "data",
     "chemistry",
+    "fields",
+    "files",
+    "result",
 }
 TECHNOLOGIES = {"extraction", "chromatography", "finishing"}
 # What each layer may import beside itself.
