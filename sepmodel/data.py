@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,8 @@ _FIELDS = {
 }
 # Half-width of a normal distribution's 5-95 % interval, in standard deviations.
 _NORMAL_95 = 1.6448536269514722
+_KEY_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{30}}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,17 +132,27 @@ def roots() -> tuple[Path, ...]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary; InputError (never a traceback) when it cannot be read."""
-    limit = 2_000_000
+    limit = 300_000
     try:
+        if not path.is_file():  # a pipe or a device could be read for ever
+            raise ValueError("no such file" if not path.exists() else "not a regular file")
         if path.stat().st_size > limit:
             raise ValueError(f"larger than {limit} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
+        if _LONG_KEY.search(text):  # the parser's time and memory grow with its square
+            raise RecursionError
         return tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(
-            Problem(message=f"cannot be read: {reason}", file=str(path), expected="a TOML file")
-        ) from None
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text (byte {error.start})"
+    except RecursionError:
+        reason = "nested too deeply"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = str(error)
+    raise InputError(
+        Problem(message=f"cannot be read: {reason}", file=str(path), expected="a TOML file")
+    )
 
 
 @lru_cache(maxsize=4)

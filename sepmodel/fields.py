@@ -34,6 +34,8 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, RARE_EARTHS
 
 M = TypeVar("M", bound=BaseModel)
+# More problems than anybody reads at once are counted, not listed.
+_MOST = 100
 
 
 def refuse(message: str, expected: str = "", value: Any = None) -> NoReturn:
@@ -233,12 +235,14 @@ def problems(
 ) -> list[Problem]:
     """A pydantic error as problems; misspelt keys are told the nearest known one."""
     found: dict[str, Problem] = {}
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items[:_MOST]:
         where, known = _walk(model, data, item["loc"])
         key = ".".join(map(str, where))
         problem = _problem(item, key, known, file)
         found.setdefault(f"{key}|{problem.message}", problem)
-    return list(found.values())
+    rest = [Problem(message=f"and {len(items) - _MOST} more problems", file=file)]
+    return [*found.values(), *(rest if len(items) > _MOST else [])]
 
 
 def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
