@@ -16,6 +16,7 @@ BASE = {
     "errors",
     "solvers",
     "data",
+    "feed",
     "chemistry",
     "fields",
     "files",
