@@ -111,12 +111,13 @@ def test_licensed_databases_are_not_redistributed():
 
 
 def test_one_quantity_stands_in_one_place():
-    """The same name, unit, basis and conditions in two sets: a note says which is which."""
+    """A number copied into a second set says so: same name, value, basis, conditions and locator."""
     places = defaultdict(list)
     for constant in constants():
         # A feed and a market are complete in themselves.
         if not constant.key.startswith(("feeds/", "prices/")):
-            where = (constant.name, constant.unit, constant.basis, constant.conditions)
+            c = constant
+            where = (c.name, c.value, c.unit, c.basis, c.conditions, c.source, c.locator)
             places[where].append(constant)
     for where, found in places.items():
         sets = {c.key.split(":")[0] for c in found}
