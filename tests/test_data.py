@@ -111,7 +111,7 @@ def test_licensed_databases_are_not_redistributed():
 
 
 def test_one_quantity_stands_in_one_place():
-    """A number copied into a second set says so: same name, value, basis, conditions and locator."""
+    """A number copied into a second set (same basis, conditions, locator) says so."""
     places = defaultdict(list)
     for constant in constants():
         # A feed and a market are complete in themselves.
