@@ -64,12 +64,16 @@ class Profile:
     """Values along axes, in ``unit`` as given: ``values`` has one dimension per axis.
 
     ``axes`` maps each axis to its labels, in the order of the dimensions:
-    ``{"stage": range(1, 46), "component": ("Nd", "Pr")}``.
+    ``{"stage": range(1, 46), "component": ("Nd", "Pr")}``. ``bands`` name stretches of the first
+    axis by their first and last label (the sections of a cascade: ``{"extraction": (1, 24)}``),
+    ``marks`` single labels (``{"feed": 24}``); figures shade and name them.
     """
 
     unit: str
     axes: Mapping[str, Sequence[Any]]
     values: NDArray[np.float64]
+    bands: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    marks: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=float)
@@ -93,6 +97,8 @@ class Profile:
                 "axes": list(self.axes),
                 "labels": {axis: list(labels) for axis, labels in self.axes.items()},
                 "values": self.values,
+                "bands": self.bands,
+                "marks": self.marks,
             }
         )
         return document
