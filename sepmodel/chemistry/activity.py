@@ -233,7 +233,7 @@ def mixing_integral(x: Array) -> tuple[Array, Array]:
 
     >>> j, _ = mixing_integral(np.array([1.0]))
     >>> round(float(j[0]), 6)
-    0.115674
+    0.116437
     """
     coefficients, derivative = _interpolant()
     low, high = np.log(_J_RANGE[0]), np.log(_J_RANGE[1])
