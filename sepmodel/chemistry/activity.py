@@ -36,7 +36,7 @@ _TINY = 1e-30
 _COMPLEX_STEP = 1e-30
 # Chebyshev interpolation of ln J over ln x: ends of the interval and degree.
 _J_RANGE = (1e-8, 1e5)
-_J_DEGREE = 70
+_J_DEGREE = 64
 
 
 class ActivityModel(Protocol):
@@ -93,7 +93,8 @@ class Davies:
         """ln gamma, shape (..., S); InputError beyond ``limit``."""
         strength = _checked_strength(self, molality)
         root = np.sqrt(strength)
-        return -self.a * self.charges**2 * (root / (1 + root) - self.slope * strength)
+        result: Array = -self.a * self.charges**2 * (root / (1 + root) - self.slope * strength)
+        return result
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -197,7 +198,8 @@ def pitzer_ln_gamma(p: Pitzer, molality: Array, strength: Array) -> Array:
         value, slope = _electrostatic(p, molality, strength)
         result = result + 2 * value
         f = f + (molality * slope).sum(axis=-1, keepdims=True) / 2
-    return result + p.charges**2 * f
+    total: Array = result + p.charges**2 * f
+    return total
 
 
 def _electrostatic(p: Pitzer, molality: Array, strength: Array) -> tuple[Array, Array]:
@@ -251,11 +253,11 @@ def mixing_quadrature(x: Array) -> Array:
     Written as -(1/x) int [exp(-q) - 1 + q - q^2/2] y^2 dy (the subtracted terms integrate to
     1 - x/4), so that nothing cancels at small x.
     """
-    u = np.linspace(-60.0, np.log(100.0), 3000)
+    u = np.linspace(-64.0, np.log(100.0), 4096)
     y = np.exp(u)
     q = np.asarray(x)[..., None] * np.exp(-y) / y
     small, large = np.minimum(q, 0.5), np.maximum(q, 0.5)
-    series = sum((-1) ** n * small**n / math.factorial(n) for n in range(14, 2, -1))
+    series = sum((-1) ** n * small**n / math.factorial(n) for n in range(16, 2, -1))
     integrand = np.where(q < 0.5, series, np.expm1(-large) + large - large**2 / 2) * y**3
     total: Array = -integrand.sum(axis=-1) * (u[1] - u[0]) / x
     return total
@@ -268,8 +270,9 @@ def _interpolant() -> tuple[Array, Array]:
     nodes = cheb.chebpts1(_J_DEGREE + 1)
     low, high = np.log(_J_RANGE[0]), np.log(_J_RANGE[1])
     values = np.log(mixing_quadrature(np.exp((nodes * (high - low) + low + high) / 2)))
-    coefficients = cheb.chebfit(nodes, values, _J_DEGREE)
-    return coefficients, cheb.chebder(coefficients)
+    coefficients: Any = cheb.chebfit(nodes, values, _J_DEGREE)
+    derivative: Any = cheb.chebder(coefficients)
+    return coefficients, derivative
 
 
 def slopes(model: ActivityModel, molality: Array) -> Array:

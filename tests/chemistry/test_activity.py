@@ -197,9 +197,9 @@ def phreeqc_gammas(molalities):
 def test_pitzer_against_phreeqc(acid, sodium, neodymium):
     molalities = {"H": acid, "Na": sodium, "Nd": neodymium, "Cl": acid + sodium + 3 * neodymium}
     model, theirs = phreeqc_gammas(molalities)
-    ours = model.ln_gamma(
-        np.array([theirs["mH"], sodium, neodymium, molalities["Cl"]])
-    ) / np.log(10)
+    ours = model.ln_gamma(np.array([theirs["mH"], sodium, neodymium, molalities["Cl"]])) / np.log(
+        10
+    )
     for value, name in zip(ours, ("gH", "gNa", "gNd", "gCl"), strict=True):
         # PHREEQC computes its own Debye-Hueckel slope (0.3915 within 1e-4) and fits J.
         assert value == pytest.approx(theirs[name], abs=3e-3)
