@@ -8,7 +8,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,21 +83,22 @@ def run(
       sepmodel run nd-pr --set section.scrub.stages=60 --json -
       sepmodel run nd-pr --out my-results --no-figures
     """
-    from sepmodel import run as runner
     from sepmodel.case import parse_settings
     from sepmodel.files import write_folder
+    from sepmodel.run import load, result_files, result_folder
+    from sepmodel.run import run as solve
 
-    loaded = runner.load(case, parse_settings(settings))
+    loaded = load(case, parse_settings(settings))
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
     with _busy(f"solving {loaded.name}"):
-        result = runner.run(loaded)
-        contents: dict[str, str | bytes] = {**runner.result_files(result, loaded)}
+        result = solve(loaded)
+        contents: dict[str, str | bytes] = {**result_files(result, loaded)}
         if figures:
-            from sepmodel import plot
+            from sepmodel.plot import figures as drawn
 
-            contents.update(plot.figures(result))
-    folder = Path(out) if out else runner.result_folder(result)
+            contents.update(drawn(result))
+    folder = Path(out) if out else result_folder(result)
     about = {"version": __version__, "name": result.name, "inputs_hash": result.inputs_hash}
     write_folder(folder, contents, about, force=force)
     for warning in result.warnings:
@@ -109,10 +112,12 @@ def run(
 
 @app.command()
 @click.argument("key", required=False)
-@click.option("--case", "case", metavar="CASE", help="What this case rests on (it is solved).")
+@click.option("--case", "case", metavar="CASE", help="What a case rests on; it is solved.")
 @_json_option
 def sources(key: str | None, case: str | None, json_to: str | None) -> None:
     """Who said what: the publications behind the numbers.
+
+    KEY is a source, a data set, a feed or a single number.
 
     \b
     Examples:
@@ -120,17 +125,27 @@ def sources(key: str | None, case: str | None, json_to: str | None) -> None:
       sepmodel sources prohaska2022
       sepmodel sources --case nd-pr
     """
-    from sepmodel import listing
+    from sepmodel import data, provenance
 
+    if case is not None and key is not None:
+        raise click.UsageError("give a key or --case, not both")
     if case is not None:
-        entries = listing.behind(case, key)
+        from sepmodel.run import run as solve
+
+        with _busy("solving"):
+            used = solve(case).used
+        document, lines = provenance.used_document(used), provenance.used_lines(used, _width())
     elif key is not None:
-        entries = [listing.source(key)]
+        lines = provenance.lines(key, _width())
+        document = {"key": key, "lines": lines}
+        if key in data.sources():
+            document = provenance.source_document(key)
     else:
-        entries = listing.every_source()
-    _deliver({"schema": 1, "sources": entries}, json_to)
+        document = {"sources": provenance.overview()}
+        lines = provenance.overview_lines(_width())
+    _deliver({"schema": 1, **document}, json_to)
     if json_to != "-":
-        _show_sources(entries)
+        click.echo("\n".join(lines))
 
 
 @app.command()
@@ -173,9 +188,9 @@ def doctor(json_to: str | None) -> None:
     Examples:
       sepmodel doctor
     """
-    from sepmodel import listing
+    from sepmodel.doctor import examine
 
-    findings = listing.examine()
+    findings = examine()
     _deliver(
         {
             "schema": 1,
@@ -205,10 +220,10 @@ def new(kind: str, name: str | None) -> None:
       sepmodel new cascade my-circuit
       sepmodel run my-circuit.toml
     """
-    from sepmodel import listing
+    from sepmodel import kinds
 
-    path = listing.write_starter(kind, name or f"my-{kind}")
-    click.echo(f"wrote {path}; next: sepmodel {listing.command_of(kind)} {path}")
+    path = kinds.write_starter(kind, name or f"my-{kind}")
+    click.echo(f"wrote {path}; next: sepmodel {kinds.command_of(kind)} {path}")
 
 
 @app.command()
@@ -220,9 +235,9 @@ def schema(kind: str) -> None:
     Examples:
       sepmodel schema cascade
     """
-    from sepmodel import listing
+    from sepmodel import kinds
 
-    click.echo(json.dumps(listing.schema(kind), indent=1, ensure_ascii=False))
+    click.echo(json.dumps(kinds.schema(kind), indent=1, ensure_ascii=False))
 
 
 class _Exit(Exception):
@@ -468,54 +483,33 @@ def _fractions(fractions: Mapping[str, float | None]) -> str:
     return "\n".join(f"{name} {value:.5f}" for value, name in known[:3])
 
 
-def _show_sources(entries: Sequence[Mapping[str, Any]]) -> None:
-    console = _console()
-    if len(entries) == 1 and "constants" in entries[0]:
-        from rich.text import Text
-
-        entry = entries[0]
-        for name in ("key", "citation", "doi", "licence", "notice", "read"):
-            if entry.get(name):
-                console.print(Text(f"{name}: {entry[name]}"))
-        table = _table("constant", "value", "class", "where")
-        for constant in entry["constants"]:
-            table.add_row(
-                constant["key"],
-                f"{constant['value']:g} {constant['unit']}",
-                constant["class"],
-                constant["locator"],
-            )
-        console.print(table)
-        return
-    table = _table("source", "class", "numbers", "citation")
-    for entry in entries:
-        table.add_row(
-            entry["key"], entry.get("class", ""), str(len(entry["numbers"])), entry["citation"]
-        )
-    console.print(table)
-
-
 def _show_verdicts(report: Any) -> None:
-    from rich.text import Text
+    """One block a quantity, numbers under one header, within 80 columns."""
+    width = _width()
+    head = f"{'role':<12}{'n':>5}{'bias':>10}{'rms':>9}{'worst':>9}{'limit':>9}"
+    click.echo(f"  {head}  {'verdict':<8}own past")
+    for row in report.rows:
+        numbers = f"{row.role:<12}{row.n:>5}{_small(row.bias):>10}{_small(row.rms):>9}"
+        numbers += f"{_small(row.worst):>9}{_small(row.limit):>9}"
+        said = row.verdict if row.verdict == "hit" else row.verdict.upper()
+        limit = f"limit on {row.statistic} ({row.scale}): {row.reason}"
+        click.echo("\n".join(textwrap.wrap(f"{row.id} [{row.publication}]: {row.quantity}", width)))
+        click.echo(f"  {numbers}  {said:<8}{row.regression}")
+        for text in (limit, row.message):
+            click.echo(
+                "\n".join(
+                    textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ")
+                ),
+                nl=bool(text),
+            )
+    counts = ", ".join(f"{count} {name}" for name, count in report.summary.items())
+    evidence = sum(row.role == "prediction" for row in report.rows)
+    click.echo(f"{counts}; {evidence} of {len(report.rows)} rows are predictions")
 
-    console = _console()
-    table = _table("case", "role", "n", "bias", "rms", "worst", "limit", "", "own past")
-    for row in report.rows:
-        table.add_row(
-            f"{row.id}: {row.quantity}",
-            row.role,
-            str(row.n),
-            *(_small(x) for x in (row.bias, row.rms, row.worst)),
-            _small(row.limit),
-            row.verdict.upper() if row.verdict != "hit" else row.verdict,
-            row.regression,
-        )
-    console.print(table)
-    for row in report.rows:
-        console.print(Text(f"{row.id}: {row.quantity}: limit {_small(row.limit)}: {row.reason}"))
-        if row.message:
-            console.print(Text(f"  {row.message}"))
-    console.print(Text(", ".join(f"{count} {name}" for name, count in report.summary.items())))
+
+def _width() -> int:
+    """Columns of the terminal, 80 where there is none."""
+    return max(shutil.get_terminal_size((80, 24)).columns, 60)
 
 
 def _small(value: float | None) -> str:

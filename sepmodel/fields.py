@@ -237,10 +237,10 @@ def problems(
     found: dict[str, Problem] = {}
     items = error.errors(include_url=False)
     for item in items[:_MOST]:
-        where, known = _walk(model, data, item["loc"])
+        where, known = _walk(model, data, item["loc"], item["type"] == "missing")
         key = ".".join(map(str, where))
-        problem = _problem(item, key, known, file)
-        found.setdefault(f"{key}|{problem.message}", problem)
+        # Of the members of a union the first says best what was meant.
+        found.setdefault(key, _problem(item, key, known, file))
     rest = [Problem(message=f"and {len(items) - _MOST} more problems", file=file)]
     return [*found.values(), *(rest if len(items) > _MOST else [])]
 
@@ -275,7 +275,7 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
     return Problem(message=message, file=file, key=key, value=value, expected=expected)
 
 
-def _walk(model: Any, data: Any, loc: Sequence[Any]) -> tuple[list[Any], list[str]]:
+def _walk(model: Any, data: Any, loc: Sequence[Any], missing: bool) -> tuple[list[Any], list[str]]:
     """The keys of ``loc`` that exist in the file (tags of unions do not), and the keys known at
     the table that holds the last one."""
     where: list[Any] = []
@@ -285,7 +285,7 @@ def _walk(model: Any, data: Any, loc: Sequence[Any]) -> tuple[list[Any], list[st
         inside = (isinstance(data, dict) and part in data) or (
             isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
         )
-        if not inside and not last:
+        if not inside and not (last and missing):
             chosen = [m for m in _models(current) if part in (m.__name__, *_tags(m))]
             current = chosen[0] if chosen else current
             known = _keys(current) if chosen else known

@@ -1,4 +1,8 @@
-"""From a case to its result: load, solve, and say what the answer rests on."""
+"""From a case to its result: load, solve, and say what the answer rests on.
+
+``sepmodel`` imports this module to have ``load`` and ``run`` at hand, so whatever is heavy is
+imported inside the functions.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sepmodel import __version__, case, fields, files
-from sepmodel.data import Book, Constant
 from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
-from sepmodel.fields import Case
-from sepmodel.result import Result
 
-Solver = Callable[[Any, Book], Result]
+if TYPE_CHECKING:
+    from sepmodel.data import Book, Constant
+    from sepmodel.fields import Case
+    from sepmodel.result import Result
+
+    Solver: TypeAlias = Callable[[Any, Book], Result]
 
 # A balance open by more than this is a wrong answer, whatever the solver says of itself.
 _OPEN = 1e-6
@@ -30,8 +35,27 @@ class Kind:
     command: str = "run"
 
 
+def _cascade() -> Kind:
+    from sepmodel.extraction.inputs import CascadeCase
+    from sepmodel.extraction.solve import solve_case
+
+    return Kind(CascadeCase, solve_case)
+
+
+def _route() -> Kind:
+    from sepmodel.plant.inputs import Route
+
+    return Kind(Route, None, "compare")
+
+
+def _study() -> Kind:
+    from sepmodel.plant.inputs import Study
+
+    return Kind(Study, None, "compare")
+
+
 # What a case file can be. Each entry imports its technology only when such a case is loaded.
-KINDS: dict[str, Callable[[], Kind]] = {}
+KINDS: dict[str, Callable[[], Kind]] = {"cascade": _cascade, "route": _route, "study": _study}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -70,6 +94,8 @@ def load(name: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = N
     InputError
         with everything wrong with the case at once.
     """
+    from sepmodel import case, fields
+
     path, shadows = None, None
     if isinstance(name, Mapping):
         document = dict(name)
@@ -90,6 +116,8 @@ def load(name: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = N
 
 def _kind(document: Mapping[str, Any], file: str) -> Kind:
     """The kind a document names; InputError with everything wrong with its head otherwise."""
+    from sepmodel import fields
+
     name = document.get("kind")
     if isinstance(name, str) and name in KINDS:
         return KINDS[name]()
@@ -124,6 +152,9 @@ def run(
     InputError, InfeasibleError, ConvergenceError
         when the case cannot be used, cannot be met, or was not solved.
     """
+    from sepmodel import __version__
+    from sepmodel.data import Book
+
     loaded = name if isinstance(name, LoadedCase) and not set else None
     if loaded is None:
         source = name.document if isinstance(name, LoadedCase) else name
@@ -161,6 +192,8 @@ def inputs_hash(
     loaded: LoadedCase, used: Mapping[str, Constant], constants: Mapping[str, float] | None = None
 ) -> str:
     """SHA-256 of the case in SI and of every constant used; order and notes do not matter."""
+    from sepmodel import files
+
     numbers = {
         key: [(constants or {}).get(key, c.si), *c.si_range, c.distribution, c.provenance, c.source]
         for key, c in sorted(used.items())
@@ -189,6 +222,8 @@ def _require_closed(result: Result) -> None:
 
 def result_files(result: Result, loaded: LoadedCase) -> dict[str, str]:
     """Names and contents of the files of a result's folder, figures excepted."""
+    from sepmodel import files
+
     return {
         "result.json": files.json_text(result.to_dict()),
         "case.json": files.json_text(loaded.document),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from sepmodel import __version__, case, data, fields, files, run, units
+from sepmodel import __version__, case, data, fields, files, units
 from sepmodel.errors import InputError, Problem, SepmodelError
 from sepmodel.result import at
+from sepmodel.run import run
 
 REGRESSION = 1e-9
 RELATIONS = ("=", ">=", "<=")
@@ -265,7 +267,7 @@ def _judged(
 ) -> Row:
     deviations = [point.deviation for point in points]
     worst = max(points, key=lambda p: abs(p.deviation))
-    statistics = {
+    statistics: dict[str, float] = {
         "bias": math.fsum(deviations) / len(points),
         "rms": math.sqrt(math.fsum(d * d for d in deviations) / len(points)),
         "worst": abs(worst.deviation),
@@ -275,7 +277,9 @@ def _judged(
     )
     return Row(
         **shared,
-        **statistics,
+        bias=statistics["bias"],
+        rms=statistics["rms"],
+        worst=statistics["worst"],
         verdict="hit" if abs(statistics[check.statistic]) <= check.limit else "miss",
         regression="same" if same else "changed",
         n=len(points),
@@ -366,7 +370,7 @@ def _from_case(file: Path, row: Mapping[str, str], cache: dict[str, dict[str, An
     }
     key = json.dumps([str(file), settings], sort_keys=True, default=str)
     if key not in cache:
-        cache[key] = run.run(file, settings).to_dict()
+        cache[key] = run(file, settings).to_dict()
     found = at(cache[key], row.get("path", ""))
     unit = row.get("unit") or "1"
     if isinstance(found, Mapping) and {"value", "unit"} <= set(found):
@@ -389,6 +393,10 @@ def _from_entry(entry: str, row: Mapping[str, str], file: Path) -> float:
         raise InputError(
             Problem(message=f"no such function: {error}", file=str(file.parent), value=entry)
         ) from None
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise _bad(file, row, f"{entry} cannot be called so: {error}", "its arguments") from None
     found = function(**arguments)
     for part in (row.get("item") or "").split("."):
         if part:
