@@ -14,16 +14,14 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, molar_mass
 
 _GIBBS = "thermochemistry/freed"
-# What leaves the anode, and what is fed: the compound of the metal per mole of metal, then gases
-# with moles per mole of electrons times twelve (positive: formed).
+# What is fed, and which gases the anode forms from carbon, in moles per mole of electrons.
 ANODES = {
     "oxygen": ("oxide", {}),
-    "carbon dioxide": ("oxide", {"CO2": 3}),
-    "carbon monoxide": ("oxide", {"CO": 6}),
-    "carbon tetrafluoride": ("fluoride", {"CF4": 3}),
+    "carbon dioxide": ("oxide", {"CO2": 1 / 4}),
+    "carbon monoxide": ("oxide", {"CO": 1 / 2}),
+    "carbon tetrafluoride": ("fluoride", {"CF4": 1 / 4}),
     "chlorine": ("chloride", {}),
 }
-_PER_ELECTRON = 12
 # A route's data set and its anode; the conventional cell shares its carbon between CO2 and CO.
 ROUTES = {
     "oxide-fluoride": "carbon",
@@ -134,10 +132,9 @@ def anode_energy(element: str, temperature: float, anode: str, book: Book) -> En
     fed = formation(formula, temperature, book)
     made = {gas: formation(gas, temperature, book) for gas in gases}
     return Energy(
-        gibbs=-fed.gibbs / electrons
-        + math.fsum(n * made[g].gibbs for g, n in gases.items()) / _PER_ELECTRON,
+        gibbs=-fed.gibbs / electrons + math.fsum(n * made[g].gibbs for g, n in gases.items()),
         enthalpy=-fed.enthalpy / electrons
-        + math.fsum(n * made[g].enthalpy for g, n in gases.items()) / _PER_ELECTRON,
+        + math.fsum(n * made[g].enthalpy for g, n in gases.items()),
     )
 
 
