@@ -8,7 +8,7 @@ together stay together in one file.
 TOML: ``schema = 1``, ``title``, ``notes``, optional ``[defaults]`` (fields shared by the set's
 constants) and ``[constants]``, a table of ``name = { value = ..., ... }`` or, where the defaults
 say the rest, ``name = number``. CSV: one row a constant, columns ``name`` and the field names;
-lines that begin with ``#`` are comments.
+lines that begin with ``#`` are the set's notes, ``# title: ...`` its title.
 
 Fields of a constant: ``value, unit, basis, source, locator, conditions, class``, and its
 uncertainty: ``low, high, distribution`` (triangular, uniform, lognormal: low and high are the ends
@@ -264,7 +264,8 @@ def _read_csv(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Fields of each constant of a CSV set, by name."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
+            lines = stream.readlines()
+        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(Problem(message=f"cannot be read: {error}", file=str(path))) from None
     if any(not row.get("name") or None in row for row in rows):
@@ -278,7 +279,10 @@ def _read_csv(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     raw = {row["name"]: {k: v for k, v in row.items() if k != "name" and v} for row in rows}
     if len(raw) != len(rows):
         raise InputError(Problem(message="a name occurs twice", file=str(path)))
-    return raw, {}
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
+    titles = [c.removeprefix("title:").strip() for c in comments if c.startswith("title:")]
+    notes = "\n".join(c for c in comments if not c.startswith("title:"))
+    return raw, {"title": titles[0] if titles else "", "notes": notes}
 
 
 def _read_set(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

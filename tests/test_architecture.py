@@ -91,6 +91,7 @@ NUMBERS = {
     ("provenance.py", 80): "columns of a terminal",
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",
+    ("chromatography/affinity.py", 17): "grid of yields tried in a search",
     ("extraction/shortcut.py", 200): "halvings of an interval",
     ("extraction/design.py", 40): "rounds of an iteration",
     ("extraction/design.py", 700): "largest exponent of a float",
