@@ -278,7 +278,11 @@ def _read_set(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         )
     raw = {}
     for name, entry in constants.items() if isinstance(constants, dict) else ():
-        raw[name] = {**defaults, **(entry if isinstance(entry, dict) else {"value": entry})}
+        own = entry if isinstance(entry, dict) else {"value": entry}
+        given = {**defaults, **own}
+        if "sd" in own and "distribution" not in own:
+            given.pop("distribution", None)
+        raw[name] = given
     if not raw:
         raise InputError(
             Problem(message="a data set without [constants]", file=str(path), key="constants")
