@@ -24,6 +24,7 @@ from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
 from sepmodel.species import CHARGES, RARE_EARTHS
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 # Charge of the bare ligand, and the data set of its complexes.
 LIGANDS = {
     "EDTA": (-4, "ligands/edta"),
@@ -363,7 +364,7 @@ def solve(
     True
     """
     totals = np.asarray(totals, dtype=float)
-    cells = np.broadcast_shapes(totals.shape[:-1], np.shape(pH), np.shape(strength))
+    cells = np.broadcast_shapes(totals.shape[:-1], np.shape(pH), np.shape(0.0 if strength is None else strength))
     count = len(t.components) - 1
     if totals.ndim == 0 or totals.shape[-1] != count:
         raise InputError(
@@ -464,7 +465,7 @@ def _first_guess(nu: Array, base: Array, u: Array, log_held: Array) -> Array:
     return u
 
 
-def _spd_solve(packed: Array, rows: Array, columns: Array, rhs: Array) -> Array:
+def _spd_solve(packed: Array, rows: Index, columns: Index, rhs: Array) -> Array:
     """Solve N symmetric positive definite systems at once by scaled elimination.
 
     ``packed`` holds the upper triangles, shape (P, N); ``rhs`` has shape (C, N).
@@ -544,7 +545,7 @@ def solve_charge(
     2.88
     """
     totals = np.asarray(totals, dtype=float)
-    cells = np.broadcast_shapes(totals.shape[:-1], np.shape(excess_charge), np.shape(strength))
+    cells = np.broadcast_shapes(totals.shape[:-1], np.shape(excess_charge), np.shape(0.0 if strength is None else strength))
     count = len(t.components) - 1
     flat = np.broadcast_to(totals, (*cells, count)).reshape(-1, count)
     extra = np.broadcast_to(np.asarray(excess_charge, dtype=float), cells).reshape(-1) / C_STANDARD
@@ -586,7 +587,8 @@ def _log_charge_slope(t: Tableau, found: Speciation, positive: Array, negative: 
     response = _spd_solve(packed, rows, columns, -(nu * proton[:, None]).T @ c)
     d_ln_c = (nu @ response + proton[:, None]) * -math.log(10)
     slope: Array = (c * np.maximum(z, 0)[:, None] * d_ln_c).sum(axis=0) / positive
-    return slope + (c * np.minimum(z, 0)[:, None] * d_ln_c).sum(axis=0) / negative
+    slope = slope + (c * np.minimum(z, 0)[:, None] * d_ln_c).sum(axis=0) / negative
+    return slope
 
 
 def _reshaped(found: Speciation, cells: tuple[int, ...]) -> Speciation:
