@@ -364,7 +364,9 @@ def solve(
     True
     """
     totals = np.asarray(totals, dtype=float)
-    cells = np.broadcast_shapes(totals.shape[:-1], np.shape(pH), np.shape(0.0 if strength is None else strength))
+    cells = np.broadcast_shapes(
+        totals.shape[:-1], np.shape(pH), np.shape(0.0 if strength is None else strength)
+    )
     count = len(t.components) - 1
     if totals.ndim == 0 or totals.shape[-1] != count:
         raise InputError(
@@ -545,7 +547,9 @@ def solve_charge(
     2.88
     """
     totals = np.asarray(totals, dtype=float)
-    cells = np.broadcast_shapes(totals.shape[:-1], np.shape(excess_charge), np.shape(0.0 if strength is None else strength))
+    cells = np.broadcast_shapes(
+        totals.shape[:-1], np.shape(excess_charge), np.shape(0.0 if strength is None else strength)
+    )
     count = len(t.components) - 1
     flat = np.broadcast_to(totals, (*cells, count)).reshape(-1, count)
     extra = np.broadcast_to(np.asarray(excess_charge, dtype=float), cells).reshape(-1) / C_STANDARD
@@ -586,9 +590,9 @@ def _log_charge_slope(t: Tableau, found: Speciation, positive: Array, negative: 
     packed = np.maximum((nu[:, rows] * nu[:, columns]).T @ c, _FLOOR)
     response = _spd_solve(packed, rows, columns, -(nu * proton[:, None]).T @ c)
     d_ln_c = (nu @ response + proton[:, None]) * -math.log(10)
-    slope: Array = (c * np.maximum(z, 0)[:, None] * d_ln_c).sum(axis=0) / positive
-    slope = slope + (c * np.minimum(z, 0)[:, None] * d_ln_c).sum(axis=0) / negative
-    return slope
+    d_positive: Array = (c * np.maximum(z, 0)[:, None] * d_ln_c).sum(axis=0) / positive
+    d_negative: Array = (c * np.minimum(z, 0)[:, None] * d_ln_c).sum(axis=0) / negative
+    return d_positive + d_negative
 
 
 def _reshaped(found: Speciation, cells: tuple[int, ...]) -> Speciation:
