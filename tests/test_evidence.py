@@ -42,7 +42,12 @@ def keys_named(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant | ast.JoinedStr):
             text = text_of(node, names)
-            if text and "\n" not in text and data.split_key(text)[0] in sets and len(text.partition(":")[2]) > 1:
+            if (
+                text
+                and "\n" not in text
+                and data.split_key(text)[0] in sets
+                and len(text.partition(":")[2]) > 1
+            ):
                 yield text
 
 
