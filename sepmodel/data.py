@@ -1,12 +1,14 @@
-"""The only reader of ``models/data``: constants, each with its provenance.
+"""The only reader of ``models/data`` and ``models/feeds``: constants, each with its provenance.
 
 A *set* is one TOML or CSV file under ``models/data``; its id is its path there without the suffix
-(``extractants/pc88a-mixtures``). A constant's key is ``<set id>:<name>``. Sets that were fitted
+(``extractants/pc88a-mixtures``). A feed is a set too (``feeds/<name>``, from ``models/feeds``), and
+so is any file given by its path. A constant's key is ``<set id>:<name>``. Sets that were fitted
 together stay together in one file.
 
 TOML: ``schema = 1``, ``title``, ``notes``, optional ``[defaults]`` (fields shared by the set's
-constants) and ``[constants]``, a table of ``name = { value = ..., ... }``. CSV: one row a constant,
-columns ``name`` and the field names; lines that begin with ``#`` are comments.
+constants) and ``[constants]``, a table of ``name = { value = ..., ... }`` or, where the defaults
+say the rest, ``name = number``. CSV: one row a constant, columns ``name`` and the field names;
+lines that begin with ``#`` are comments.
 
 Fields of a constant: ``value, unit, basis, source, locator, conditions, class``, and its
 uncertainty: ``low, high, distribution`` (triangular, uniform, lognormal: low and high are the ends
@@ -21,7 +23,7 @@ import csv
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,8 @@ _FIELDS = {
     "secondary",
     "note",
 }
+_SUFFIXES = (".toml", ".csv")
+_REQUIRED = ("value", "unit", "basis", "source", "locator", "conditions", "class")
 # Half-width of a normal distribution's 5-95 % interval, in standard deviations.
 _NORMAL_95 = 1.6448536269514722
 
@@ -99,7 +103,14 @@ class Constant:
     @property
     def name(self) -> str:
         """The name inside its set."""
-        return self.key.partition(":")[2]
+        return _split(self.key)[1]
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Set id and name of a key; a set given by its path may hold a drive's colon before it."""
+    before, suffix, _ = key.partition(".toml:")
+    set_id = before + ".toml" if suffix else key.partition(":")[0]
+    return set_id, key[len(set_id) + 1 :]
 
 
 def _to_si(value: float, unit: str) -> float:
@@ -144,11 +155,23 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _sources(path: Path) -> dict[str, Source]:
-    entries = read_toml(path)
-    return {
-        key: Source(key=key, **{name: str(text) for name, text in entry.items()})
-        for key, entry in entries.items()
-    }
+    known = [f.name for f in fields(Source) if f.name != "key"]
+    found, problems = {}, []
+    for key, entry in read_toml(path).items():
+        if not isinstance(entry, dict) or not entry.get("citation") or set(entry) - set(known):
+            problems.append(
+                Problem(
+                    message="not a source",
+                    file=str(path),
+                    key=key,
+                    expected=f"a table with a citation; its keys are {', '.join(known)}",
+                )
+            )
+        else:
+            found[key] = Source(key=key, **{name: str(text) for name, text in entry.items()})
+    if problems:
+        raise InputError(problems)
+    return found
 
 
 def sources() -> dict[str, Source]:
@@ -160,21 +183,39 @@ def sources() -> dict[str, Source]:
     return merged
 
 
+def _base(root: Path, set_id: str) -> Path:
+    """The folder below which a set's id is its path: feeds have their own."""
+    return root if set_id.startswith("feeds/") else root / "data"
+
+
+def _sets(root: Path) -> dict[str, Path]:
+    """Every set below one models folder."""
+    found = {}
+    for folder, base in ((root / "data", root / "data"), (root / "feeds", root)):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in _SUFFIXES:
+                found[path.relative_to(base).with_suffix("").as_posix()] = path
+    return found
+
+
 def set_ids() -> tuple[str, ...]:
-    """Ids of all data sets found, sorted."""
-    found = set()
-    for root in roots():
-        for path in (root / "data").rglob("*"):
-            if path.suffix in (".toml", ".csv"):
-                found.add(path.relative_to(root / "data").with_suffix("").as_posix())
-    return tuple(sorted(found))
+    """Ids of all data sets and feeds found, sorted."""
+    return tuple(sorted({name for root in roots() for name in _sets(root)}))
+
+
+def shadowed() -> dict[str, Path]:
+    """Sets of the user's own ``./models`` that take the place of shipped ones: id -> own file."""
+    own, *shipped = (_sets(root) for root in roots())
+    return {name: path for name, path in own.items() if any(name in other for other in shipped)}
 
 
 def set_path(set_id: str) -> Path:
     """File of a data set; InputError with the nearest ids when there is none."""
+    if set_id.endswith(_SUFFIXES) and Path(set_id).is_file():
+        return Path(set_id)
     for root in roots():
-        for suffix in (".toml", ".csv"):
-            path = root / "data" / (set_id + suffix)
+        for suffix in _SUFFIXES:
+            path = _base(root, set_id) / (set_id + suffix)
             if path.is_file():
                 return path
     import difflib
@@ -191,74 +232,118 @@ def set_path(set_id: str) -> Path:
 
 @lru_cache(maxsize=256)
 def _load(path: Path, set_id: str) -> tuple[dict[str, Constant], dict[str, Any]]:
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
-        raw = {row["name"]: {k: v for k, v in row.items() if k != "name" and v} for row in rows}
-        meta: dict[str, Any] = {}
-        if len(raw) != len(rows):
-            raise InputError(Problem(message="a name occurs twice", file=str(path)))
-    else:
-        document = read_toml(path)
-        defaults = document.get("defaults", {})
-        raw = {name: {**defaults, **entry} for name, entry in document.get("constants", {}).items()}
-        meta = {k: v for k, v in document.items() if k not in ("constants", "defaults")}
+    raw, meta = _read_csv(path) if path.suffix == ".csv" else _read_set(path)
     constants, problems = {}, []
-    for name, fields in raw.items():
+    known = sources()
+    for name, entry in raw.items():
         try:
-            constants[name] = _constant(f"{set_id}:{name}", fields)
-        except ValueError as error:
+            constants[name] = _constant(f"{set_id}:{name}", entry)
+            if constants[name].source not in known:
+                raise ValueError(f"no entry in sources.toml for {constants[name].source!r}")
+        except (ValueError, TypeError) as error:
             problems.append(Problem(message=str(error), file=str(path), key=name))
     if problems:
         raise InputError(problems)
     return constants, meta
 
 
-def _constant(key: str, fields: Mapping[str, Any]) -> Constant:
+def _read_csv(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Fields of each constant of a CSV set, by name."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(Problem(message=f"cannot be read: {error}", file=str(path))) from None
+    if any(not row.get("name") or None in row for row in rows):
+        raise InputError(
+            Problem(
+                message="a row without a name, or longer than the header",
+                file=str(path),
+                expected="columns name and the fields of a constant",
+            )
+        )
+    raw = {row["name"]: {k: v for k, v in row.items() if k != "name" and v} for row in rows}
+    if len(raw) != len(rows):
+        raise InputError(Problem(message="a name occurs twice", file=str(path)))
+    return raw, {}
+
+
+def _read_set(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Fields of each constant of a TOML set by name, and what the set says of itself."""
+    document = read_toml(path)
+    defaults, constants = document.pop("defaults", {}), document.pop("constants", {})
+    if document.get("schema") != 1 or not document.get("title"):
+        raise InputError(
+            Problem(message="not a data set", file=str(path), expected="schema = 1 and a title")
+        )
+    raw = {}
+    for name, entry in constants.items() if isinstance(constants, dict) else ():
+        raw[name] = {**defaults, **(entry if isinstance(entry, dict) else {"value": entry})}
+    if not raw:
+        raise InputError(
+            Problem(message="a data set without [constants]", file=str(path), key="constants")
+        )
+    return raw, document
+
+
+def _number(name: str, value: Any) -> float:
+    """A finite number from a field; ValueError otherwise."""
+    if isinstance(value, bool | list | dict):
+        raise ValueError(f"{name} is not a number")
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"{name} is not a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is not finite")
+    return number
+
+
+def _constant(key: str, entry: Mapping[str, Any]) -> Constant:
     """A checked constant from the fields of its file; ValueError says what is wrong."""
-    if unknown := set(fields) - _FIELDS:
+    if unknown := set(entry) - _FIELDS:
         raise ValueError(f"unknown field {sorted(unknown)[0]!r}; expected one of {sorted(_FIELDS)}")
-    missing = [
-        n
-        for n in ("value", "unit", "basis", "source", "locator", "conditions", "class")
-        if fields.get(n) in (None, "")
-    ]
+    missing = [n for n in _REQUIRED if entry.get(n) in (None, "")]
     if missing:
         raise ValueError(f"missing {', '.join(missing)}")
-    numbers = {n: float(fields[n]) for n in ("value", "low", "high", "sd") if n in fields}
-    if not all(map(math.isfinite, numbers.values())):
-        raise ValueError("a number is not finite")
-    provenance, value = str(fields["class"]), numbers["value"]
+    numbers = {n: _number(n, entry[n]) for n in ("value", "low", "high", "sd") if n in entry}
+    provenance, value = str(entry["class"]), numbers["value"]
     low, high = numbers.get("low"), numbers.get("high")
-    distribution = str(fields.get("distribution", "normal" if "sd" in numbers else ""))
+    distribution = str(entry.get("distribution", "normal" if "sd" in numbers else ""))
     if "sd" in numbers:
         low, high = value - _NORMAL_95 * numbers["sd"], value + _NORMAL_95 * numbers["sd"]
     if provenance not in CLASSES:
         raise ValueError(f"class {provenance!r} is not one of {CLASSES}")
     if distribution not in DISTRIBUTIONS:
         raise ValueError(f"distribution {distribution!r} is not one of {DISTRIBUTIONS}")
-    if (distribution in ("exact", "not stated")) != (low is None and high is None):
+    if (low is None) != (high is None):
+        raise ValueError("low and high go together")
+    if (distribution in ("exact", "not stated")) != (low is None):
         raise ValueError("a range goes with a distribution, and a distribution with low and high")
     if low is not None and high is not None and not low <= value <= high:
         raise ValueError(f"value {value} lies outside its range {low} to {high}")
-    if provenance == "estimated" and low is None:
+    if provenance == "estimated" and (low is None or low == high):
         raise ValueError("an estimated number needs a range")
-    units.factor(str(fields["unit"])) if fields["unit"] != "degC" else None
-    secondary = fields.get("secondary", False)
+    if distribution == "lognormal" and numbers.get("low", value) <= 0:
+        raise ValueError("a lognormal range lies above zero")
+    unit = str(entry["unit"])
+    if unit != "degC":
+        units.factor(unit)
+    secondary = entry.get("secondary", False)
     return Constant(
         key=key,
         value=value,
-        unit=str(fields["unit"]),
-        basis=str(fields["basis"]),
-        source=str(fields["source"]),
-        locator=str(fields["locator"]),
-        conditions=str(fields["conditions"]),
+        unit=unit,
+        basis=str(entry["basis"]),
+        source=str(entry["source"]),
+        locator=str(entry["locator"]),
+        conditions=str(entry["conditions"]),
         provenance=provenance,
         distribution=distribution,
         low=low,
         high=high,
         secondary=secondary is True or str(secondary).lower() == "true",
-        note=str(fields.get("note", "")),
+        note=str(entry.get("note", "")),
     )
 
 
@@ -292,7 +377,7 @@ class Book:
 
     def constant(self, key: str) -> Constant:
         """The constant behind ``key``; InputError names the nearest when there is none."""
-        set_id, _, name = key.partition(":")
+        set_id, name = _split(key)
         constants = _load(set_path(set_id), set_id)[0]
         if name not in constants:
             import difflib
@@ -320,7 +405,7 @@ class Book:
         return self[key]
 
     def __contains__(self, key: str) -> bool:
-        set_id, _, name = key.partition(":")
+        set_id, name = _split(key)
         return name in _load(set_path(set_id), set_id)[0]
 
     def names(self, set_id: str) -> tuple[str, ...]:

@@ -38,7 +38,11 @@ CHARGES = {
     "Fe": 3,
     "Ca": 2,
     "Mg": 2,
+    "Mn": 2,
+    "Co": 2,
+    "Ni": 2,
     "Cu": 2,
+    "Zn": 2,
     "Na": 1,
     "K": 1,
     "NH4": 1,
@@ -47,6 +51,7 @@ CHARGES = {
     "NO3": -1,
     "SO4": -2,
     "HSO4": -1,
+    "B": 0,  # boric acid in the acid liquors met here
 }
 # The oxide an assay or a product of the element is reported as.
 OXIDES = {
@@ -58,7 +63,12 @@ OXIDES = {
     "Fe": "Fe2O3",
     "Ca": "CaO",
     "Mg": "MgO",
+    "Mn": "MnO",
+    "Co": "CoO",
+    "Ni": "NiO",
     "Cu": "CuO",
+    "Zn": "ZnO",
+    "B": "B2O3",
     "Na": "Na2O",
 }
 _TOKEN = re.compile(r"([A-Z][a-z]?)(\d*)|(\()|\)(\d*)")

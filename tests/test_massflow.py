@@ -1,0 +1,299 @@
+"""The mass-flow cascade against published designs, closed forms and conservation."""
+
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sepmodel import solvers
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
+from sepmodel.extraction import cascade, fluxes
+from sepmodel.extraction.cascade import Draw, Inlet, MassFlowInputs, solve
+
+
+def share(flows, i):
+    return flows[..., i] / flows.sum(axis=-1)
+
+
+def binary(n, m, **changes):
+    """The published 24+21-stage binary (reference inputs)."""
+    keys = {
+        "components": ("A", "B"),
+        "extractability": np.array([2.0, 1.0]),
+        "stages": n + m,
+        "solvent": 1.7086449,
+        "scrub": 1.2081944,
+        "inlets": (Inlet(name="feed", phase="aqueous", stage=n, flows=np.array([0.5, 0.5])),),
+    }
+    return MassFlowInputs(**(keys | changes))
+
+
+def three_outlets(solvent, draw_stage, n, stages, phase):
+    flow = 0.249222
+    return MassFlowInputs(
+        components=("Gd", "Eu", "Sm"),
+        extractability=np.array([2.8, 2.0, 1.0]),
+        stages=stages,
+        solvent=solvent,
+        scrub=solvent - 0.241237 - (flow if phase == "organic" else 0.0),
+        inlets=(Inlet(name="feed", phase="aqueous", stage=n, flows=np.array([0.39, 0.10, 0.51])),),
+        draws=(Draw(name="middle", phase=phase, stage=draw_stage, flow=flow),),
+    )
+
+
+@pytest.mark.parametrize("module", [cascade, solvers, fluxes])
+def test_doctests(module):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "p_b", "p_a", "x_a"),
+    [
+        (24, 20, 0.999851, 0.998951, 0.4921),
+        (24, 21, 0.999893, 0.998993, 0.4735),
+        (25, 20, 0.999897, 0.998997, 0.4954),
+        (25, 21, 0.999928, 0.999028, 0.4755),
+        (24, 22, 0.999914, 0.999014, 0.4580),
+    ],
+)
+def test_published_binary(n, m, p_b, p_a, x_a):
+    result = solve(binary(n, m))
+    assert share(result.raffinate, 1) == pytest.approx(p_b, abs=2e-6)
+    assert share(result.loaded_organic, 0) == pytest.approx(p_a, abs=2e-6)
+    assert share(result.aqueous[n - 1], 0) == pytest.approx(x_a, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("solvent", "stage", "n", "stages", "sm", "gd", "eu"),
+    [
+        (1.4, 39, 22, 85, 0.999906, 0.99909, 0.4002),
+        (1.5, 36, 21, 76, 0.999906, 0.99901, 0.4001),
+        (2.0, 30, 18, 60, 0.999904, 0.99907, 0.4002),
+        (2.5, 28, 17, 55, 0.999917, 0.99919, 0.4003),
+    ],
+)
+def test_published_three_outlets(solvent, stage, n, stages, sm, gd, eu):
+    result = solve(three_outlets(solvent, stage, n, stages, "aqueous"))
+    assert share(result.raffinate, 2) == pytest.approx(sm, abs=2e-6)
+    assert share(result.loaded_organic, 0) == pytest.approx(gd, abs=1e-5)
+    assert share(result.draws["middle"], 1) == pytest.approx(eu, abs=1e-4)
+    wrong = solve(three_outlets(solvent, stage, n, stages, "organic"))
+    assert share(wrong.loaded_organic, 0) < 0.999 or share(wrong.draws["middle"], 1) < 0.40
+
+
+def test_the_organic_draw_gives_the_published_failure():
+    wrong = solve(three_outlets(2.0, 30, 18, 60, "organic"))
+    assert share(wrong.loaded_organic, 0) == pytest.approx(0.99657, abs=1e-5)
+    assert share(wrong.draws["middle"], 1) == pytest.approx(0.3978, abs=1e-4)
+
+
+def test_marching_reproduces_every_stage():
+    """The textbook march from the raffinate end passes through the same compositions."""
+    result = solve(binary(24, 21))
+    beta, s = 2.0, 1.7086449
+    x = share(result.raffinate, 0)
+    raffinate = result.raffinate.sum()
+    for stage in range(23):
+        assert share(result.aqueous[stage], 0) == pytest.approx(x, rel=1e-6)
+        y = beta * x / (1 + (beta - 1) * x)
+        x = (s * y + raffinate * result.raffinate[0] / raffinate) / (s + raffinate)
+
+
+def test_total_reflux_is_fenske():
+    """At (almost) total reflux every stage multiplies the ratio by beta."""
+    beta, stages, flow = 1.5, 20, 1e5
+    result = solve(
+        MassFlowInputs(
+            components=("A", "B"),
+            extractability=np.array([beta, 1.0]),
+            stages=stages,
+            solvent=flow,
+            scrub=flow - 0.5,
+            inlets=(Inlet(name="f", phase="aqueous", stage=10, flows=np.array([0.5, 0.5])),),
+        )
+    )
+    ratio = np.log(result.loaded_organic[0] / result.loaded_organic[1])
+    ratio -= np.log(result.raffinate[0] / result.raffinate[1])
+    assert ratio / np.log(beta) == pytest.approx(stages, rel=1e-4)
+
+
+def test_binary_of_a_trace_is_kremser():
+    """A trace beside a dominant element sees constant extraction factors."""
+    trace, beta, n = 1e-30, 3.0, 8
+    result = solve(
+        MassFlowInputs(
+            components=("trace", "main"),
+            extractability=np.array([beta, 1.0]),
+            stages=n,
+            solvent=0.4,
+            scrub=0.0,
+            inlets=(Inlet(name="f", phase="aqueous", stage=n, flows=np.array([trace, 1.0])),),
+        )
+    )
+    # The main element alone makes the totals, so the extraction factors of the trace are known.
+    aqueous = result.aqueous[:, 1]
+    assert aqueous == pytest.approx([0.6] + [1.0] * (n - 1))
+    a = beta * 0.4 / aqueous
+    # Loss below each cut, by hand.
+    lost = 1.0
+    for factor in a:
+        lost = lost / (factor + lost)
+    assert result.raffinate[0] / trace == pytest.approx(lost, rel=1e-12)
+
+
+def test_equal_elements_are_not_separated():
+    result = solve(binary(24, 21, extractability=np.array([1.0, 1.0])))
+    assert share(result.raffinate, 0) == pytest.approx(0.5, rel=1e-12)
+
+
+def test_one_stage_one_component():
+    inputs = MassFlowInputs(
+        components=("Nd",),
+        extractability=np.array([1.0]),
+        stages=1,
+        solvent=0.7,
+        scrub=0.0,
+        inlets=(Inlet(name="f", phase="aqueous", stage=1, flows=np.array([1.0])),),
+    )
+    result = solve(inputs)
+    assert result.loaded_organic[0] == pytest.approx(0.7, rel=1e-12)
+    assert result.raffinate[0] == pytest.approx(0.3, rel=1e-12)
+
+
+def test_perfect_separation_limit_and_underflowing_traces():
+    """beta = 1e10 over 140 scrub stages: B in the product is far below the smallest float."""
+    result = solve(binary(5, 140, extractability=np.array([1e10, 1.0]), solvent=1.4, scrub=0.95))
+    assert result.raffinate == pytest.approx([0.05, 0.5], rel=1e-12)
+    assert result.loaded_organic[1] == 0.0
+    # Above the feed every stage is poorer in B by 1e10 times the flux ratio W / S.
+    steps = np.diff(result.log_organic[6:144, 1])
+    assert np.allclose(steps, np.log(1.4 / 0.95) - np.log(1e10), rtol=1e-12)
+    assert result.log_organic[-1, 1] < -3000
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_conservation_for_random_cascades(seed):
+    """Every component closes at every stage, whatever enters, leaves or bypasses."""
+    rng = np.random.default_rng(seed)
+    n, c = int(rng.integers(2, 20)), int(rng.integers(1, 5))
+    feed = rng.uniform(0.1, 1.0, c)
+    organic_feed = rng.uniform(0.0, 0.3, c)
+    stage_feed, stage_org, stage_draw = rng.integers(1, n + 1, 3)
+    s = rng.uniform(0.5, 3.0)
+    efficiency = rng.uniform(0.3, 1.0, (n, c))
+    inputs = MassFlowInputs(
+        components=tuple(f"c{i}" for i in range(c)),
+        extractability=np.exp(rng.normal(0.0, 2.0, c)),
+        stages=n,
+        solvent=s,
+        scrub=0.2 * s,
+        inlets=(
+            Inlet(name="aq", phase="aqueous", stage=int(stage_feed), flows=feed + s / c),
+            Inlet(name="org", phase="organic", stage=int(stage_org), flows=organic_feed),
+        ),
+        draws=(Draw(name="d", phase="organic", stage=int(stage_draw), flow=0.1 * s),),
+        efficiency=efficiency if rng.random() < 0.5 else 1.0,
+    )
+    try:
+        result = solve(inputs)
+    except InfeasibleError:
+        return
+    assert np.all(result.closure < 1e-13)
+    assert result.residual < 1e-9
+    into = np.zeros((n, c))
+    into[stage_feed - 1] += feed + s / c
+    into[stage_org - 1] += organic_feed
+    into[:-1] += result.aqueous[1:]
+    organic = result.organic.copy()
+    organic[stage_draw - 1] *= 1 - 0.1 * s / organic[stage_draw - 1].sum()
+    into[1:] += organic[:-1]
+    out = result.aqueous + result.organic
+    assert np.allclose(into, out, rtol=1e-10, atol=0)
+
+
+def test_batches_equal_singles_and_members_ignore_their_mates():
+    solvents = np.array([1.4, 1.7086449, 2.2, 3.0])
+    inputs = binary(24, 21, solvent=solvents, scrub=solvents - 0.5004505)
+    together = solve(inputs)
+    for i, s in enumerate(solvents):
+        alone = solve(binary(24, 21, solvent=s, scrub=s - 0.5004505))
+        assert np.allclose(together.log_aqueous[i], alone.log_aqueous, rtol=0, atol=1e-10)
+        assert together.iterations[i] == alone.iterations
+    fewer = solve(binary(24, 21, solvent=solvents[1:], scrub=solvents[1:] - 0.5004505))
+    assert np.allclose(fewer.log_aqueous, together.log_aqueous[1:], rtol=0, atol=1e-13)
+
+
+def test_permutation_and_rescaling():
+    first = solve(three_outlets(2.0, 30, 18, 60, "aqueous"))
+    inputs = three_outlets(2.0, 30, 18, 60, "aqueous")
+    swapped = solve(
+        MassFlowInputs(
+            components=("Sm", "Gd", "Eu"),
+            extractability=np.array([7.0, 19.6, 14.0]),
+            stages=60,
+            solvent=2e6,
+            scrub=inputs.scrub * 1e6,
+            inlets=(
+                Inlet(name="f", phase="aqueous", stage=18, flows=1e6 * np.array([0.51, 0.39, 0.1])),
+            ),
+            draws=(Draw(name="middle", phase="aqueous", stage=30, flow=0.249222e6),),
+        )
+    )
+    assert np.allclose(swapped.raffinate[[1, 2, 0]] / 1e6, first.raffinate, rtol=1e-9, atol=0)
+
+
+def test_transparent_stages_are_not_there():
+    efficiency = np.ones(45)
+    efficiency[[3, 7, 40]] = 0.0
+    padded = solve(binary(24, 21, efficiency=efficiency))
+    short = solve(binary(22, 20))
+    assert np.allclose(padded.raffinate, short.raffinate, rtol=1e-10, atol=0)
+
+
+def test_efficiency_costs_purity():
+    purity = [
+        float(share(solve(binary(24, 21, efficiency=e)).raffinate, 1)) for e in (0.6, 0.8, 1.0)
+    ]
+    assert purity == sorted(purity)
+
+
+def test_warm_start_needs_fewer_iterations():
+    cold = solve(binary(24, 21))
+    warm = solve(binary(24, 21, solvent=1.72, scrub=1.72 - 0.5004505), guess=cold.theta)
+    assert warm.iterations < cold.iterations
+
+
+def test_a_failure_is_explained(monkeypatch):
+    monkeypatch.setattr(cascade, "TOLERANCE", 0.0)
+    monkeypatch.setattr(cascade, "ACCEPT", -1.0)
+    with pytest.raises(ConvergenceError, match="not solved") as failed:
+        solve(binary(24, 21))
+    trace = failed.value.trace
+    assert 1 <= trace.stage <= 45
+    assert trace.history[-1] < trace.history[0]
+    assert trace.advice
+
+
+def test_refusals():
+    with pytest.raises(InputError) as caught:
+        solve(
+            binary(
+                24,
+                21,
+                extractability=np.array([2.0, -1.0]),
+                solvent=-1.0,
+                efficiency=1.2,
+                inlets=(Inlet(name="f", phase="gas", stage=99, flows=np.array([1.0, np.nan])),),
+            )
+        )
+    assert len(caught.value.problems) == 6
+    with pytest.raises(InfeasibleError, match="organic leaving stage 45"):
+        solve(binary(24, 21, scrub=1.8))
+    recorded = solve(binary(24, 21, scrub=np.array([1.2081944, 1.8])), failures="record")
+    assert recorded.converged.tolist() == [True, False]
+    assert np.all(np.isnan(recorded.raffinate[1]))
+    with pytest.raises(InputError, match="first guess"):
+        solve(binary(24, 21), guess=np.full(45, np.nan))
