@@ -41,7 +41,7 @@ _TIGHTENINGS = 6
 # A specification counts as met within rounding.
 _ROUNDING = 1e-9
 # An element below this share of the feed cannot decide how a circuit is built.
-_TRACE = 1e-12
+_TRACE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,10 @@ class Weights:
     def of(self, solvent: Array | float, stages: Array | float) -> Array:
         """The objective, element by element."""
         s, n = np.asarray(solvent, dtype=float), np.asarray(stages, dtype=float)
-        return np.asarray((self.inventory * s + self.stages) * n + self.solvent * s)
+        finite = np.isfinite(s) & np.isfinite(n)
+        s, n = np.where(finite, s, 0.0), np.where(finite, n, 0.0)
+        cost = (self.inventory * s + self.stages) * n + self.solvent * s
+        return np.where(finite, cost, np.inf)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +133,10 @@ class CircuitDesign:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class _Task:
-    """A circuit to design: components ascending in extractability a, feed f, cut after ``cut``."""
+    """A circuit to design: components ascending in extractability a, feed f, cut after ``cut``.
+
+    ``traces``: what is too scarce to decide anything; it leaves with its own group.
+    """
 
     names: tuple[str, ...]
     a: Array
@@ -141,6 +147,8 @@ class _Task:
     most: int
     raffinate: Outlet
     organic: Outlet
+    traces: Mapping[str, float]
+    trace_light: tuple[str, ...]
 
     @property
     def light(self) -> tuple[str, ...]:
@@ -203,11 +211,11 @@ def design_circuit(
         weights or Weights(),
         most_stages,
     )
-    own_h, own_l = _transfers(task)
+    own_heavy, own_light = _transfers(task)
     tightened, solved = 1.0, 0
     for _ in range(_TIGHTENINGS):
-        h, l = tightened * own_h, tightened * own_l
-        start = _choose(task, h, l, solvent)
+        stray_heavy, stray_light = tightened * own_heavy, tightened * own_light
+        start = _choose(task, stray_heavy, stray_light, solvent)
         found, count = _confirm(task, start)
         solved += count
         if found is not None:
@@ -217,7 +225,7 @@ def design_circuit(
         f"no circuit of at most {task.most} stages parts {task.light[-1]} from {task.heavy[0]} "
         "to these specifications",
         limit={"stages": float(task.most)},
-        nearest={"solvent": start.solvent, "stages": float(start.n + start.m)},
+        nearest={"solvent": start.solvent, "stages": float(start.up + start.down)},
     )
 
 
@@ -263,6 +271,8 @@ def _task(
         most=most,
         raffinate=raffinate,
         organic=organic,
+        traces={e: f for e, f in feed.items() if e not in names},
+        trace_light=tuple(e for e in feed if e not in names and e in light),
     )
 
 
@@ -270,15 +280,18 @@ def _transfers(task: _Task) -> tuple[float, float]:
     """Largest flows [mol/s] of heavier elements in the raffinate and lighter in the organic."""
     light = dict(zip(task.light, task.f[: task.cut].tolist(), strict=True))
     heavy = dict(zip(task.heavy, task.f[task.cut :].tolist(), strict=True))
-    h, l = sum(heavy.values()), sum(light.values())
+    stray_heavy, stray_light = sum(heavy.values()), sum(light.values())
     for _ in range(_SWEEPS):
-        h_before, l_before = h, l
-        h = _foreign(task.raffinate, light, heavy, task.heavy[0], l_before)
-        h = min(h, _lost(task.organic, heavy, task.heavy[0]))
-        l = _foreign(task.organic, heavy, light, task.light[-1], h_before)
-        l = min(l, _lost(task.raffinate, light, task.light[-1]))
+        heavy_before, light_before = stray_heavy, stray_light
+        stray_heavy = _foreign(task.raffinate, light, heavy, task.heavy[0], light_before)
+        stray_heavy = min(stray_heavy, _lost(task.organic, heavy, task.heavy[0]))
+        stray_light = _foreign(task.organic, heavy, light, task.light[-1], heavy_before)
+        stray_light = min(stray_light, _lost(task.raffinate, light, task.light[-1]))
     whole = (sum(heavy.values()), sum(light.values()))
-    for moved, group, into in ((h, whole[0], "raffinate"), (l, whole[1], "organic")):
+    for moved, group, into in (
+        (stray_heavy, whole[0], "raffinate"),
+        (stray_light, whole[1], "organic"),
+    ):
         if not moved < group:
             other = "organic" if into == "raffinate" else "raffinate"
             raise InputError(
@@ -293,7 +306,7 @@ def _transfers(task: _Task) -> tuple[float, float]:
             raise InputError(
                 Problem(message="a purity or recovery of exactly one cannot be reached", key=into)
             )
-    return h, l
+    return stray_heavy, stray_light
 
 
 def _foreign(
@@ -331,15 +344,16 @@ class _Start:
 
     solvent: float
     scrub: float
-    n: int
-    m: int
-    organic_total: float
+    up: int
+    down: int
+    raffinate: Array
+    organic: Array
     minimum: Mapping[str, float]
 
 
-def _choose(task: _Task, h: float, l: float, solvent: float | None) -> _Start:
+def _choose(task: _Task, stray_heavy: float, stray_light: float, solvent: float | None) -> _Start:
     """Solvent by the objective over the grid (or as given), and stages by marching."""
-    r, d = _first_split(task, h, l)
+    r, d = _first_split(task, stray_heavy, stray_light)
     organic_total = float(d.sum())
     least = float(shortcut.minimum_solvent(task.a, task.f, d, task.cut, task.phase))
     offset = organic_total - (task.f.sum() if task.phase == "organic" else 0.0)
@@ -348,6 +362,8 @@ def _choose(task: _Task, h: float, l: float, solvent: float | None) -> _Start:
             f"{task.light[-1]} and {task.heavy[0]} have the same extractability",
             limit={"separation_factor": 1.0},
         )
+    # Loose specifications need no scrub at all; the organic carries the product in any case.
+    least = max(least, offset, 0.0)
     minimum = {
         "solvent": least,
         "scrub": least - offset,
@@ -356,9 +372,9 @@ def _choose(task: _Task, h: float, l: float, solvent: float | None) -> _Start:
     # Steps of one march: generous for a free choice of solvent, then as many as it takes.
     longest = min(task.most, 8 + 4 * math.ceil(max(minimum["stages"], 1.0)))
     if solvent is None:
-        grid = least + max(least - offset, _TRACE * task.f.sum()) * _EXCESS
-        n, m = _march(task, h, l, grid, offset, longest, every=False)
-        solvent = _best(task, grid, n + m, minimum)
+        grid = least + max(least - offset, _EXCESS[0] * organic_total) * _EXCESS
+        rough = _march(task, stray_heavy, stray_light, grid, offset, longest, every=False)
+        solvent = _best(task, grid, rough.steps, minimum)
     elif solvent <= offset:
         raise InfeasibleError(
             f"the solvent carries {solvent:.4g} mol/s, less than the product asks for",
@@ -367,11 +383,11 @@ def _choose(task: _Task, h: float, l: float, solvent: float | None) -> _Start:
         )
     chosen = np.array([solvent])
     while True:
-        n, m = _march(task, h, l, chosen, offset, longest, every=True)
-        if n[0] + m[0] <= task.most or longest >= task.most:
+        marched = _march(task, stray_heavy, stray_light, chosen, offset, longest, every=True)
+        if marched.steps[0] <= task.most or longest >= task.most:
             break
         longest = min(2 * longest, task.most)
-    if not n[0] + m[0] <= task.most:
+    if not marched.steps[0] <= task.most:
         raise InfeasibleError(
             f"with a solvent of {solvent:.6g} mol/s no number of stages up to {task.most} parts "
             f"{task.light[-1]} from {task.heavy[0]}: the least solvent is {least:.6g} mol/s",
@@ -381,21 +397,22 @@ def _choose(task: _Task, h: float, l: float, solvent: float | None) -> _Start:
     return _Start(
         solvent=float(solvent),
         scrub=float(solvent - offset),
-        n=int(n[0]),
-        m=math.ceil(m[0] - _ROUNDING),
-        organic_total=organic_total,
+        up=int(marched.up[0]),
+        down=math.ceil(marched.down[0] - _ROUNDING),
+        raffinate=marched.raffinate[0],
+        organic=marched.organic[0],
         minimum=minimum,
     )
 
 
-def _first_split(task: _Task, h: float, l: float) -> tuple[Array, Array]:
+def _first_split(task: _Task, stray_heavy: float, stray_light: float) -> tuple[Array, Array]:
     """Raffinate and organic product [mol/s]: the transfers carried by the elements at the cut."""
     r = np.where(np.arange(len(task.f)) < task.cut, task.f, 0.0)
-    rest = h
+    rest = stray_heavy
     for i in range(task.cut, len(task.f)):
         r[i] = min(rest, 0.5 * task.f[i] if rest > 0.5 * task.f[i] else rest)
         rest -= r[i]
-    rest = l
+    rest = stray_light
     for i in range(task.cut - 1, -1, -1):
         moved = min(rest, 0.5 * task.f[i] if rest > 0.5 * task.f[i] else rest)
         r[i] -= moved
@@ -419,13 +436,21 @@ def _best(task: _Task, grid: Array, stages: Array, minimum: Mapping[str, float])
         bend = low - 2 * mid + high
         step = 0.5 * (low - high) / bend if bend > 0 else 0.0
         base = minimum["solvent"]
-        return float(base + (grid[k] - base) * (grid[k + 1] - base) ** step / (grid[k] - base) ** step)
+        return float(
+            base + (grid[k] - base) * (grid[k + 1] - base) ** step / (grid[k] - base) ** step
+        )
     return float(grid[k])
 
 
 def _march(
-    task: _Task, h: float, l: float, solvent: Array, offset: float, longest: int, every: bool
-) -> tuple[Array, Array]:
+    task: _Task,
+    stray_heavy: float,
+    stray_light: float,
+    solvent: Array,
+    offset: float,
+    longest: int,
+    every: bool,
+) -> _Marched:
     """Extraction stages n and (fractional) scrub stages m at each solvent flow, shapes (G,).
 
     From the raffinate: Y' = S norm(a (Y + r)); from the organic product: X' = W norm((X + d)/a).
@@ -435,7 +460,7 @@ def _march(
     meet within ``longest`` steps; ``every``: try each count, else a dozen and interpolate.
     """
     scrub = solvent - offset
-    r_0, d_0 = _first_split(task, h, l)
+    r_0, d_0 = _first_split(task, stray_heavy, stray_light)
     counts = _counts(longest, every)
     keys = task.cut, task.cut - 1
     proportion_up = _proportion(task.f, keys[0])
@@ -450,19 +475,38 @@ def _march(
     heavier = np.arange(shape[2]) >= task.cut
     sweeps = _SWEEPS if shape[2] > 2 else 1
     for sweep in range(sweeps):
-        r = np.where(heavier, _shared(up_log, heavier, h, task.f), r_0)
-        d = np.where(heavier, d_0, _shared(down_log, ~heavier, l, task.f))
+        r = np.where(heavier, _shared(up_log, heavier, stray_heavy, task.f), r_0)
+        d = np.where(heavier, d_0, _shared(down_log, ~heavier, stray_light, task.f))
         up = _walk(solvent, task.a, r, counts) + (0 if task.phase == "aqueous" else r)
         down = _walk(scrub, 1 / task.a, d, counts) + (d if task.phase == "aqueous" else 0)
         rise, fall = _key_ratio(up, keys), _key_ratio(down, keys)
         if sweep + 1 < sweeps:
-            up_target = _across(np.log(down), -fall, -rise, keys[0])
-            down_target = _across(np.log(up), rise, fall, keys[1])
+            up_target = _across(down, -fall, -rise, keys[0])
+            down_target = _across(up, rise, fall, keys[1])
             up_log = up_log + _correction(up_target, up, keys[0])
             down_log = down_log + _correction(down_target, down, keys[1])
     found = [_fewest(rise[g], fall[g], counts, longest) for g in range(shape[0])]
     n, m = np.array(found).T
-    return (n, m) if task.phase == "aqueous" else (n + 1, m - 1)
+    met = np.isfinite(n + m)
+    at_n = np.searchsorted(counts, np.where(met, n, 0)).clip(max=len(counts) - 1)
+    at_m = np.searchsorted(counts, np.where(met, m, 0)).clip(max=len(counts) - 1)
+    member = np.arange(shape[0])
+    return _Marched(up=n, down=m, raffinate=r[member, at_n], organic=d[member, at_m])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Marched:
+    """Steps up (whole) and down (fractional) at each solvent flow, and where they start."""
+
+    up: Array
+    down: Array
+    raffinate: Array
+    organic: Array
+
+    @property
+    def steps(self) -> Array:
+        """Steps of both marches: the stages of the circuit."""
+        return self.up + self.down
 
 
 def _counts(longest: int, every: bool) -> NDArray[np.int64]:
@@ -475,12 +519,12 @@ def _counts(longest: int, every: bool) -> NDArray[np.int64]:
 
 def _proportion(flows: Array, key: int) -> Array:
     """ln of each flow relative to that of the element at the cut."""
-    return np.log(flows) - np.log(flows[key])
+    return np.asarray(np.log(flows) - np.log(flows[key]))
 
 
 def _growth(weight: Array, flow: Array, product: Array) -> Array:
     """Factor by which each element grows a step near the outlet, shape (G, 1, C)."""
-    return (flow / (weight @ product))[:, None, None] * weight
+    return np.asarray((flow / (weight @ product))[:, None, None] * weight)
 
 
 def _traces(target: Array, factor: Array, counts: NDArray[np.int64], key: int) -> Array:
@@ -498,7 +542,7 @@ def _shared(log_share: Array, members: NDArray[np.bool_], total: float, feed: Ar
     top = np.where(members, log_share, -np.inf).max(axis=-1, keepdims=True)
     share = np.where(members, np.exp(np.minimum(log_share - top, 0.0)), 0.0)
     flows = total * share / share.sum(axis=-1, keepdims=True)
-    return np.minimum(flows, 0.5 * feed)
+    return np.asarray(np.minimum(flows, 0.5 * feed))
 
 
 def _walk(flow: Array, weight: Array, product: Array, counts: NDArray[np.int64]) -> Array:
@@ -523,10 +567,11 @@ def _key_ratio(flux: Array, keys: tuple[int, int]) -> Array:
     return np.where(np.isfinite(ratio), ratio, -np.inf)
 
 
-def _across(log_flux: Array, level: Array, wanted: Array, key: int) -> Array:
+def _across(flux: Array, level: Array, wanted: Array, key: int) -> Array:
     """ln proportions to ``key`` that one march has where it reaches the levels of the other."""
-    out = np.empty((*wanted.shape, log_flux.shape[-1]))
-    relative = log_flux - log_flux[..., key : key + 1]
+    out = np.empty((*wanted.shape, flux.shape[-1]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.log(flux) - np.log(flux[..., key : key + 1])
     for g in range(len(level)):
         usable = np.isfinite(level[g]) & np.isfinite(relative[g]).all(axis=-1)
         x = np.maximum.accumulate(level[g][usable])
@@ -558,7 +603,11 @@ def _fewest(
 
 
 def _confirm(task: _Task, start: _Start) -> tuple[tuple[int, int, Array, Array] | None, int]:
-    """The smallest circuit near ``start`` that meets every specification, solved as a whole."""
+    """The smallest circuit near ``start`` that meets every specification, solved as a whole.
+
+    Pairs count steps of the two marches: with an aqueous feed the stages n and m, with an organic
+    one, which enters the first stage of the march down, n - 1 and m + 1.
+    """
     tried: dict[tuple[int, int], tuple[bool, Array, Array]] = {}
 
     def look(pairs: Sequence[tuple[int, int]]) -> None:
@@ -570,8 +619,8 @@ def _confirm(task: _Task, start: _Start) -> tuple[tuple[int, int, Array, Array] 
     def met(pair: tuple[int, int]) -> bool:
         return pair in tried and tried[pair][0]
 
-    n, m = start.n, start.m
-    look([(n, m), (n - 1, m), (n, m - 1), (n + 1, m), (n, m + 1)])
+    n, m = start.up, start.down
+    look([(n, m), (n - 1, m), (n, m - 1)])
     best: tuple[int, int] | None = None
     for _ in range(_ROUNDS):
         good = [p for p in tried if met(p)]
@@ -584,7 +633,7 @@ def _confirm(task: _Task, start: _Start) -> tuple[tuple[int, int, Array, Array] 
         # Fewest stages; among equals the one that leaves least of the heavier in the raffinate.
         best = min(good, key=lambda p: (sum(p), tried[p][1][task.cut :].sum()))
         n, m = best
-        look([(n - 1, m), (n, m - 1), (n - 2, m + 1), (n + 1, m - 2)])
+        look([(n - 1, m), (n, m - 1)])
         if not any(met(p) and sum(p) < sum(best) for p in tried):
             break
     if best is None:
@@ -607,13 +656,23 @@ def _solve(
 ) -> list[tuple[Array, Array]]:
     """Raffinate and organic product of several circuits at once, padded to one length."""
     most = max(n + m for n, m in pairs)
+    alone = [p for p in pairs if sum(p) == 1 and most > 1]
+    if alone:
+        # One stage has no inside to pad.
+        rest = iter(_solve(task, start, [p for p in pairs if p not in alone]))
+        (single,) = _solve(task, start, alone[:1])
+        return [single if p in alone else next(rest) for p in pairs]
     efficiency = np.ones((len(pairs), most, 1))
+    guess = np.zeros((len(pairs), most))
     feed_stage = []
+    up, down = _thetas(task, start, max(n for n, _ in pairs), max(m for _, m in pairs))
     for row, (n, m) in enumerate(pairs):
         idle = most - n - m
         # Idle stages pass both phases on; they stand above stage 1, where flows are uniform.
         efficiency[row, 1 : 1 + idle] = 0.0
-        feed_stage.append(n + idle)
+        guess[row, [0, *range(1 + idle, n + idle)]] = up[:n]
+        guess[row, n + idle :] = down[:m][::-1]
+        feed_stage.append(n + idle + (task.phase == "organic"))
     result = cascade.solve(
         cascade.MassFlowInputs(
             components=task.names,
@@ -627,9 +686,29 @@ def _solve(
                 ),
             ),
             efficiency=efficiency,
-        )
+        ),
+        guess=guess,
     )
     return list(zip(result.raffinate, result.loaded_organic, strict=True))
+
+
+def _thetas(task: _Task, start: _Start, up: int, down: int) -> tuple[Array, Array]:
+    """First guess of ``cascade.solve`` along both marches: ln(organic flux / sum(a x)) a stage."""
+    a = task.a / task.a.max()
+    path = []
+    for steps, flow, weight, product in (
+        (up, start.solvent, task.a, start.raffinate),
+        (down, start.scrub, 1 / task.a, start.organic),
+    ):
+        state, thetas = np.zeros(len(a)), np.zeros(steps)
+        for k in range(steps):
+            before = state + product
+            state = weight * before
+            state = state * (flow / state.sum())
+            aqueous, organic = (before, state) if weight is task.a else (state, before)
+            thetas[k] = math.log(organic.sum() / (a @ aqueous))
+        path.append(thetas)
+    return path[0], path[1]
 
 
 def _meets(task: _Task, r: Array, d: Array) -> bool:
@@ -671,9 +750,13 @@ def _finished(
 ) -> CircuitDesign:
     """The design as a result, in the caller's terms."""
     n, m, r, d = found
-    feed = dict(zip(task.names, task.f.tolist(), strict=True))
+    if task.phase == "organic":
+        n, m = n + 1, m - 1
+    feed = {**dict(zip(task.names, task.f.tolist(), strict=True)), **task.traces}
     raffinate = dict(zip(task.names, r.tolist(), strict=True))
     organic = dict(zip(task.names, d.tolist(), strict=True))
+    for element, flow in task.traces.items():
+        (raffinate if element in task.trace_light else organic)[element] = flow
     groups = {"raffinate": (raffinate, task.light), "organic": (organic, task.heavy)}
     specs = {"raffinate": task.raffinate, "organic": task.organic}
     # A specification decides where a quarter less of what it allows would not be met.
@@ -693,7 +776,10 @@ def _finished(
         recovery={
             k: products.recovery(v, feed, own, specs[k].basis) for k, (v, own) in groups.items()
         },
-        minimum=start.minimum,
+        minimum={
+            **start.minimum,
+            "stages": float(shortcut.fenske_multicomponent(task.a, r, d, task.cut)),
+        },
         objective=float(task.weights.of(start.solvent, n + m)),
         active=tuple(_missed(task, r, d, -0.5)),
         iterations=solved,

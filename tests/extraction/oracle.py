@@ -70,8 +70,8 @@ def dense(a, stages, solvent, scrub, feeds, draws=(), efficiency=None):
             _linear(tau * ai, keep_aq, keep_org, feed_aq[:, i] + feed_org[:, i])
             for i, ai in enumerate(a)
         ]
-        l = np.array([s[0] for s in solved]).T
-        o = tau[:, None] * a * l
+        aq = np.array([s[0] for s in solved]).T
+        o = tau[:, None] * a * aq
         gap = o.sum(axis=1) / flux - 1
         if np.abs(gap).max() < 1e-13:
             break
@@ -90,15 +90,15 @@ def dense(a, stages, solvent, scrub, feeds, draws=(), efficiency=None):
     else:
         raise AssertionError(f"the oracle did not converge: {np.abs(gap).max()}")
     taken = {
-        (phase, stage): (l if phase == "aqueous" else o)[stage - 1]
+        (phase, stage): (aq if phase == "aqueous" else o)[stage - 1]
         * ((1 - keep_aq) if phase == "aqueous" else (1 - keep_org))[stage - 1]
         for phase, stage, _ in draws
     }
-    return l[0] * keep_aq[0], o[-1] * keep_org[-1], taken, l, o
+    return aq[0] * keep_aq[0], o[-1] * keep_org[-1], taken, aq, o
 
 
 def _linear(distribution, keep_aq, keep_org, feed):
-    """Aqueous fluxes leaving each stage at given o/l, and the inverse of the balance matrix."""
+    """Aqueous fluxes leaving each stage at given o/aq, and the inverse of the balance matrix."""
     n = len(feed)
     matrix = np.diag(1 + distribution)
     for k in range(n - 1):
