@@ -103,10 +103,10 @@ class Constant:
     @property
     def name(self) -> str:
         """The name inside its set."""
-        return _split(self.key)[1]
+        return split_key(self.key)[1]
 
 
-def _split(key: str) -> tuple[str, str]:
+def split_key(key: str) -> tuple[str, str]:
     """Set id and name of a key; a set given by its path may hold a drive's colon before it."""
     before, suffix, _ = key.partition(".toml:")
     set_id = before + ".toml" if suffix else key.partition(":")[0]
@@ -278,7 +278,11 @@ def _read_set(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         )
     raw = {}
     for name, entry in constants.items() if isinstance(constants, dict) else ():
-        raw[name] = {**defaults, **(entry if isinstance(entry, dict) else {"value": entry})}
+        own = entry if isinstance(entry, dict) else {"value": entry}
+        given = {**defaults, **own}
+        if "sd" in own and "distribution" not in own:
+            given.pop("distribution", None)
+        raw[name] = given
     if not raw:
         raise InputError(
             Problem(message="a data set without [constants]", file=str(path), key="constants")
@@ -377,7 +381,7 @@ class Book:
 
     def constant(self, key: str) -> Constant:
         """The constant behind ``key``; InputError names the nearest when there is none."""
-        set_id, name = _split(key)
+        set_id, name = split_key(key)
         constants = _load(set_path(set_id), set_id)[0]
         if name not in constants:
             import difflib
@@ -405,7 +409,7 @@ class Book:
         return self[key]
 
     def __contains__(self, key: str) -> bool:
-        set_id, name = _split(key)
+        set_id, name = split_key(key)
         return name in _load(set_path(set_id), set_id)[0]
 
     def names(self, set_id: str) -> tuple[str, ...]:

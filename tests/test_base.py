@@ -10,7 +10,7 @@ import pytest
 from sepmodel import data, products, species, stream, units
 from sepmodel.errors import InputError
 
-MODULES = ["units", "species", "products", "stream", "balance", "data", "feed"]
+MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,5 +1,8 @@
 """Feeds: every one on the shelf becomes a liquor, conserves its oxide, and refuses nonsense."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -161,3 +164,17 @@ def test_a_feed_that_cannot_be_used_is_refused(tmp_path, old, new, message):
     path.write_text(OWN.replace(old, new, 1))
     with pytest.raises(InputError, match=message):
         feed.read(str(path), data.Book())
+
+
+def test_the_examples_of_the_how_to_page_can_be_used(tmp_path, monkeypatch):
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "data-and-provenance.md"
+    blocks = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    own_set, own_source, own_feed = blocks
+    (tmp_path / "models" / "data").mkdir(parents=True)
+    (tmp_path / "models" / "feeds").mkdir()
+    (tmp_path / "models" / "data" / "lot12.toml").write_text(own_set)
+    (tmp_path / "models" / "sources.toml").write_text(own_source)
+    (tmp_path / "models" / "feeds" / "swarf.toml").write_text(own_feed)
+    monkeypatch.chdir(tmp_path)
+    assert data.Book()["lot12:Nd/Pr"] == 1.27
+    assert feed.read("swarf", data.Book()).treo == pytest.approx(0.343, abs=0.001)
