@@ -513,7 +513,7 @@ def _counts(longest: int, every: bool) -> NDArray[np.int64]:
     """Step counts to try, from none to ``longest``."""
     if every or longest <= 16:
         return np.arange(longest + 1)
-    spread = np.rint(np.geomspace(2, longest, 14)).astype(int)
+    spread = np.rint(np.geomspace(2, longest, 16)).astype(int)
     return np.unique(np.concatenate([[0, 1], spread]))
 
 
@@ -648,7 +648,8 @@ def _stronger(
     around = [p for p in ((n + 1, m), (n, m + 1)) if p in tried]
     if not around:
         return n + 1, m + 1
-    return min(around, key=lambda p: (float(np.abs(tried[p][1] @ tried[p][2])), p))
+    stray = {p: float(tried[p][1] @ tried[p][2]) for p in around}
+    return min(around, key=lambda p: (stray[p] if stray[p] == stray[p] else math.inf, p))
 
 
 def _solve(
@@ -673,22 +674,20 @@ def _solve(
         guess[row, [0, *range(1 + idle, n + idle)]] = up[:n]
         guess[row, n + idle :] = down[:m][::-1]
         feed_stage.append(n + idle + (task.phase == "organic"))
-    result = cascade.solve(
-        cascade.MassFlowInputs(
-            components=task.names,
-            extractability=task.a,
-            stages=most,
-            solvent=np.full(len(pairs), start.solvent),
-            scrub=np.full(len(pairs), start.scrub),
-            inlets=(
-                cascade.Inlet(
-                    name="feed", phase=task.phase, stage=np.array(feed_stage), flows=task.f
-                ),
-            ),
-            efficiency=efficiency,
+    inputs = cascade.MassFlowInputs(
+        components=task.names,
+        extractability=task.a,
+        stages=most,
+        solvent=np.full(len(pairs), start.solvent),
+        scrub=np.full(len(pairs), start.scrub),
+        inlets=(
+            cascade.Inlet(name="feed", phase=task.phase, stage=np.array(feed_stage), flows=task.f),
         ),
-        guess=guess,
+        efficiency=efficiency,
     )
+    result = cascade.solve(inputs, guess=guess, failures="record")
+    if not np.all(result.converged):
+        result = cascade.solve(inputs, failures="record" if len(pairs) > 1 else "raise")
     return list(zip(result.raffinate, result.loaded_organic, strict=True))
 
 
@@ -713,7 +712,8 @@ def _thetas(task: _Task, start: _Start, up: int, down: int) -> tuple[Array, Arra
 
 def _meets(task: _Task, r: Array, d: Array) -> bool:
     """Whether both outlets meet everything asked of them, within rounding."""
-    return not _missed(task, r, d, _ROUNDING)
+    solved = bool(np.all(np.isfinite(r)) and np.all(np.isfinite(d)))
+    return solved and not _missed(task, r, d, _ROUNDING)
 
 
 def _missed(task: _Task, r: Array, d: Array, slack: float) -> list[str]:

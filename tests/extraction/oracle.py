@@ -63,20 +63,43 @@ def dense(a, stages, solvent, scrub, feeds, draws=(), efficiency=None):
             aqueous[k] -= draw_aq[k]
     leaving = aqueous[:n] + draw_aq
     keep_aq, keep_org = 1 - draw_aq / leaving, 1 - draw_org / flux
-    log_tau = np.log(flux / (leaving * a.mean()))
-    for _ in range(200):
+    mixed = (feed_aq + feed_org).sum(axis=0)
+    log_tau = np.log(flux / (leaving * (a @ mixed) / mixed.sum()))
+    target = a
+    # From nearly equal elements to the real ones: each step starts from the last.
+    for spread in np.linspace(0.2, 1.0, 9):
+        a = target**spread
+        log_tau, aq, o = _newton(a, log_tau, flux, keep_aq, keep_org, feed_aq + feed_org)
+    taken = {
+        (phase, stage): (aq if phase == "aqueous" else o)[stage - 1]
+        * ((1 - keep_aq) if phase == "aqueous" else (1 - keep_org))[stage - 1]
+        for phase, stage, _ in draws
+    }
+    return aq[0] * keep_aq[0], o[-1] * keep_org[-1], taken, aq, o
+
+
+def _newton(a, log_tau, flux, keep_aq, keep_org, feed):
+    """ln(organic flux / sum(a l)) of every stage, and the fluxes leaving it."""
+    n = len(flux)
+
+    def fluxes(log_tau):
         tau = np.exp(log_tau)
-        solved = [
-            _linear(tau * ai, keep_aq, keep_org, feed_aq[:, i] + feed_org[:, i])
+        both = [
+            _linear(tau * ai, keep_aq, keep_org, feed[:, i])
             for i, ai in enumerate(a)
         ]
-        aq = np.array([s[0] for s in solved]).T
+        aq = np.array([b[0] for b in both]).T
         o = tau[:, None] * a * aq
-        gap = o.sum(axis=1) / flux - 1
-        if np.abs(gap).max() < 1e-13:
+        with np.errstate(invalid="ignore"):
+            return aq, o, [b[1] for b in both], np.log(o.sum(axis=1) / flux)
+
+    aq, o, inverses, gap = fluxes(log_tau)
+    for _ in range(300):
+        if np.abs(gap).max() < 1e-12:
             break
+        tau = np.exp(log_tau)
         jacobian = np.zeros((n, n))
-        for i, (_, inverse) in enumerate(solved):
+        for i, inverse in enumerate(inverses):
             # A change of ln tau_m adds o_m to what leaves stage m and enters stage m + 1.
             source = np.zeros((n, n))
             for k in range(n):
@@ -85,16 +108,20 @@ def dense(a, stages, solvent, scrub, feeds, draws=(), efficiency=None):
                     source[k + 1, k] += o[k, i] * keep_org[k]
             jacobian += (tau * a[i])[:, None] * (inverse @ source)
             jacobian[np.arange(n), np.arange(n)] += o[:, i]
-        step = np.linalg.solve(jacobian / flux[:, None], -gap)
-        log_tau = log_tau + step * min(1.0, 2.0 / np.abs(step).max())
+        step = np.linalg.solve(jacobian / o.sum(axis=1)[:, None], -gap)
+        part = min(1.0, 2.0 / np.abs(step).max())
+        while True:
+            new = fluxes(log_tau + part * step)
+            if np.square(new[3]).sum() < np.square(gap).sum() or part < 1e-6:
+                break
+            part *= 0.5
+        log_tau = log_tau + part * step
+        aq, o, inverses, gap = new
+        if part < 1e-6 and np.abs(gap).max() < 1e-9:
+            break
     else:
         raise AssertionError(f"the oracle did not converge: {np.abs(gap).max()}")
-    taken = {
-        (phase, stage): (aq if phase == "aqueous" else o)[stage - 1]
-        * ((1 - keep_aq) if phase == "aqueous" else (1 - keep_org))[stage - 1]
-        for phase, stage, _ in draws
-    }
-    return aq[0] * keep_aq[0], o[-1] * keep_org[-1], taken, aq, o
+    return log_tau, aq, o
 
 
 def _linear(distribution, keep_aq, keep_org, feed):
