@@ -8,7 +8,7 @@ together stay together in one file.
 TOML: ``schema = 1``, ``title``, ``notes``, optional ``[defaults]`` (fields shared by the set's
 constants) and ``[constants]``, a table of ``name = { value = ..., ... }`` or, where the defaults
 say the rest, ``name = number``. CSV: one row a constant, columns ``name`` and the field names;
-lines that begin with ``#`` are comments.
+lines that begin with ``#`` are the set's notes, ``# title: ...`` its title.
 
 Fields of a constant: ``value, unit, basis, source, locator, conditions, class``, and its
 uncertainty: ``low, high, distribution`` (triangular, uniform, lognormal: low and high are the ends
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -52,6 +53,8 @@ _SUFFIXES = (".toml", ".csv")
 _REQUIRED = ("value", "unit", "basis", "source", "locator", "conditions", "class")
 # Half-width of a normal distribution's 5-95 % interval, in standard deviations.
 _NORMAL_95 = 1.6448536269514722
+_KEY_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{30}}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,17 +143,27 @@ def roots() -> tuple[Path, ...]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary; InputError (never a traceback) when it cannot be read."""
-    limit = 2_000_000
+    limit = 300_000
     try:
+        if not path.is_file():  # a pipe or a device could be read for ever
+            raise ValueError("no such file" if not path.exists() else "not a regular file")
         if path.stat().st_size > limit:
             raise ValueError(f"larger than {limit} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
+        if _LONG_KEY.search(text):  # the parser's time and memory grow with its square
+            raise RecursionError
         return tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(
-            Problem(message=f"cannot be read: {reason}", file=str(path), expected="a TOML file")
-        ) from None
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text (byte {error.start})"
+    except RecursionError:
+        reason = "nested too deeply"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = str(error)
+    raise InputError(
+        Problem(message=f"cannot be read: {reason}", file=str(path), expected="a TOML file")
+    )
 
 
 @lru_cache(maxsize=4)
@@ -251,7 +264,8 @@ def _read_csv(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Fields of each constant of a CSV set, by name."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
+            lines = stream.readlines()
+        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(Problem(message=f"cannot be read: {error}", file=str(path))) from None
     if any(not row.get("name") or None in row for row in rows):
@@ -265,7 +279,10 @@ def _read_csv(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     raw = {row["name"]: {k: v for k, v in row.items() if k != "name" and v} for row in rows}
     if len(raw) != len(rows):
         raise InputError(Problem(message="a name occurs twice", file=str(path)))
-    return raw, {}
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
+    titles = [c.removeprefix("title:").strip() for c in comments if c.startswith("title:")]
+    notes = "\n".join(c for c in comments if not c.startswith("title:"))
+    return raw, {"title": titles[0] if titles else "", "notes": notes}
 
 
 def _read_set(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:

@@ -34,6 +34,8 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, RARE_EARTHS
 
 M = TypeVar("M", bound=BaseModel)
+# More problems than anybody reads at once are counted, not listed.
+_MOST = 100
 
 
 def refuse(message: str, expected: str = "", value: Any = None) -> NoReturn:
@@ -233,12 +235,14 @@ def problems(
 ) -> list[Problem]:
     """A pydantic error as problems; misspelt keys are told the nearest known one."""
     found: dict[str, Problem] = {}
-    for item in error.errors(include_url=False):
-        where, known = _walk(model, data, item["loc"])
+    items = error.errors(include_url=False)
+    for item in items[:_MOST]:
+        where, known = _walk(model, data, item["loc"], item["type"] == "missing")
         key = ".".join(map(str, where))
-        problem = _problem(item, key, known, file)
-        found.setdefault(f"{key}|{problem.message}", problem)
-    return list(found.values())
+        # Of the members of a union the first says best what was meant.
+        found.setdefault(key, _problem(item, key, known, file))
+    rest = [Problem(message=f"and {len(items) - _MOST} more problems", file=file)]
+    return [*found.values(), *(rest if len(items) > _MOST else [])]
 
 
 def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
@@ -271,7 +275,7 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
     return Problem(message=message, file=file, key=key, value=value, expected=expected)
 
 
-def _walk(model: Any, data: Any, loc: Sequence[Any]) -> tuple[list[Any], list[str]]:
+def _walk(model: Any, data: Any, loc: Sequence[Any], missing: bool) -> tuple[list[Any], list[str]]:
     """The keys of ``loc`` that exist in the file (tags of unions do not), and the keys known at
     the table that holds the last one."""
     where: list[Any] = []
@@ -281,7 +285,7 @@ def _walk(model: Any, data: Any, loc: Sequence[Any]) -> tuple[list[Any], list[st
         inside = (isinstance(data, dict) and part in data) or (
             isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
         )
-        if not inside and not last:
+        if not inside and not (last and missing):
             chosen = [m for m in _models(current) if part in (m.__name__, *_tags(m))]
             current = chosen[0] if chosen else current
             known = _keys(current) if chosen else known
