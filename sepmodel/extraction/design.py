@@ -778,7 +778,10 @@ def _finished(
         },
         minimum={
             **start.minimum,
-            "stages": float(shortcut.fenske_multicomponent(task.a, r, d, task.cut)),
+            "stages": min(
+                start.minimum["stages"],
+                float(shortcut.fenske_multicomponent(task.a, r, d, task.cut)),
+            ),
         },
         objective=float(task.weights.of(start.solvent, n + m)),
         active=tuple(_missed(task, r, d, -0.5)),

@@ -84,10 +84,7 @@ def _newton(a, log_tau, flux, keep_aq, keep_org, feed):
 
     def fluxes(log_tau):
         tau = np.exp(log_tau)
-        both = [
-            _linear(tau * ai, keep_aq, keep_org, feed[:, i])
-            for i, ai in enumerate(a)
-        ]
+        both = [_linear(tau * ai, keep_aq, keep_org, feed[:, i]) for i, ai in enumerate(a)]
         aq = np.array([b[0] for b in both]).T
         o = tau[:, None] * a * aq
         with np.errstate(invalid="ignore"):
