@@ -95,7 +95,11 @@ def shadowed() -> dict[Path, Path]:
     if not shipped:
         return {}
     pairs = ((path, shipped[0] / path.relative_to(own)) for path in sorted(own.rglob("*.*")))
-    return {mine: ours for mine, ours in pairs if mine.is_file() and ours.is_file()}
+    return {
+        mine: ours
+        for mine, ours in pairs
+        if mine.is_file() and ours.is_file() and mine != own / "sources.toml"  # which only adds
+    }
 
 
 def read(path: Path) -> dict[str, Any]:

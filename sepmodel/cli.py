@@ -125,7 +125,7 @@ def sources(key: str | None, case: str | None, json_to: str | None) -> None:
       sepmodel sources prohaska2022
       sepmodel sources --case nd-pr
     """
-    from sepmodel import data, provenance
+    from sepmodel import provenance
 
     if case is not None and key is not None:
         raise click.UsageError("give a key or --case, not both")
@@ -136,10 +136,7 @@ def sources(key: str | None, case: str | None, json_to: str | None) -> None:
             used = solve(case).used
         document, lines = provenance.used_document(used), provenance.used_lines(used, _width())
     elif key is not None:
-        lines = provenance.lines(key, _width())
-        document = {"key": key, "lines": lines}
-        if key in data.sources():
-            document = provenance.source_document(key)
+        document, lines = provenance.document(key), provenance.lines(key, _width())
     else:
         document = {"sources": provenance.overview()}
         lines = provenance.overview_lines(_width())

@@ -216,12 +216,6 @@ def set_ids() -> tuple[str, ...]:
     return tuple(sorted({name for root in roots() for name in _sets(root)}))
 
 
-def shadowed() -> dict[str, Path]:
-    """Sets of the user's own ``./models`` that take the place of shipped ones: id -> own file."""
-    own, *shipped = (_sets(root) for root in roots())
-    return {name: path for name, path in own.items() if any(name in other for other in shipped)}
-
-
 def set_path(set_id: str) -> Path:
     """File of a data set; InputError with the nearest ids when there is none."""
     if set_id.endswith(_SUFFIXES) and Path(set_id).is_file():

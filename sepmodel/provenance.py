@@ -74,6 +74,17 @@ def source_document(key: str) -> dict[str, Any]:
     }
 
 
+def set_document(set_id: str) -> dict[str, Any]:
+    """One data set or feed: what it says of itself and every number with its provenance."""
+    numbers = data.load_set(set_id)
+    return {
+        "key": set_id,
+        "about": data.set_meta(set_id),
+        "classes": counts(numbers.values()),
+        "numbers": [number_document(c) for c in numbers.values()],
+    }
+
+
 def number_document(constant: Constant) -> dict[str, Any]:
     """A constant with its provenance as plain data, value and range in its published unit."""
     names = ("key", "value", "unit", "low", "high", "distribution", "basis", "source", "locator")
@@ -128,16 +139,16 @@ def overview_lines(width: int = WIDTH) -> list[str]:
 
 def source_lines(key: str, width: int = WIDTH) -> list[str]:
     """One source in full as text: who, under which licence, and every number with its place."""
-    document = source_document(key)
+    found = source_document(key)
     lines = [key]
-    lines += _wrap(document["citation"], width, "  ", "  ")
+    lines += _wrap(found["citation"], width, "  ", "  ")
     for name in ("doi", "licence", "read"):
-        if document[name]:
-            lines += _wrap(f"{name}: {document[name]}", width, "    ", "  ")
-    if document["notice"]:
-        lines += ["  notice:", *_wrap(document["notice"], width, "    ", "    ")]
-    lines += ["", f"{len(document['numbers'])} numbers: {_tally(document['classes'])}"]
-    return lines + _numbers(document["numbers"], width)
+        if found[name]:
+            lines += _wrap(f"{name}: {found[name]}", width, "    ", "  ")
+    if found["notice"]:
+        lines += ["  notice:", *_wrap(found["notice"], width, "    ", "    ")]
+    lines += ["", f"{_count(len(found['numbers']), 'number')}: {_tally(found['classes'])}"]
+    return lines + _numbers(found["numbers"], width)
 
 
 def set_lines(set_id: str, width: int = WIDTH) -> list[str]:
@@ -146,21 +157,21 @@ def set_lines(set_id: str, width: int = WIDTH) -> list[str]:
     lines = _wrap(f"{set_id}: {meta.get('title', '')}".rstrip(": "), width)
     if meta.get("notes"):
         lines += _wrap(str(meta["notes"]), width, "  ", "  ")
-    lines += ["", f"{len(numbers)} numbers: {_tally(counts(numbers.values()))}"]
+    lines += ["", f"{_count(len(numbers), 'number')}: {_tally(counts(numbers.values()))}"]
     return lines + _numbers([number_document(c) for c in numbers.values()], width, source=True)
 
 
 def used_lines(used: Mapping[str, Constant], width: int = WIDTH) -> list[str]:
     """What a computation rests on as text, source by source, with the share that is estimated."""
-    document = used_document(used)
+    found = used_document(used)
     lines = _wrap(
-        f"{document['count']} numbers from {len(document['sources'])} sources: "
-        f"{_tally(document['classes'])}; {document['estimated_share']:.0%} are estimates",
+        f"{_count(found['count'], 'number')} from {_count(len(found['sources']), 'source')}: "
+        f"{_tally(found['classes'])}; {found['estimated_share']:.0%} are estimates",
         width,
     )
-    if document["secondary"]:
-        lines += _wrap(f"{document['secondary']} were read in a secondary source", width)
-    for source in document["sources"]:
+    if found["secondary"]:
+        lines += _wrap(f"{found['secondary']} were read in a secondary source", width)
+    for source in found["sources"]:
         lines += ["", _cut(f"{source['key']}  ({_tally(source['classes'])})", width)]
         lines += _wrap(source["citation"], width, "  ", "  ")
         for number in source["numbers"]:
@@ -176,15 +187,37 @@ def lines(key: str, width: int = WIDTH) -> list[str]:
     InputError
         naming the nearest when there is none of that name.
     """
+    kind, where = _find(key)
+    if kind == "source":
+        return source_lines(where, width)
+    if kind == "set":
+        return set_lines(where, width)
+    return _numbers([document(key)], width, source=True)
+
+
+def document(key: str) -> dict[str, Any]:
+    """What ``lines`` prints, as plain data: a source, a data set, a feed or one number."""
+    kind, where = _find(key)
+    if kind == "source":
+        return source_document(where)
+    if kind == "set":
+        return set_document(where)
+    set_id, name = data.split_key(where)
+    return number_document(data.load_set(set_id)[name])
+
+
+def _find(key: str) -> tuple[str, str]:
+    """What a key names: ("source" | "set" | "number", its full key)."""
+    ids = data.set_ids()
     if key in data.sources():
-        return source_lines(key, width)
+        return "source", key
     for set_id in (key, f"feeds/{key}"):
-        if set_id in data.set_ids():
-            return set_lines(set_id, width)
+        if set_id in ids:
+            return "set", set_id
     set_id, name = data.split_key(key)
-    if set_id in data.set_ids() and name in data.load_set(set_id):
-        return _numbers([number_document(data.load_set(set_id)[name])], width, source=True)
-    raise _unknown(key, [*data.sources(), *data.set_ids()], "a source, a data set or a feed")
+    if set_id in ids and name in data.load_set(set_id):
+        return "number", key
+    raise _unknown(key, [*data.sources(), *ids], "a source, a data set or a feed")
 
 
 def _source(key: str) -> Source:
@@ -205,6 +238,10 @@ def _unknown(key: str, known: list[str], what: str) -> InputError:
             expected=f"one of {', '.join(near)}" if near else what,
         )
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _tally(classes: Mapping[str, int]) -> str:

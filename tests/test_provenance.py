@@ -55,5 +55,8 @@ def test_what_a_computation_rests_on():
 def test_a_feed_by_its_name_a_number_by_its_key_and_nothing_by_a_wrong_one():
     assert provenance.lines("magnet-scrap")[0].startswith("feeds/magnet-scrap")
     assert "elements:Nd" in provenance.lines("elements:Nd")[0]
+    for key in ("magnet-scrap", "elements:Nd", "llepe"):
+        json.dumps(provenance.document(key), allow_nan=False)
+    assert provenance.document("magnet-scrap")["key"] == "feeds/magnet-scrap"
     with pytest.raises(InputError, match="seidel2024"):
         provenance.lines("seidel2025")

@@ -72,6 +72,15 @@ def oxygen_per_metal(element: str) -> float:
     return atoms["O"] / atoms[element]
 
 
+def oxide_factor(element: str) -> float:
+    """Mass of the reported oxide per mass of metal in it.
+
+    >>> [round(oxide_factor(e), 4) for e in ("Nd", "Pr", "Dy", "Tb")]
+    [1.1664, 1.2082, 1.1477, 1.1762]
+    """
+    return oxide_mass_per_mole(element) / molar_mass(element)
+
+
 def calcine(made: Precipitate, firing: Conditions) -> Calcined:
     """Fire a precipitate in air to the oxides in which the elements are reported.
 

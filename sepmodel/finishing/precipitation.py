@@ -107,6 +107,19 @@ def reagent_mass(name: str, oxide: Mapping[str, float]) -> float:
     return sum(CHARGES[e] * n for e, n in oxide.items()) / charge * molar_mass(formula)
 
 
+def pass_mass(reagent: str, element: str = "Nd", valence: int = 1) -> float:
+    """Reagent [kg per kg of oxide] of one swing of acid or base: m = (z / v) M / M_oxide.
+
+    One saponify, load, strip pass of a rare earth takes ``z`` equivalents of base and as many of
+    acid and makes as much salt. ``reagent`` a formula of ``valence`` equivalents.
+
+    >>> [round(pass_mass(f), 3) for f in ("HCl", "NaOH", "NH3", "NaCl")]
+    [0.65, 0.713, 0.304, 1.042]
+    """
+    charge = CHARGES[element] / valence
+    return charge * molar_mass(reagent) / oxide_mass_per_mole(element)
+
+
 def precipitate(
     moles: Mapping[str, float],
     flow: float,

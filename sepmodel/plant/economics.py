@@ -38,8 +38,8 @@ def capital_recovery_factor(rate: float, years: float) -> float:
     return rate / -math.expm1(-years * math.log1p(rate))
 
 
-def present_worth(rate: float, growth: float, years: float) -> float:
-    """Present worth of a series that starts at one at the end of year 1 and grows.
+def present_worth(rate: float, growth: float, years: float, payment: float = 1.0) -> float:
+    """Present worth of a series that starts with ``payment`` at the end of year 1 and grows.
 
     P/A(r, g, N) = (1 - ((1 + g) / (1 + r))^N) / (r - g), N / (1 + r) when r = g. Source: crf.
 
@@ -48,12 +48,15 @@ def present_worth(rate: float, growth: float, years: float) -> float:
     """
     if not (rate > -1 and growth > -1 and years >= 0):
         raise InputError(Problem(message="no such rate or number of years", value=(rate, growth)))
-    if rate == growth:
-        return years / (1 + rate)
-    return -math.expm1(years * (math.log1p(growth) - math.log1p(rate))) / (rate - growth)
+    # Written in ln((1 + g) / (1 + r)), which stays exact when the two rates nearly meet.
+    step = math.log1p(growth) - math.log1p(rate)
+    terms = math.expm1(years * step) / math.expm1(step) if step else years
+    return payment * terms / (1 + rate)
 
 
-def delayed_present_worth(rate: float, growth: float, years: float, delay: float) -> float:
+def delayed_present_worth(
+    rate: float, growth: float, years: float, delay: float, payment: float = 1.0
+) -> float:
     """Present worth of the same series when its first ``delay`` years pay nothing.
 
     P/A(r, g, N + T) - P/A(r, g, T).
@@ -61,7 +64,8 @@ def delayed_present_worth(rate: float, growth: float, years: float, delay: float
     >>> round(delayed_present_worth(0.10, 0.03, 20, 3), 4)
     8.5796
     """
-    return present_worth(rate, growth, years + delay) - present_worth(rate, growth, delay)
+    whole = present_worth(rate, growth, years + delay, payment)
+    return whole - present_worth(rate, growth, delay, payment)
 
 
 def capital_present_worth(
@@ -166,6 +170,15 @@ def lang_factor(shares: Iterable[float]) -> float:
     return 1 + math.fsum(shares)
 
 
+def plant_cost(bare: float, factor: float, bought: float = 0.0) -> float:
+    """Total plant cost: Lang ``factor`` x ``bare`` erected cost + what is ``bought`` as it stands.
+
+    >>> round(plant_cost(44.308, 2.97, 1.6309), 2)
+    133.23
+    """
+    return bare * factor + bought
+
+
 def installation(book: Book) -> float:
     """The Lang factor of the data set economics/lang (2.97), times its uncertainty factor."""
     shares = [n for n in book.names(_LANG) if n != "scale"]
@@ -182,10 +195,12 @@ def total_plant_cost(items: Iterable[Item], book: Book, *, maturity: str = "sx")
             Problem(message="unknown maturity", value=maturity, expected=", ".join(MATURITIES))
         )
     items = tuple(items)
-    built = equipment.bare_cost(items, installs=True) * installation(book)
-    bought = equipment.bare_cost(items, installs=False)
     equipment.bare_cost(items)
-    return (built * book[f"{_FINANCE}:maturity_{maturity}"]) + bought
+    return plant_cost(
+        equipment.bare_cost(items, installs=True),
+        installation(book) * book[f"{_FINANCE}:maturity_{maturity}"],
+        equipment.bare_cost(items, installs=False),
+    )
 
 
 def operating_cost(duties: Mapping[str, float], prices: Mapping[str, float]) -> dict[str, float]:

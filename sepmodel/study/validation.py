@@ -393,6 +393,9 @@ def _from_entry(entry: str, row: Mapping[str, str], file: Path) -> float:
         raise InputError(
             Problem(message=f"no such function: {error}", file=str(file.parent), value=entry)
         ) from None
+    # Most functions of sepmodel take their constants from a book; the shipped values unless given.
+    if "book" in inspect.signature(function).parameters:
+        arguments.setdefault("book", data.Book())
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:
