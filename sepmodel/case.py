@@ -6,7 +6,6 @@ technology that owns the kind.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -16,6 +15,7 @@ from typing import Any
 
 from sepmodel import data
 from sepmodel.errors import InputError, Problem
+from sepmodel.fields import meant
 
 FOLDERS = ("cases", "routes", "studies")
 _LONGEST_VALUE = 10_000
@@ -49,11 +49,13 @@ def locate(name: str | Path) -> Located:
         raise InputError(
             Problem(message="not a regular file", file=text, expected="a case file (TOML)")
         )
-    near = difflib.get_close_matches(text[:60].removesuffix(".toml"), sorted(names()), n=3)
-    expected = "the path of a case file, or one of the models' cases"
-    if near:
-        expected = f"did you mean {', '.join(near)}? {expected}"
-    raise InputError(Problem(message="no such case", value=text, expected=expected))
+    raise InputError(
+        Problem(
+            message=f"no such case{meant(text.removesuffix('.toml'), sorted(names()), 3)}",
+            value=text,
+            expected="the path of a case file, or the name of one in the models folders",
+        )
+    )
 
 
 def _candidates(root: Path, text: str) -> Iterator[Path]:
@@ -213,6 +215,24 @@ def _set(table: Any, parts: Sequence[str], value: Any) -> None:
             table[part] = value
     else:
         raise ValueError(f"{part!r} lies inside a single value")
+
+
+def numbered(document: Any, path: str) -> str:
+    """A path with the members of lists by index, as problems name them.
+
+    >>> numbered({"inlet": [{"name": "feed", "flow": "1 L/h"}]}, "inlet.feed.flow")
+    'inlet.0.flow'
+    """
+    parts = []
+    for part in path.split("."):
+        here: Any = part
+        try:
+            here = _place(document, part) if isinstance(document, list) else part
+            document = document[here]
+        except (ValueError, LookupError, TypeError):  # replaced by another setting
+            document = None
+        parts.append(str(here))
+    return ".".join(parts)
 
 
 def _place(members: list[Any], part: str) -> int:

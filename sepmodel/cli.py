@@ -459,7 +459,8 @@ def _show_result(result: Result) -> None:
     lines = [f"inputs {result.inputs_hash[:8]}"]
     if worst is not None:
         lines.append(f"balances close to {worst:.0e}")
-    lines.append(f"{len(result.used)} constants, {result.estimated['count']} of them estimates")
+    numbers = "number" if len(result.used) == 1 else "numbers"
+    lines.append(f"{len(result.used)} {numbers}, estimated: {result.estimated['count']}")
     if document["solver"]["seconds"] is not None:
         lines.append(f"{significant(document['solver']['seconds'])} s")
     console.print(Text("; ".join(lines)))

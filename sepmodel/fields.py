@@ -22,7 +22,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -162,10 +162,18 @@ def _whole_text(value: Any) -> Any:
 
 def _choice(value: str, allowed: Sequence[str], what: str) -> str:
     if value not in allowed:
-        near = difflib.get_close_matches(value[:50], allowed, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        refuse(f"unknown {what}", f"{hint}one of {', '.join(allowed)}")
+        refuse(f"unknown {what}{meant(value, allowed)}", f"one of {', '.join(allowed)}")
     return value
+
+
+def meant(given: str, known: Iterable[str], count: int = 1) -> str:
+    """The end of a message: which of the known names was probably meant.
+
+    >>> meant("solvnet", ["solvent", "scrub"])
+    ', did you mean solvent?'
+    """
+    near = difflib.get_close_matches(given[:50], list(known), n=count, cutoff=0.5)
+    return f", did you mean {' or '.join(near)}?" if near else ""
 
 
 def _component(value: str) -> str:
@@ -250,9 +258,7 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
     kind, context, value = item["type"], item.get("ctx", {}), item.get("input")
     if kind == "extra_forbidden":
         last = key.rpartition(".")[2]
-        near = difflib.get_close_matches(last[:50], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        message, expected = "unknown key", f"{hint}one of {', '.join(known)}"
+        message, expected = f"unknown key{meant(last, known)}", f"one of {', '.join(known)}"
         value = None if isinstance(value, dict | list) else value
     elif kind == "missing":
         message, expected, value = "missing key", "this key with a value", None

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
 
 from sepmodel import data
 from sepmodel.errors import InputError, Problem
+from sepmodel.fields import meant
 from sepmodel.run import KINDS, Kind
 
 
 def kind(name: str) -> Kind:
     """A kind of case by name; InputError with the known ones otherwise."""
     if name not in KINDS:
-        near = difflib.get_close_matches(name[:60], KINDS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(
             Problem(
-                message="no such kind of case",
+                message=f"no such kind of case{meant(name, KINDS)}",
                 value=name,
-                expected=f"{hint}one of {', '.join(KINDS)}",
+                expected=f"one of {', '.join(KINDS)}",
             )
         )
     return KINDS[name]()

@@ -108,8 +108,9 @@ def load(name: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = N
     try:
         inputs = fields.validate(_kind(changed, file).model, changed, file=file)
     except InputError as error:
+        given = {case.numbered(changed, path) for path in settings}
         raise InputError(
-            [replace(p, file="--set") if p.key in settings else p for p in error.problems]
+            [replace(p, file="--set") if p.key in given else p for p in error.problems]
         ) from None
     return LoadedCase(inputs=inputs, document=changed, path=path, shadows=shadows)
 

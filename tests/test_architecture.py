@@ -92,6 +92,8 @@ NUMBERS = {
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",
     ("chromatography/affinity.py", 17): "grid of yields tried in a search",
+    ("chromatography/constant_pattern.py", 200): "halvings and iterations",
+    ("chromatography/constant_pattern.py", 20): "ends of a boundary at 5 % and 95 %",
     ("extraction/shortcut.py", 200): "halvings of an interval",
     ("extraction/design.py", 40): "rounds of an iteration",
     ("extraction/design.py", 700): "largest exponent of a float",

@@ -81,7 +81,7 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch, what):
         ("solvent = 4.4", 'solvent = "4.4"', "mass_flow.solvent", "not a number"),
         ("solvent = 4.4", "solvent = nan", "mass_flow.solvent", "finite"),
         ("solvent = 4.4", "", "mass_flow.solvent", "missing key"),
-        ("solvent = 4.4", "solvnet = 4.4", "mass_flow.solvnet", "did you mean 'solvent'"),
+        ("solvent = 4.4", "solvnet = 4.4", "mass_flow.solvnet", "did you mean solvent"),
         ("stages = 24", 'stages = "many"', "section.0.stages", "whole number"),
         ("stages = 24", "stages = 24\nefficiency = 1.2", "section.0.efficiency", "at most 1"),
         ("stages = 24", 'stages = 24\ntemperature = "25 L"', "section.0.temperature", "kind"),

@@ -100,6 +100,8 @@ def test_equal_impurity_at_both_cuts_is_the_best_pool():
             loss_r, dirt_r = pattern.rear_cut(rear_depth, rear, mixing)
             return dirt_f + dirt_r - (1 - purity) / purity * (band - loss_f - loss_r)
 
+        if gap(-np.log(purity)) > 0:
+            return 0.0
         depth = brentq(gap, -np.log(purity), 10)
         return band - loss_f - pattern.rear_cut(depth, rear, mixing)[0]
 

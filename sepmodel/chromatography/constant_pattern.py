@@ -24,7 +24,7 @@ from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-12
-_ITERATIONS = 200
+_ITERATIONS = 100
 
 
 def bed_capacity(void: float, ligand_conc: float, resin: float) -> float:
@@ -63,7 +63,7 @@ def mixing_length(
     return void * dispersion * ligand_conc / (speed * resin) + speed / rate
 
 
-def zone_length(alpha: ArrayLike, mixing: ArrayLike, edge: float = 1 / 20) -> Array:
+def zone_length(alpha: ArrayLike, mixing: ArrayLike, edge: float = 1 / 2 / 10) -> Array:
     """Length of a boundary [m] from mole fraction ``edge`` to 1 - ``edge``.
 
     L_MTZ = Lambda (alpha + 1)/(alpha - 1) ln((1 - edge)/edge)

@@ -27,9 +27,9 @@ from sepmodel.species import CHARGES, RARE_EARTHS, molar_mass, oxide_mass_per_mo
 LOSS = "loss"
 """Name of the outlet that takes base metals and handling losses."""
 
-_TIGHTENINGS = 40
-_HALVINGS = 12
-_FIXED_POINT = 200
+_TIGHTENINGS = 32
+_HALVINGS = 10
+_FIXED_POINT = 100
 _SETTLED = 1e-12
 _NOTHING = 1e-30
 _SMALLEST_ALPHA = 1 + 1e-2

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.data import Book
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction import cascade, factors
 from sepmodel.extraction.inputs import CascadeCase, Draw, Inlet
 from sepmodel.products import amounts
@@ -18,6 +18,8 @@ from sepmodel.result import Outlet, Profile, Result, Warned, amount
 Array = NDArray[np.float64]
 
 LEVEL = "stage to stage, constant separation factors"
+# How far inside its limits, as a share of their distance, the nearest feasible flow is named.
+_MARGIN = 1e-6
 
 
 def solve_case(case: CascadeCase, book: Book) -> Result:
@@ -33,6 +35,7 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
     """
     names = case.components
     inlets = tuple(_inlet(case, i) for i in range(len(case.inlet)))
+    _require_outlets(case)
     solved = cascade.solve(
         cascade.MassFlowInputs(
             components=names,
@@ -71,6 +74,32 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
         balance={"components": closures, "max": max(closures.values())},
         warnings=_warnings(case),
         used=book.used,
+    )
+
+
+def _require_outlets(case: CascadeCase) -> None:
+    """Refuse a scrub that leaves nothing for the organic outlet or nothing for the raffinate.
+
+    The organic leaves with solvent + organic feeds - organic draws - scrub, the raffinate with the
+    rest of the feeds and draws: both flows are fixed by the case, and neither may be negative.
+    """
+    fed = {"aqueous": 0.0, "organic": 0.0}
+    for inlet in case.inlet:
+        fed[inlet.phase] += case.mass_flow.feed if inlet.flow is None else inlet.flow
+    drawn = {"aqueous": 0.0, "organic": 0.0}
+    for draw in case.draw:
+        drawn[draw.phase] += draw.flow
+    scrub = case.mass_flow.scrub
+    most = case.mass_flow.solvent + fed["organic"] - drawn["organic"]
+    least = most - (sum(fed.values()) - sum(drawn.values()))
+    if least < scrub < most:
+        return
+    outlet = "raffinate" if scrub <= least else "organic outlet"
+    inside = _MARGIN * (most - least)
+    raise InfeasibleError(
+        f"with this scrub nothing is left for the {outlet}",
+        limit={"scrub above": least, "scrub below": most},
+        nearest={"scrub": min(max(scrub, least + inside), most - inside)} if inside > 0 else {},
     )
 
 

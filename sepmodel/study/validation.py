@@ -173,7 +173,11 @@ def validate(
     if unknown := [i for i in ids if i not in known]:
         raise InputError(
             [
-                Problem(message="no such validation case", value=i, expected=", ".join(known))
+                Problem(
+                    message=f"no such validation case{fields.meant(i, known)}",
+                    value=i,
+                    expected=f"one of {', '.join(known)}",
+                )
                 for i in unknown
             ]
         )
@@ -370,7 +374,10 @@ def _from_case(file: Path, row: Mapping[str, str], cache: dict[str, dict[str, An
     }
     key = json.dumps([str(file), settings], sort_keys=True, default=str)
     if key not in cache:
-        cache[key] = run(file, settings).to_dict()
+        try:
+            cache[key] = run(file, settings).to_dict()
+        except InputError as error:  # an answer of the model, not of this folder's files
+            raise SepmodelError(str(error)) from None
     found = at(cache[key], row.get("path", ""))
     unit = row.get("unit") or "1"
     if isinstance(found, Mapping) and {"value", "unit"} <= set(found):
