@@ -6,7 +6,7 @@ import time
 import numpy as np
 import oracle
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from sepmodel.errors import InfeasibleError, InputError
@@ -63,7 +63,7 @@ def resolved(found, feed, a):
     return dict(zip(names, r, strict=True)), dict(zip(names, d, strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     st.lists(st.floats(0.02, 1.0), min_size=2, max_size=5),
     st.lists(st.floats(1.3, 12.0), min_size=4, max_size=4),
