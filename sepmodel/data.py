@@ -376,9 +376,10 @@ def set_meta(set_id: str) -> dict[str, Any]:
 class Book:
     """The constants a computation may read, and a record of those it did read.
 
-    ``book["prices/ex-china-2026:Dy2O3"]`` is the strict-SI value. ``overrides`` replace values (in
+    ``book["prices/ex-china-2025:Dy2O3"]`` is the strict-SI value. ``overrides`` replace values (in
     strict SI) without touching any file: sensitivity studies and tests use them. The record
-    (``used``) is the evidence a result carries.
+    (``used``) is the evidence a result carries. A book looks for each set once, so that all of one
+    computation, and of the books made from it, rests on the same files.
 
     >>> book = Book()
     >>> round(book["elements:Nd"] * 1000, 3)
@@ -389,11 +390,20 @@ class Book:
 
     overrides: Mapping[str, float] = field(default_factory=dict)
     used: dict[str, Constant] = field(default_factory=dict)
+    _sets: dict[str, dict[str, Constant]] = field(default_factory=dict, repr=False)
 
-    def constant(self, key: str) -> Constant:
-        """The constant behind ``key``; InputError names the nearest when there is none."""
+    def __post_init__(self) -> None:
+        for key in self.overrides:
+            self._find(key)
+
+    def _set(self, set_id: str) -> dict[str, Constant]:
+        if set_id not in self._sets:
+            self._sets[set_id] = _load(set_path(set_id), set_id)[0]
+        return self._sets[set_id]
+
+    def _find(self, key: str) -> Constant:
         set_id, name = split_key(key)
-        constants = _load(set_path(set_id), set_id)[0]
+        constants = self._set(set_id)
         if name not in constants:
             import difflib
 
@@ -405,7 +415,11 @@ class Book:
                     expected=f"one of {', '.join(near or list(constants)[:12])}",
                 )
             )
-        found = constants[name]
+        return constants[name]
+
+    def constant(self, key: str) -> Constant:
+        """The constant behind ``key``; InputError names the nearest when there is none."""
+        found = self._find(key)
         self.used[key] = found
         return found
 
@@ -421,11 +435,11 @@ class Book:
 
     def __contains__(self, key: str) -> bool:
         set_id, name = split_key(key)
-        return name in _load(set_path(set_id), set_id)[0]
+        return name in self._set(set_id)
 
     def names(self, set_id: str) -> tuple[str, ...]:
         """Names of the constants in a set (reading names is not using numbers)."""
-        return tuple(_load(set_path(set_id), set_id)[0])
+        return tuple(self._set(set_id))
 
     def __iter__(self) -> Iterator[Constant]:
         return iter(self.used.values())

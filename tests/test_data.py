@@ -6,6 +6,7 @@ from collections import defaultdict
 import pytest
 
 from sepmodel import data, units
+from sepmodel.errors import InputError
 
 SETS = data.set_ids()
 SOURCES = data.sources()
@@ -142,3 +143,57 @@ def test_money_carries_its_year_and_oxide_its_basis():
     for constant in constants():
         if re.search(r"USD|CNY", constant.unit):
             assert units.money_year(constant.unit), constant.key
+
+
+HEAD = 'schema = 1\ntitle = "t"\n[constants]\n'
+GOOD = (
+    'x = { value = 1, unit = "1", basis = "bbb", source = "user", locator = "here", '
+    'conditions = "ccc", class = "measured", distribution = "not stated" }\n'
+)
+CSV = "name,value,unit,basis,source,locator,conditions,class,distribution\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("s.toml", HEAD, "without \\[constants\\]"),
+        ("s.toml", GOOD, "not a data set"),
+        ("s.toml", "schema = 1\ntitle = ", "cannot be read"),
+        ("s.toml", HEAD + GOOD.replace("= 1,", '= "one",'), "value is not a number"),
+        ("s.toml", HEAD + GOOD.replace("= 1,", "= true,"), "value is not a number"),
+        ("s.toml", HEAD + GOOD.replace("= 1,", "= inf,"), "not finite"),
+        ("s.toml", HEAD + GOOD.replace("user", "nobody"), "no entry in sources.toml"),
+        ("s.toml", HEAD + GOOD.replace('"not stated"', '"exact", low = 0'), "low and high go"),
+        ("s.toml", HEAD + GOOD.replace('"1"', '"7 pH"'), "pH is a bare number"),
+        ("s.csv", CSV + ",1,1,b,user,l,c,measured,exact\n", "without a name"),
+        ("s.csv", CSV + "x,1,1,b,user,l,c,measured,exact,extra\n", "longer than the header"),
+        ("s.csv", CSV + 2 * "x,1,1,b,user,l,c,measured,exact\n", "occurs twice"),
+        ("s.csv", CSV + "x,,1,b,user,l,c,measured,exact\n", "missing value"),
+        ("s.csv", b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_a_set_that_cannot_be_used_is_refused_in_one_message(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message) as caught:
+        data.load_set(str(path))
+    assert all(name in problem.file for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "text", ["mine = 3", '[mine]\ndoi = "10.1/x"', '[mine]\ncitation = "c"\ncolour = "red"']
+)
+def test_an_own_list_of_sources_that_cannot_be_used_is_refused(tmp_path, monkeypatch, text):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "sources.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="not a source"):
+        data.sources()
+
+
+def test_an_own_set_stands_in_front_of_the_shipped_one(tmp_path, monkeypatch):
+    (tmp_path / "models" / "data").mkdir(parents=True)
+    (tmp_path / "models" / "data" / "physics.toml").write_text(HEAD + GOOD)
+    monkeypatch.chdir(tmp_path)
+    assert list(data.load_set("physics")) == ["x"]
+    assert "physics" in data.set_ids()

@@ -156,9 +156,10 @@ def test_industrial_mixer_settler_repeats_its_accounts():
 
 def test_mixer_settlers_scale_with_stages_and_flows():
     book = Book()
-    base = equipment.mixer_settlers(10, 1e-3, 2e-3, book)
-    double = equipment.mixer_settlers(20, 1e-3, 2e-3, book)
-    wide = equipment.mixer_settlers(10, 2e-3, 4e-3, book)
+    base, double, wide = (
+        equipment.mixer_settlers(stages, aq, 2 * aq, book, cell_class="industrial")
+        for stages, aq in ((10, 1e-3), (20, 1e-3), (10, 2e-3))
+    )
     assert double.items[0].cost == pytest.approx(2 * base.items[0].cost)
     assert wide.items[0].cost == pytest.approx(2**0.45 * base.items[0].cost)
     for name in ("mixer_volume", "settler_area", "organic_volume", "power"):
@@ -168,14 +169,15 @@ def test_mixer_settlers_scale_with_stages_and_flows():
 
 
 def test_small_cells_are_flagged_as_extrapolation():
-    small = equipment.mixer_settlers(10, 1e-4, 1e-4, Book())
+    def cells(flow, kind):
+        return equipment.mixer_settlers(10, flow, flow, Book(), cell_class=kind)
+
+    small, large = cells(1e-4, "industrial"), cells(1e-2, "industrial")
     assert small.items[0].extrapolated
     assert "outside" in small.warnings[0]
-    large = equipment.mixer_settlers(10, 1e-2, 1e-2, Book())
     assert not large.items[0].extrapolated
     assert not large.warnings
-    box = equipment.mixer_settlers(10, 1e-3, 1e-3, Book(), cell_class="box")
-    assert box.items[0].cost < 0.2 * equipment.mixer_settlers(10, 1e-3, 1e-3, Book()).items[0].cost
+    assert cells(1e-3, "box").items[0].cost < 0.2 * cells(1e-3, "industrial").items[0].cost
 
 
 def test_refusals_name_what_is_wrong():

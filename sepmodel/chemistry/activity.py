@@ -32,6 +32,7 @@ SETS = {
     "sit": "activity/sit-25C",
     "pitzer": "activity/pitzer-25C",
 }
+WATER = "activity/water-25C:density"
 _TINY = 1e-30
 _COMPLEX_STEP = 1e-30
 # Chebyshev interpolation of ln J over ln x: ends of the interval and degree.
@@ -53,6 +54,11 @@ class ActivityModel(Protocol):
         ...
 
     @property
+    def water(self) -> float:
+        """Density of the water [kg/m3] that turns concentrations into molalities."""
+        ...
+
+    @property
     def limit(self) -> float:
         """Highest ionic strength [mol/kg] the model answers for."""
         ...
@@ -67,6 +73,7 @@ class Ideal:
     """Every activity coefficient is one: activities are concentrations over 1 mol/L."""
 
     ions: tuple[str, ...]
+    water: float
     limit: float = np.inf
     name: str = "ideal"
 
@@ -86,6 +93,7 @@ class Davies:
     charges: Array
     a: float
     slope: float
+    water: float
     limit: float
     name: str = "davies"
 
@@ -109,6 +117,7 @@ class Sit:
     a: float
     ba: float
     epsilon: Array
+    water: float
     limit: float
     name: str = "sit"
 
@@ -138,6 +147,7 @@ class Pitzer:
     c: Array
     theta: Array
     psi: Array
+    water: float
     limit: float
     electrostatic: bool = True
     name: str = "pitzer"
@@ -323,7 +333,7 @@ def _charges(ions: Sequence[str]) -> Array:
 
 
 def _ideal(ions: tuple[str, ...], book: Book) -> ActivityModel:
-    return Ideal(ions=ions)
+    return Ideal(ions=ions, water=book[WATER])
 
 
 def _davies(ions: tuple[str, ...], book: Book) -> ActivityModel:
@@ -333,6 +343,7 @@ def _davies(ions: tuple[str, ...], book: Book) -> ActivityModel:
         charges=_charges(ions),
         a=book[f"{at}:debye_huckel_log10"] * math.log(10),
         slope=book[f"{at}:slope"],
+        water=book[WATER],
         limit=book[f"{at}:highest_ionic_strength"],
     )
 
@@ -345,6 +356,7 @@ def _sit(ions: tuple[str, ...], book: Book) -> ActivityModel:
         a=book[f"{at}:debye_huckel_log10"] * math.log(10),
         ba=book[f"{at}:ba"],
         epsilon=_pair_table(ions, book, at, "epsilon") * math.log(10),
+        water=book[WATER],
         limit=book[f"{at}:highest_ionic_strength"],
     )
 
@@ -370,6 +382,7 @@ def _pitzer(ions: tuple[str, ...], book: Book) -> ActivityModel:
         c=_pair_table(ions, book, at, "cphi") / (2 * np.sqrt(np.abs(np.outer(z, z)))),
         theta=_pair_table(ions, book, at, "theta", mixing=True),
         psi=psi,
+        water=book[WATER],
         limit=book[f"{at}:highest_ionic_strength"],
     )
 

@@ -140,15 +140,16 @@ def mixer_settlers(
     flow_org: float,
     book: Book,
     *,
-    cell_class: str = "industrial",
+    cell_class: str = "box",
     name: str = "mixer-settlers",
     year: int = 0,
 ) -> Sized:
     """Size and cost of ``stages`` equal mixer-settlers carrying two phase flows [m3/s].
 
     V_mixer = (A + O) tau, A_settler = (A + O) / flux, V = V_mixer + A_settler depth, cost of a
-    stage = c (V / 1 m3)^n. ``cell_class``: "industrial" (PrOMMiS accounts, 9 to 231 m3) or "box"
-    (plastic box cells). The settler holds both phases in equal layers.
+    stage = c (V / 1 m3)^n. ``cell_class``: "box" (plastic box cells, as rare-earth plants build)
+    or "industrial" (PrOMMiS accounts, 9 to 231 m3, some ten times dearer at small volumes). The
+    settler holds both phases in equal layers.
 
     >>> sized = mixer_settlers(10, 1e-3, 1e-3, Book())
     >>> round(sized.mixer_volume, 2), round(sized.settler_area, 1)
