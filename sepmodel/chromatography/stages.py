@@ -238,6 +238,7 @@ def breakthrough(
     pH: float,
     level: float = 0.5,
     plates: int | None = None,
+    protein: str = "lanmodulin-mex",
     book: Book | None = None,
 ) -> float:
     """Bed volumes of one metal at ``conc`` [mol/m3] until the effluent reaches ``level`` of it.
@@ -249,8 +250,8 @@ def breakthrough(
     """
     book = book or Book()
     run = operation(book, plates)
-    binds = f"proteins/lanmodulin-mex:K-ratio-{element}" in book
-    law = pair_law((element if binds else "Nd",), book)
+    binds = f"proteins/{protein}:K-ratio-{element}" in book
+    law = pair_law((element if binds else "Nd",), book, protein)
     capacity = law.capacity if binds else 0.0
     programme = Programme(
         conc=np.array([[conc]]),
