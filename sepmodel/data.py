@@ -8,7 +8,7 @@ together stay together in one file.
 TOML: ``schema = 1``, ``title``, ``notes``, optional ``[defaults]`` (fields shared by the set's
 constants) and ``[constants]``, a table of ``name = { value = ..., ... }`` or, where the defaults
 say the rest, ``name = number``. CSV: one row a constant, columns ``name`` and the field names;
-lines that begin with ``#`` are comments.
+lines that begin with ``#`` are the set's notes, ``# title: ...`` its title.
 
 Fields of a constant: ``value, unit, basis, source, locator, conditions, class``, and its
 uncertainty: ``low, high, distribution`` (triangular, uniform, lognormal: low and high are the ends
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -52,6 +53,8 @@ _SUFFIXES = (".toml", ".csv")
 _REQUIRED = ("value", "unit", "basis", "source", "locator", "conditions", "class")
 # Half-width of a normal distribution's 5-95 % interval, in standard deviations.
 _NORMAL_95 = 1.6448536269514722
+_KEY_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{30}}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,10 +106,10 @@ class Constant:
     @property
     def name(self) -> str:
         """The name inside its set."""
-        return _split(self.key)[1]
+        return split_key(self.key)[1]
 
 
-def _split(key: str) -> tuple[str, str]:
+def split_key(key: str) -> tuple[str, str]:
     """Set id and name of a key; a set given by its path may hold a drive's colon before it."""
     before, suffix, _ = key.partition(".toml:")
     set_id = before + ".toml" if suffix else key.partition(":")[0]
@@ -140,17 +143,27 @@ def roots() -> tuple[Path, ...]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary; InputError (never a traceback) when it cannot be read."""
-    limit = 2_000_000
+    limit = 300_000
     try:
+        if not path.is_file():  # a pipe or a device could be read for ever
+            raise ValueError("no such file" if not path.exists() else "not a regular file")
         if path.stat().st_size > limit:
             raise ValueError(f"larger than {limit} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
+        if _LONG_KEY.search(text):  # the parser's time and memory grow with its square
+            raise RecursionError
         return tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(
-            Problem(message=f"cannot be read: {reason}", file=str(path), expected="a TOML file")
-        ) from None
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text (byte {error.start})"
+    except RecursionError:
+        reason = "nested too deeply"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = str(error)
+    raise InputError(
+        Problem(message=f"cannot be read: {reason}", file=str(path), expected="a TOML file")
+    )
 
 
 @lru_cache(maxsize=4)
@@ -203,12 +216,6 @@ def set_ids() -> tuple[str, ...]:
     return tuple(sorted({name for root in roots() for name in _sets(root)}))
 
 
-def shadowed() -> dict[str, Path]:
-    """Sets of the user's own ``./models`` that take the place of shipped ones: id -> own file."""
-    own, *shipped = (_sets(root) for root in roots())
-    return {name: path for name, path in own.items() if any(name in other for other in shipped)}
-
-
 def set_path(set_id: str) -> Path:
     """File of a data set; InputError with the nearest ids when there is none."""
     if set_id.endswith(_SUFFIXES) and Path(set_id).is_file():
@@ -251,7 +258,8 @@ def _read_csv(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Fields of each constant of a CSV set, by name."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(line for line in stream if not line.startswith("#")))
+            lines = stream.readlines()
+        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(Problem(message=f"cannot be read: {error}", file=str(path))) from None
     if any(not row.get("name") or None in row for row in rows):
@@ -265,7 +273,10 @@ def _read_csv(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     raw = {row["name"]: {k: v for k, v in row.items() if k != "name" and v} for row in rows}
     if len(raw) != len(rows):
         raise InputError(Problem(message="a name occurs twice", file=str(path)))
-    return raw, {}
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
+    titles = [c.removeprefix("title:").strip() for c in comments if c.startswith("title:")]
+    notes = "\n".join(c for c in comments if not c.startswith("title:"))
+    return raw, {"title": titles[0] if titles else "", "notes": notes}
 
 
 def _read_set(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -278,7 +289,11 @@ def _read_set(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         )
     raw = {}
     for name, entry in constants.items() if isinstance(constants, dict) else ():
-        raw[name] = {**defaults, **(entry if isinstance(entry, dict) else {"value": entry})}
+        own = entry if isinstance(entry, dict) else {"value": entry}
+        given = {**defaults, **own}
+        if "sd" in own and "distribution" not in own:
+            given.pop("distribution", None)
+        raw[name] = given
     if not raw:
         raise InputError(
             Problem(message="a data set without [constants]", file=str(path), key="constants")
@@ -361,9 +376,10 @@ def set_meta(set_id: str) -> dict[str, Any]:
 class Book:
     """The constants a computation may read, and a record of those it did read.
 
-    ``book["prices/ex-china-2026:Dy2O3"]`` is the strict-SI value. ``overrides`` replace values (in
+    ``book["prices/ex-china-2025:Dy2O3"]`` is the strict-SI value. ``overrides`` replace values (in
     strict SI) without touching any file: sensitivity studies and tests use them. The record
-    (``used``) is the evidence a result carries.
+    (``used``) is the evidence a result carries. A book looks for each set once, so that all of one
+    computation, and of the books made from it, rests on the same files.
 
     >>> book = Book()
     >>> round(book["elements:Nd"] * 1000, 3)
@@ -374,11 +390,20 @@ class Book:
 
     overrides: Mapping[str, float] = field(default_factory=dict)
     used: dict[str, Constant] = field(default_factory=dict)
+    _sets: dict[str, dict[str, Constant]] = field(default_factory=dict, repr=False)
 
-    def constant(self, key: str) -> Constant:
-        """The constant behind ``key``; InputError names the nearest when there is none."""
-        set_id, name = _split(key)
-        constants = _load(set_path(set_id), set_id)[0]
+    def __post_init__(self) -> None:
+        for key in self.overrides:
+            self._find(key)
+
+    def _set(self, set_id: str) -> dict[str, Constant]:
+        if set_id not in self._sets:
+            self._sets[set_id] = _load(set_path(set_id), set_id)[0]
+        return self._sets[set_id]
+
+    def _find(self, key: str) -> Constant:
+        set_id, name = split_key(key)
+        constants = self._set(set_id)
         if name not in constants:
             import difflib
 
@@ -390,7 +415,11 @@ class Book:
                     expected=f"one of {', '.join(near or list(constants)[:12])}",
                 )
             )
-        found = constants[name]
+        return constants[name]
+
+    def constant(self, key: str) -> Constant:
+        """The constant behind ``key``; InputError names the nearest when there is none."""
+        found = self._find(key)
         self.used[key] = found
         return found
 
@@ -405,12 +434,12 @@ class Book:
         return self[key]
 
     def __contains__(self, key: str) -> bool:
-        set_id, name = _split(key)
-        return name in _load(set_path(set_id), set_id)[0]
+        set_id, name = split_key(key)
+        return name in self._set(set_id)
 
     def names(self, set_id: str) -> tuple[str, ...]:
         """Names of the constants in a set (reading names is not using numbers)."""
-        return tuple(_load(set_path(set_id), set_id)[0])
+        return tuple(self._set(set_id))
 
     def __iter__(self) -> Iterator[Constant]:
         return iter(self.used.values())

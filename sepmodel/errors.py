@@ -18,7 +18,7 @@ class Problem:
     expected: str = ""
 
     def __str__(self) -> str:
-        where = ": ".join(part for part in (self.file, self.key) if part)
+        where = ": ".join(part for part in (str(self.file), self.key) if part)
         value = "" if self.value is None else f" (got {_short(self.value)})"
         expected = f"; expected {self.expected}" if self.expected else ""
         return f"{where + ': ' if where else ''}{self.message}{value}{expected}"

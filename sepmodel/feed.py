@@ -199,7 +199,7 @@ def read(name: str, book: Book) -> Feed:
             total = _oxide_mass(content)
             moles = {e: n / total for e, n in content.items()}
             treo = total * (1.0 if grade is None else grade)
-            for e in set(assay) - set(rare):
+            for e in (e for e in assay if e not in RARE_EARTHS):
                 arriving[e] = book[f"{set_id}:dissolved_{e}"]
     return Feed(
         id=name,

@@ -22,7 +22,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -34,6 +34,8 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, RARE_EARTHS
 
 M = TypeVar("M", bound=BaseModel)
+# More problems than anybody reads at once are counted, not listed.
+_MOST = 100
 
 
 def refuse(message: str, expected: str = "", value: Any = None) -> NoReturn:
@@ -160,10 +162,18 @@ def _whole_text(value: Any) -> Any:
 
 def _choice(value: str, allowed: Sequence[str], what: str) -> str:
     if value not in allowed:
-        near = difflib.get_close_matches(value[:50], allowed, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        refuse(f"unknown {what}", f"{hint}one of {', '.join(allowed)}")
+        refuse(f"unknown {what}{meant(value, allowed)}", f"one of {', '.join(allowed)}")
     return value
+
+
+def meant(given: str, known: Iterable[str], count: int = 1) -> str:
+    """The end of a message: which of the known names was probably meant.
+
+    >>> meant("solvnet", ["solvent", "scrub"])
+    ', did you mean solvent?'
+    """
+    near = difflib.get_close_matches(given[:50], list(known), n=count, cutoff=0.5)
+    return f", did you mean {' or '.join(near)}?" if near else ""
 
 
 def _component(value: str) -> str:
@@ -233,12 +243,14 @@ def problems(
 ) -> list[Problem]:
     """A pydantic error as problems; misspelt keys are told the nearest known one."""
     found: dict[str, Problem] = {}
-    for item in error.errors(include_url=False):
-        where, known = _walk(model, data, item["loc"])
+    items = error.errors(include_url=False)
+    for item in items[:_MOST]:
+        where, known = _walk(model, data, item["loc"], item["type"] == "missing")
         key = ".".join(map(str, where))
-        problem = _problem(item, key, known, file)
-        found.setdefault(f"{key}|{problem.message}", problem)
-    return list(found.values())
+        # Of the members of a union the first says best what was meant.
+        found.setdefault(key, _problem(item, key, known, file))
+    rest = [Problem(message=f"and {len(items) - _MOST} more problems", file=file)]
+    return [*found.values(), *(rest if len(items) > _MOST else [])]
 
 
 def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
@@ -246,9 +258,7 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
     kind, context, value = item["type"], item.get("ctx", {}), item.get("input")
     if kind == "extra_forbidden":
         last = key.rpartition(".")[2]
-        near = difflib.get_close_matches(last[:50], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        message, expected = "unknown key", f"{hint}one of {', '.join(known)}"
+        message, expected = f"unknown key{meant(last, known)}", f"one of {', '.join(known)}"
         value = None if isinstance(value, dict | list) else value
     elif kind == "missing":
         message, expected, value = "missing key", "this key with a value", None
@@ -271,7 +281,7 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
     return Problem(message=message, file=file, key=key, value=value, expected=expected)
 
 
-def _walk(model: Any, data: Any, loc: Sequence[Any]) -> tuple[list[Any], list[str]]:
+def _walk(model: Any, data: Any, loc: Sequence[Any], missing: bool) -> tuple[list[Any], list[str]]:
     """The keys of ``loc`` that exist in the file (tags of unions do not), and the keys known at
     the table that holds the last one."""
     where: list[Any] = []
@@ -281,7 +291,7 @@ def _walk(model: Any, data: Any, loc: Sequence[Any]) -> tuple[list[Any], list[st
         inside = (isinstance(data, dict) and part in data) or (
             isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
         )
-        if not inside and not last:
+        if not inside and not (last and missing):
             chosen = [m for m in _models(current) if part in (m.__name__, *_tags(m))]
             current = chosen[0] if chosen else current
             known = _keys(current) if chosen else known

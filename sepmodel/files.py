@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -78,3 +79,95 @@ def plain(value: Any) -> Any:
 def json_text(document: Any, *, indent: int | None = 1) -> str:
     """``document`` as JSON text without NaN or Infinity, with a final newline."""
     return json.dumps(plain(document), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+MANIFEST = "manifest.json"
+
+
+def write_folder(
+    folder: str | Path,
+    contents: Mapping[str, str | bytes],
+    about: Mapping[str, Any],
+    *,
+    force: bool = False,
+) -> list[Path]:
+    """Write the files of a result into ``folder`` beside a manifest that remembers their hashes.
+
+    What an earlier run wrote there and nobody changed is replaced, or removed when it is no longer
+    part of the result. Anything else in the way is refused unless ``force``; other files are left
+    alone.
+
+    Raises
+    ------
+    InputError
+        naming every file in the way; nothing has been touched then.
+    """
+    folder = Path(folder)
+    payloads = {n: c.encode("utf-8") if isinstance(c, str) else c for n, c in contents.items()}
+    before = _manifest(folder)
+    in_the_way = [
+        folder / name
+        for name in [*payloads, MANIFEST]
+        if _occupied(folder / name) and not _ours(folder / name, before)
+    ]
+    if in_the_way and not force:
+        raise InputError(
+            [
+                Problem(
+                    message="is in the way: not written by sepmodel, or changed since",
+                    file=str(path),
+                    expected="another folder (--out), or --force to replace it",
+                )
+                for path in in_the_way
+            ]
+        )
+    hashes = {name: _sha256(payload) for name, payload in payloads.items()}
+    # Both generations are ours until the last file is in place, so that a run that was cut short
+    # can be repeated.
+    both = {
+        n: sorted({*before.get(n, []), hashes[n]}) if n in hashes else h for n, h in before.items()
+    }
+    both.update({name: [value] for name, value in hashes.items() if name not in both})
+    _write_manifest(folder, about, both)
+    for name, payload in payloads.items():
+        write_atomic(folder / name, payload)
+    for name in set(before) - set(payloads) - {MANIFEST}:
+        if _occupied(folder / name) and _ours(folder / name, before):
+            (folder / name).unlink()
+    _write_manifest(folder, about, {name: [value] for name, value in hashes.items()})
+    return [folder / name for name in [*payloads, MANIFEST]]
+
+
+def _write_manifest(
+    folder: Path, about: Mapping[str, Any], hashes: Mapping[str, list[str]]
+) -> None:
+    document = {"schema": 1, "written_by": "sepmodel", **about, "files": hashes}
+    write_atomic(folder / MANIFEST, json_text(document))
+
+
+def _manifest(folder: Path) -> dict[str, list[str]]:
+    """Hashes of the files an earlier run wrote; empty when there was none."""
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["written_by"] != "sepmodel" or path.is_symlink():
+            return {}
+        listed = {str(name): [str(h) for h in hashes] for name, hashes in document["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    inside = {name: h for name, h in listed.items() if Path(name).name == name}
+    return {**inside, MANIFEST: [_sha256(path.read_bytes())]}
+
+
+def _occupied(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def _ours(path: Path, before: Mapping[str, list[str]]) -> bool:
+    if path.is_symlink() or not path.is_file() or path.name not in before:
+        return False
+    return _sha256(path.read_bytes()) in before[path.name]
+
+
+def _sha256(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()

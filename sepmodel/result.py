@@ -39,14 +39,15 @@ def amount(value: float, unit: str) -> dict[str, Any]:
 class Outlet:
     """A stream of a result: what it is, where it leaves, how much, how pure.
 
-    ``flow`` and the members of ``conc`` are quantities made by ``amount``; ``purity`` and
-    ``recovery`` are fractions by component, ``stage`` is 1-based as in case files.
+    ``flow`` and the members of ``conc`` and ``moles`` are quantities made by ``amount``; ``purity``
+    and ``recovery`` are fractions by component, ``stage`` is 1-based as in case files.
     """
 
     phase: str
     flow: Mapping[str, Any]
     section: str = ""
     stage: int | None = None
+    moles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     conc: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pH: float | None = None
     purity: Mapping[str, float] = field(default_factory=dict)
@@ -54,8 +55,7 @@ class Outlet:
 
     def to_dict(self) -> dict[str, Any]:
         """The outlet as the JSON object of a result."""
-        names = ("phase", "section", "stage", "flow", "conc", "pH", "purity", "recovery")
-        document: dict[str, Any] = files.plain({name: getattr(self, name) for name in names})
+        document: dict[str, Any] = files.plain({n: getattr(self, n) for n in self.__slots__})
         return document
 
 
@@ -251,9 +251,8 @@ def _streams_csv(streams: Mapping[str, Outlet]) -> str:
         entry = outlet.to_dict()
         where = [name, entry["phase"], entry["section"], entry["stage"]]
         rows.append([*where, "", "flow", entry["flow"]["value"], entry["flow"]["unit"]])
-        rows += [
-            [*where, c, "concentration", q["value"], q["unit"]] for c, q in entry["conc"].items()
-        ]
+        for key, what in (("moles", "flow"), ("conc", "concentration")):
+            rows += [[*where, c, what, q["value"], q["unit"]] for c, q in entry[key].items()]
         if entry["pH"] is not None:
             rows.append([*where, "", "pH", entry["pH"], "1"])
         for what in ("purity", "recovery"):

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 Members = NDArray[np.int64]
 
 # The step is halved at most so often before the member is given up.
-HALVINGS = 12
+HALVINGS = 10
 # Required fall of the residual norm per unit step.
 DESCENT = 1e-4
 

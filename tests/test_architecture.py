@@ -17,6 +17,7 @@ BASE = {
     "solvers",
     "data",
     "feed",
+    "provenance",
     "chemistry",
     "fields",
     "files",
@@ -30,7 +31,10 @@ LAYERS = [
     ({"plant"}, BASE | TECHNOLOGIES),
     ({"case", "run"}, BASE | TECHNOLOGIES | {"plant"}),
     ({"study"}, BASE | TECHNOLOGIES | {"plant", "case", "run"}),
-    ({"plot", "report"}, BASE | TECHNOLOGIES | {"plant", "case", "run", "study"}),
+    (
+        {"plot", "report", "kinds", "doctor"},
+        BASE | TECHNOLOGIES | {"plant", "case", "run", "study"},
+    ),
 ]
 
 
@@ -69,3 +73,75 @@ def test_pint_stays_in_units_and_nothing_is_star_imported(path):
                 assert "*" not in modules
                 modules.append(node.module or "")
             assert path.name == "units.py" or not any(m.split(".")[0] == "pint" for m in modules)
+
+
+# Numbers in the code that are neither nature nor process, beside small integers, one half, powers
+# of ten and of two: (file, number) -> why it is no constant somebody could argue about.
+NUMBERS = {
+    ("data.py", 1.6448536269514722): "95 % point of the standard normal distribution",
+    ("data.py", 300_000): "largest file read, bytes",
+    ("data.py", 273.15): "definition of the degree Celsius",
+    ("units.py", 273.15): "definition of the degree Celsius",
+    ("units.py", 1990): "first year of money",
+    ("units.py", 2051): "last year of money",
+    ("errors.py", 60): "characters shown of a refused value",
+    ("fields.py", 50): "characters compared for a spelling hint",
+    ("files.py", 0o666): "permissions of a new file",
+    ("result.py", 20): "names shown in a message",
+    ("provenance.py", 80): "columns of a terminal",
+    ("case.py", 20): "deepest nesting of a case file",
+    ("case.py", 60): "characters compared for a spelling hint",
+    ("chromatography/affinity.py", 17): "grid of yields tried in a search",
+    ("chromatography/constant_pattern.py", 200): "halvings and iterations",
+    ("chromatography/constant_pattern.py", 20): "ends of a boundary at 5 % and 95 %",
+    ("extraction/shortcut.py", 200): "halvings of an interval",
+    ("extraction/design.py", 40): "rounds of an iteration",
+    ("extraction/design.py", 700): "largest exponent of a float",
+}
+# Layout, not physics: figure sizes, column widths, colours.
+PRESENTATION = {"plot", "report", "cli"}
+
+
+def unexplained_numbers(path, tree):
+    name = path.relative_to(PACKAGE).as_posix()
+    shortened = {
+        id(leaf)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Slice)
+        for leaf in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float | complex):
+            number = node.value
+            if isinstance(number, bool) or id(node) in shortened or harmless(number):
+                continue
+            if (name, number) not in NUMBERS:
+                yield f"{name}:{node.lineno}: {number!r}"
+
+
+def harmless(number):
+    """Small whole numbers, one half, three halves, powers of ten, powers of two."""
+    if isinstance(number, complex):
+        return number.real == 0 and abs(number.imag) <= 1
+    if number == int(number) and (abs(number) <= 10 or int(abs(number)).bit_count() == 1):
+        return True
+    return abs(number) in (0.5, 1.5) or f"{abs(number):e}".startswith("1.000000e")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if room(p) not in PRESENTATION],
+    ids=lambda p: p.relative_to(PACKAGE).as_posix(),
+)
+def test_no_constant_of_nature_or_process_in_the_code(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not list(unexplained_numbers(path, tree)), (
+        "a number somebody could argue about belongs into models/data with its source; a number of "
+        "mathematics or layout into NUMBERS above, with the reason"
+    )
+
+
+def test_the_test_of_numbers_can_fail():
+    tree = ast.parse("FARADAY = 96485.33\nx = 0.65 * y\nz = w[:80] + 1e-12 + 2 * 0.5")
+    path = PACKAGE / "units.py"
+    assert len(list(unexplained_numbers(path, tree))) == 2

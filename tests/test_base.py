@@ -10,7 +10,7 @@ import pytest
 from sepmodel import data, products, species, stream, units
 from sepmodel.errors import InputError
 
-MODULES = ["units", "species", "products", "stream", "balance", "data", "feed"]
+MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -75,6 +75,14 @@ def test_a_book_records_what_was_read_and_takes_overrides():
         book["elements:Xx"]
     with pytest.raises(InputError, match="no such data set"):
         book["elementz:Nd"]
+    with pytest.raises(InputError, match="no such constant"):
+        data.Book({"elements:Xx": 1.0})
+    varied = book.with_values({"elements:Pr": 2.0})
+    assert (varied["elements:Nd"], varied["elements:Pr"], list(book.used)) == (
+        1.0,
+        2.0,
+        ["elements:Nd", "elements:Pr"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Feeds: every one on the shelf becomes a liquor, conserves its oxide, and refuses nonsense."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from sepmodel import data, feed, species
+from sepmodel import case, data, feed, species
 from sepmodel.errors import InputError
 
 SHELF = feed.feed_ids()
@@ -135,9 +138,8 @@ def test_a_users_own_feed_by_path_and_by_name(tmp_path, monkeypatch):
     book = data.Book()
     assert feed.read("swarf", book).treo == pytest.approx(by_path.treo)
     assert book.used["feeds/swarf:Nd"].source == "user"
-    assert data.shadowed() == {}
     (tmp_path / "models" / "feeds" / "magnet-scrap.toml").write_text(OWN)
-    assert set(data.shadowed()) == {"feeds/magnet-scrap"}
+    assert [path.stem for path in case.shadowed()] == ["magnet-scrap"]
     assert feed.read("magnet-scrap", data.Book()).header.title == "Our swarf"
 
 
@@ -161,3 +163,17 @@ def test_a_feed_that_cannot_be_used_is_refused(tmp_path, old, new, message):
     path.write_text(OWN.replace(old, new, 1))
     with pytest.raises(InputError, match=message):
         feed.read(str(path), data.Book())
+
+
+def test_the_examples_of_the_how_to_page_can_be_used(tmp_path, monkeypatch):
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "data-and-provenance.md"
+    blocks = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    own_set, own_source, own_feed = blocks
+    (tmp_path / "models" / "data").mkdir(parents=True)
+    (tmp_path / "models" / "feeds").mkdir()
+    (tmp_path / "models" / "data" / "lot12.toml").write_text(own_set)
+    (tmp_path / "models" / "sources.toml").write_text(own_source)
+    (tmp_path / "models" / "feeds" / "swarf.toml").write_text(own_feed)
+    monkeypatch.chdir(tmp_path)
+    assert data.Book()["lot12:Nd/Pr"] == 1.27
+    assert feed.read("swarf", data.Book()).treo == pytest.approx(0.343, abs=0.001)

@@ -94,10 +94,10 @@ def test_a_case_becomes_si():
         ("inlet.0.flow", None, "inlet.0.flow", "text with a unit"),
         ("inlet.0.composition.Nd", "-1 mol/L", "inlet.0.composition.Nd", "negative"),
         ("inlet.0.composition.Nx", "1 mol/L", "inlet.0.composition.Nx", "unknown element"),
-        ("inlet.0.flwo", "1 L/h", "inlet.0.flwo", "did you mean 'flow'"),
+        ("inlet.0.flwo", "1 L/h", "inlet.0.flwo", "did you mean flow"),
         ("inlet.0.pH", "7 pH", "inlet.0.pH", "no unit"),
         ("step.0.type", "het", "step.0", "heat"),
-        ("step.0.dutty", "1 W", "step.0.dutty", "did you mean 'duty'"),
+        ("step.0.dutty", "1 W", "step.0.dutty", "did you mean duty"),
         ("step.0.duty", 1, "step.0.duty", "text with a unit"),
     ],
 )

@@ -19,8 +19,8 @@ Array = NDArray[np.float64]
 # mol/m3 of the molar standard state
 C_STANDARD = 1000.0
 # Bounds of ln(d/h) and number of halvings of the one-stage guess.
-WIDEST = 150.0
-BISECTIONS = 28
+WIDEST = 128.0
+BISECTIONS = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class CationExchange:
 
     Where n = z for every component the distribution depends on d/h alone: one unknown per spot,
     ln(d/h), and one closure, e^u (charge - sum z x) = dimer - sum n y. Otherwise the unknowns are
-    ln(d/h) and ln h [mol/L], with both closures.
+    ln d and ln h [mol/L], with both closures.
     """
 
     log_k: Array
@@ -69,7 +69,8 @@ class CationExchange:
         if self.unknowns == 1:
             return u
         h = np.maximum(np.where(d > 0, d * np.exp(-middle), h), np.exp(-WIDEST))
-        return np.concatenate([u, np.log(h / C_STANDARD)[..., None]], axis=-1)
+        proton = np.log(h / C_STANDARD)[..., None]
+        return np.concatenate([u + proton, proton], axis=-1)
 
     def spot(
         self,
@@ -91,22 +92,19 @@ class CationExchange:
         constant = self.log_k if self.log_gamma is None else self.log_k + self.log_gamma
         log_d = constant + self.dimers * u[..., :1]
         if self.unknowns == 2:
-            log_d = log_d + (self.dimers - self.charge) * u[..., 1:]
+            log_d = log_d - self.charge * u[..., 1:]
         slope = np.broadcast_to(
-            np.stack([self.dimers, self.dimers - self.charge], axis=-1)[:, : self.unknowns],
+            np.stack([self.dimers, -self.charge], axis=-1)[:, : self.unknowns],
             (*log_d.shape, self.unknowns),
         )
         if conc_aq is None or conc_org is None:
             return Spot(log_d=log_d, slope=slope)
         if self.unknowns == 1:
             return self._condensed(log_d, slope, u, totals, conc_aq, conc_org)
-        proton = u[..., 1:]
-        amount = C_STANDARD * np.exp(np.concatenate([u[..., :1] + proton, proton], axis=-1))
+        amount = C_STANDARD * np.exp(u)
         bound = np.stack([conc_org @ self.dimers, conc_aq @ self.charge], axis=-1)
         sums = amount + bound
-        by_u = np.zeros((*sums.shape, 2))
-        by_u[..., 1] = amount / sums
-        by_u[..., 0, 0] = by_u[..., 0, 1]
+        by_u = (amount / sums)[..., None] * np.eye(2)
         by_aq = np.zeros((*sums.shape, self.charge.size))
         by_aq[..., 1, :] = self.charge / sums[..., 1:]
         by_org = np.zeros_like(by_aq)
@@ -140,10 +138,7 @@ class CationExchange:
         left = ratio * charge + bound_org
         right = dimer + ratio * bound_aq
         by_u = ratio * charge / left - ratio * bound_aq / right
-        d, h = dimer - bound_org, charge - bound_aq
-        # Each from its own balance or, through d/h, from the other: what loses fewer digits.
-        by_dimer = d * charge >= h * dimer
-        d, h = np.where(by_dimer, d, h * ratio), np.where(by_dimer, d / ratio, h)
+        d, h = self.free(u, totals, conc_aq, conc_org)
         return Spot(
             log_d=log_d,
             slope=slope,
@@ -153,3 +148,18 @@ class CationExchange:
             by_org=self.dimers / left[..., None, None],
             free=np.stack([d, h], axis=-1),
         )
+
+    def free(self, u: Array, totals: Array, conc_aq: Array, conc_org: Array) -> tuple[Array, Array]:
+        """Free dimer and protons [mol/m3] at a solved spot.
+
+        Each comes from its own balance or, through d/h, from the other one: whichever loses fewer
+        digits to the subtraction.
+        """
+        if self.unknowns == 2:
+            amount = C_STANDARD * np.exp(u)
+            return amount[..., 0], amount[..., 1]
+        dimer, charge, ratio = totals[..., 0], totals[..., 1], np.exp(u[..., 0])
+        d = dimer - conc_org @ self.dimers
+        h = charge - conc_aq @ self.charge
+        by_dimer = d * charge >= h * dimer
+        return np.where(by_dimer, d, h * ratio), np.where(by_dimer, d / ratio, h)

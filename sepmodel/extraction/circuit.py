@@ -30,9 +30,9 @@ REFINEMENT = 2.0
 # A step between two cascades is halved at most so often when Newton fails on it.
 DEEPEST = 5
 # Iterations from a caller's guess before it is given up.
-GUESSED = 25
+GUESSED = 32
 # Coarser cascades need not be solved to the last digit.
-ROUGH: dict[str, Any] = {"tolerance": 1e-4, "accept": 1e-2, "limit": 40}
+ROUGH: dict[str, Any] = {"tolerance": 1e-4, "accept": 1e-2, "limit": 32}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-13
 # A residual that no longer falls below this is rounding.
 ACCEPT = 1e-10
-LIMIT = 60
+LIMIT = 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

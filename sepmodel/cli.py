@@ -1,0 +1,516 @@
+"""The command line: reads arguments, calls the library, prints. No model lives here.
+
+Everything heavy is imported inside the commands: ``sepmodel --help`` has to answer at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sepmodel import __version__
+from sepmodel.errors import (
+    ConvergenceError,
+    InfeasibleError,
+    InputError,
+    Problem,
+    SepmodelError,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sepmodel.result import Result
+
+OK, DEFECT, BAD_INPUT, UNSOLVED, LIMIT_EXCEEDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+@click.version_option(__version__, prog_name="sepmodel")
+@click.pass_context
+def app(context: click.Context) -> None:
+    """Design and compare rare-earth separation routes.
+
+    A case is a TOML file, or the name of one in ./models or among the shipped models. Exit codes:
+    0 done, 1 a defect in sepmodel, 2 bad input, 3 infeasible or unsolved, 4 a validation limit
+    exceeded, 130 interrupted.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _json_option(command: Any) -> Any:
+    return click.option(
+        "--json", "json_to", metavar="FILE|-", help="Write JSON; - puts only JSON on stdout."
+    )(command)
+
+
+@app.command()
+@click.argument("case")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+@click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+def run(
+    case: str,
+    settings: tuple[str, ...],
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+    figures: bool,
+    quiet: bool,
+) -> None:
+    """Solve one case and write its results.
+
+    \b
+    Examples:
+      sepmodel run nd-pr
+      sepmodel run nd-pr --set section.scrub.stages=60 --json -
+      sepmodel run nd-pr --out my-results --no-figures
+    """
+    from sepmodel.case import parse_settings
+    from sepmodel.files import write_folder
+    from sepmodel.run import load, result_files, result_folder
+    from sepmodel.run import run as solve
+
+    loaded = load(case, parse_settings(settings))
+    _announce(loaded.path, loaded.shadows)
+    _check_target(json_to, force)
+    with _busy(f"solving {loaded.name}"):
+        result = solve(loaded)
+        contents: dict[str, str | bytes] = {**result_files(result, loaded)}
+        if figures:
+            from sepmodel.plot import figures as drawn
+
+            contents.update(drawn(result))
+    folder = Path(out) if out else result_folder(result)
+    about = {"version": __version__, "name": result.name, "inputs_hash": result.inputs_hash}
+    write_folder(folder, contents, about, force=force)
+    for warning in result.warnings:
+        where = f" ({warning.where})" if warning.where else ""
+        _say(f"warning: {warning.code}: {warning.message}{where}")
+    _deliver(result.to_dict(), json_to)
+    if json_to != "-" and not quiet:
+        _show_result(result)
+        _console().print(f"wrote {folder}/", highlight=False, markup=False)
+
+
+@app.command()
+@click.argument("key", required=False)
+@click.option("--case", "case", metavar="CASE", help="What a case rests on; it is solved.")
+@_json_option
+def sources(key: str | None, case: str | None, json_to: str | None) -> None:
+    """Who said what: the publications behind the numbers.
+
+    KEY is a source, a data set, a feed or a single number.
+
+    \b
+    Examples:
+      sepmodel sources
+      sepmodel sources prohaska2022
+      sepmodel sources --case nd-pr
+    """
+    from sepmodel import provenance
+
+    if case is not None and key is not None:
+        raise click.UsageError("give a key or --case, not both")
+    if case is not None:
+        from sepmodel.run import run as solve
+
+        with _busy("solving"):
+            used = solve(case).used
+        document, lines = provenance.used_document(used), provenance.used_lines(used, _width())
+    elif key is not None:
+        document, lines = provenance.document(key), provenance.lines(key, _width())
+    else:
+        document = {"sources": provenance.overview()}
+        lines = provenance.overview_lines(_width())
+    _deliver({"schema": 1, **document}, json_to)
+    if json_to != "-":
+        click.echo("\n".join(lines))
+
+
+@app.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--root", metavar="DIR", help="Folder of the validation cases (./validation).")
+@click.option("--accept", metavar="REASON", help="Freeze the present results, saying why.")
+@_json_option
+def validate(
+    ids: tuple[str, ...], root: str | None, accept: str | None, json_to: str | None
+) -> None:
+    """Compare the models with published data: the verdict table.
+
+    Agreement with the publication (hit or miss) and agreement with our own accepted results (same
+    or changed) are two different columns. Exit code 4 when a limit is exceeded.
+
+    \b
+    Examples:
+      sepmodel validate
+      sepmodel validate --json verdicts.json
+    """
+    from sepmodel.study import validation
+
+    with _busy("validating") as step:
+        report = validation.validate(ids, root=root, progress=step)
+        if accept is not None:
+            validation.accept(report, accept)
+    _deliver(report.to_dict(), json_to)
+    if json_to != "-":
+        _show_verdicts(report)
+    if report.summary["miss"] or report.summary["error"]:
+        raise _Exit(LIMIT_EXCEEDED)
+
+
+@app.command()
+@_json_option
+def doctor(json_to: str | None) -> None:
+    """Check this installation and print what a bug report needs.
+
+    \b
+    Examples:
+      sepmodel doctor
+    """
+    from sepmodel.doctor import examine
+
+    findings = examine()
+    _deliver(
+        {
+            "schema": 1,
+            "checks": [
+                {"what": what, "found": found, "status": status} for what, found, status in findings
+            ],
+        },
+        json_to,
+    )
+    if json_to != "-":
+        table = _table("what", "found", "")
+        for row in findings:
+            table.add_row(*row)
+        _console().print(table)
+    if any(status == "wrong" for _, _, status in findings):
+        raise _Exit(DEFECT)
+
+
+@app.command()
+@click.argument("kind")
+@click.argument("name", required=False)
+def new(kind: str, name: str | None) -> None:
+    """Write a commented starter case of a kind to NAME.toml; never overwrites.
+
+    \b
+    Examples:
+      sepmodel new cascade my-circuit
+      sepmodel run my-circuit.toml
+    """
+    from sepmodel import kinds
+
+    path = kinds.write_starter(kind, name or f"my-{kind}")
+    click.echo(f"wrote {path}; next: sepmodel {kinds.command_of(kind)} {path}")
+
+
+@app.command()
+@click.argument("kind")
+def schema(kind: str) -> None:
+    """Print the JSON schema of a kind of case file.
+
+    \b
+    Examples:
+      sepmodel schema cascade
+    """
+    from sepmodel import kinds
+
+    click.echo(json.dumps(kinds.schema(kind), indent=1, ensure_ascii=False))
+
+
+class _Exit(Exception):
+    """Leave with an exit code after everything was said."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of ``sepmodel`` and ``python -m sepmodel``: runs, reports errors, exits."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    code = _guarded(words)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _mute()
+    sys.exit(code)
+
+
+def _guarded(words: list[str]) -> int:
+    """Exit code of a run of the command line; every error becomes a message."""
+    as_json = any(a == "--json" and b == "-" for a, b in itertools.pairwise(words))
+    as_json = as_json or "--json=-" in words
+    try:
+        app(words, prog_name="sepmodel", standalone_mode=False)
+        return OK
+    except _Exit as leave:
+        return leave.code
+    except click.UsageError as error:
+        hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""
+        problem = Problem(message=error.format_message(), key="command line", expected=hint)
+        return _fail(InputError(problem), BAD_INPUT, as_json)
+    except click.ClickException as error:
+        return _fail(InputError(Problem(message=error.format_message())), BAD_INPUT, as_json)
+    except InputError as error:
+        return _fail(error, BAD_INPUT, as_json)
+    except SepmodelError as error:
+        return _fail(error, UNSOLVED, as_json)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _mute()
+        return OK
+    except Exception as error:
+        # The one place that may catch everything: what arrives here is a defect, and the user is
+        # told so in one message instead of a page of Python.
+        if os.environ.get("SEPMODEL_TRACEBACK"):
+            raise
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
+        message = (
+            f"a defect in sepmodel: {type(error).__name__}: {error} [{place}]\n"
+            "Please report it with the output of `sepmodel doctor`; "
+            "SEPMODEL_TRACEBACK=1 shows the whole traceback."
+        )
+        return _fail(SepmodelError(message), DEFECT, as_json)
+
+
+def _fail(error: SepmodelError, code: int, as_json: bool) -> int:
+    """Report an error on stderr and, where JSON was asked for on stdout, there as JSON."""
+    document: dict[str, Any] = {"schema": 1, "status": "error"}
+    if isinstance(error, InputError):
+        document["errors"] = [problem.to_dict() for problem in error.problems]
+    else:
+        document["errors"] = [Problem(message=str(error)).to_dict()]
+    _say(f"error: {error}" if code != DEFECT else str(error))
+    if isinstance(error, InfeasibleError):
+        document.update(limit=error.limit, nearest=error.nearest)
+        _say(f"  limit: {_pairs(error.limit)}")
+        if error.nearest:
+            _say(f"  nearest feasible: {_pairs(error.nearest)}")
+    if isinstance(error, ConvergenceError):
+        trace = error.trace
+        document["trace"] = {
+            "equation": trace.equation,
+            "stage": trace.stage,
+            "component": trace.component,
+            "history": list(trace.history),
+            "advice": trace.advice,
+        }
+        where = {"equation": trace.equation, "stage": trace.stage, "component": trace.component}
+        if any(where.values()):
+            _say(f"  worst: {_pairs({k: v for k, v in where.items() if v not in (None, '')})}")
+        if trace.advice:
+            _say(f"  advice: {trace.advice}")
+    if as_json:
+        from sepmodel.files import json_text
+
+        try:
+            sys.stdout.write(json_text(document))
+        except BrokenPipeError:
+            _mute()
+    return code
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in values.items()
+    )
+
+
+def _say(text: str) -> None:
+    """One diagnostic on stderr."""
+    try:
+        click.echo(text, err=True)
+    except OSError:  # nobody listens any more
+        return
+
+
+def _mute() -> None:
+    """Send the rest of stdout nowhere: its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _announce(path: Path | None, shadows: Path | None) -> None:
+    """Tell which of the user's model files stand in front of shipped ones."""
+    from sepmodel.case import shadowed
+
+    if shadows is not None:
+        _say(f"note: using {path}, which stands in front of the shipped {shadows.name}")
+    for mine, ours in shadowed().items():
+        if mine != path:
+            _say(f"note: {mine} stands in front of the shipped {ours.name}")
+
+
+def _check_target(json_to: str | None, force: bool) -> None:
+    """Refuse a JSON file that would replace something that is not sepmodel's JSON."""
+    if json_to is None or json_to == "-" or force or not os.path.lexists(json_to):
+        return
+    try:
+        document = json.loads(Path(json_to).read_text(encoding="utf-8"))
+        if isinstance(document, dict) and "schema" in document:
+            return
+    except (OSError, ValueError, RecursionError):
+        pass
+    raise InputError(
+        Problem(
+            message="is in the way: not a JSON file that sepmodel wrote",
+            file=json_to,
+            expected="another file, or --force to replace it",
+        )
+    )
+
+
+def _deliver(document: Mapping[str, Any], json_to: str | None) -> None:
+    """Write a JSON document where it was asked for: a file, stdout, or nowhere."""
+    if json_to is None:
+        return
+    from sepmodel.files import json_text, write_atomic
+
+    if json_to == "-":
+        sys.stdout.write(json_text(document))
+    else:
+        _check_target(json_to, force=False)
+        write_atomic(json_to, json_text(document))
+
+
+@contextmanager
+def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on a terminal that work is going on; gives a function that tells how far it is."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text) as status:
+        yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(soft_wrap=False, highlight=False)
+
+
+def _table(*columns: str, title: str = "") -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _show_result(result: Result) -> None:
+    from rich.text import Text
+
+    from sepmodel.units import significant
+
+    console = _console()
+    document = result.to_dict()
+    title = f"{result.name} ({result.kind}): {result.status}"
+    table = _table("stream", "phase", "stage", "flow", "purity", "recovery", title=title)
+    for name, stream in document["streams"].items():
+        flow = stream["flow"]
+        table.add_row(
+            name,
+            stream["phase"],
+            "" if stream["stage"] is None else str(stream["stage"]),
+            _amount(flow),
+            _fractions(stream["purity"]),
+            _fractions(stream["recovery"]),
+        )
+    if document["streams"]:
+        console.print(table)
+    if document["quantities"]:
+        table = _table("quantity", "value")
+        for name, quantity in document["quantities"].items():
+            table.add_row(name, _amount(quantity))
+        console.print(table)
+    worst = document["balance"]["max"]
+    lines = [f"inputs {result.inputs_hash[:8]}"]
+    if worst is not None:
+        lines.append(f"balances close to {worst:.0e}")
+    numbers = "number" if len(result.used) == 1 else "numbers"
+    lines.append(f"{len(result.used)} {numbers}, estimated: {result.estimated['count']}")
+    if document["solver"]["seconds"] is not None:
+        lines.append(f"{significant(document['solver']['seconds'])} s")
+    console.print(Text("; ".join(lines)))
+
+
+def _amount(quantity: Mapping[str, Any]) -> str:
+    from sepmodel.units import significant
+
+    if quantity["value"] is None:
+        return "-"
+    unit = "" if quantity["unit"] == "1" else f" {quantity['unit']}"
+    value = quantity["value"]
+    text = f"{value:.0f}" if value == round(value) else significant(value, 4)
+    return f"{text}{unit}"
+
+
+def _fractions(fractions: Mapping[str, float | None]) -> str:
+    """The three largest fractions as text, with the digits that tell 0.9999 from 1."""
+    known = sorted(((v, k) for k, v in fractions.items() if v is not None), reverse=True)
+    return "\n".join(f"{name} {value:.5f}" for value, name in known[:3])
+
+
+def _show_verdicts(report: Any) -> None:
+    """One block a quantity, numbers under one header, within 80 columns."""
+    width = _width()
+    head = f"{'role':<12}{'n':>5}{'bias':>10}{'rms':>9}{'worst':>9}{'limit':>9}"
+    click.echo(f"  {head}  {'verdict':<8}own past")
+    for row in report.rows:
+        numbers = f"{row.role:<12}{row.n:>5}{_small(row.bias):>10}{_small(row.rms):>9}"
+        numbers += f"{_small(row.worst):>9}{_small(row.limit):>9}"
+        said = row.verdict if row.verdict == "hit" else row.verdict.upper()
+        limit = f"limit on {row.statistic} ({row.scale}): {row.reason}"
+        click.echo("\n".join(textwrap.wrap(f"{row.id} [{row.publication}]: {row.quantity}", width)))
+        click.echo(f"  {numbers}  {said:<8}{row.regression}")
+        for text in (limit, row.message):
+            click.echo(
+                "\n".join(
+                    textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ")
+                ),
+                nl=bool(text),
+            )
+    counts = ", ".join(f"{count} {name}" for name, count in report.summary.items())
+    evidence = sum(row.role == "prediction" for row in report.rows)
+    click.echo(f"{counts}; {evidence} of {len(report.rows)} rows are predictions")
+
+
+def _width() -> int:
+    """Columns of the terminal, 80 where there is none."""
+    return max(shutil.get_terminal_size((80, 24)).columns, 60)
+
+
+def _small(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"

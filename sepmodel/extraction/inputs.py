@@ -1,0 +1,186 @@
+"""What a cascade case file holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from sepmodel.fields import (
+    Case,
+    Component,
+    Count,
+    Name,
+    NonNegative,
+    Number,
+    Positive,
+    Quantity,
+    Table,
+    Text,
+    refuse,
+)
+from sepmodel.species import CHARGES, OXIDES
+
+# Stand-ins of textbook examples, which name no element and therefore have no oxide mass.
+PLACEHOLDERS = ("A", "B", "D", "E")
+
+Efficiency = Annotated[float, Number("a stage efficiency", above=0, high=1)]
+SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
+
+
+def _member(value: str) -> str:
+    if value not in (*CHARGES, *PLACEHOLDERS):
+        refuse(
+            "unknown element",
+            f"a chemical symbol, or {', '.join(PLACEHOLDERS)} for an element without a name",
+        )
+    return value
+
+
+Member = Annotated[Text, AfterValidator(_member)]
+
+
+class Model(Table):
+    """Which equilibrium, with the constants of which set."""
+
+    equilibrium: Literal["mass-flow"]
+    set: SetId | None = None
+    activity: Literal["ideal"] | None = None
+
+
+class Section(Table):
+    """A stretch of stages; the organic runs through the sections in the order of the file."""
+
+    name: Literal["extraction", "scrub"]
+    stages: Count
+    efficiency: Efficiency | dict[Member, Efficiency] = 1.0
+    temperature: Annotated[float, Quantity("K", above=0)] | None = None
+
+
+class Inlet(Table):
+    """A feed: ``flow`` is its rare-earth molar flow in the unit of ``mass_flow``.
+
+    ``stage`` counts from 1 inside the section; by default it is the section's last.
+    """
+
+    name: Name
+    phase: Literal["aqueous", "organic"]
+    section: Literal["extraction", "scrub"] = "extraction"
+    stage: Count | None = None
+    flow: Positive | None = None
+    composition: dict[Member, NonNegative] = Field(min_length=1)
+
+
+class Draw(Table):
+    """A side draw of ``flow`` (rare-earth molar flow in the unit of ``mass_flow``)."""
+
+    name: Name
+    phase: Literal["aqueous", "organic"]
+    section: Literal["extraction", "scrub"]
+    stage: Count
+    flow: Positive
+
+
+class MassFlow(Table):
+    """Rare-earth molar flows, all in one unit of the user's choice (1 = the feed, by default).
+
+    ``solvent`` is carried by the organic that leaves stage 1, ``scrub`` returns from the organic
+    at the last stage. ``separation_factors`` replace those of the set: pairs ``"Nd/Pr" = 1.4``,
+    or one relative extractability a component.
+    """
+
+    solvent: Positive
+    scrub: NonNegative
+    feed: Positive = 1.0
+    separation_factors: dict[Text, Positive] | None = None
+
+
+class CascadeCase(Case):
+    """A counter-current cascade of mixer-settlers at steady state."""
+
+    kind: Literal["cascade"]
+    components: tuple[Member, ...] = Field(min_length=1)
+    purity_basis: Literal["oxide-mass", "mole"] = "oxide-mass"
+    model: Model
+    section: tuple[Section, ...] = Field(min_length=1)
+    inlet: tuple[Inlet, ...] = Field(min_length=1)
+    draw: tuple[Draw, ...] = ()
+    mass_flow: MassFlow
+
+    @property
+    def stages(self) -> int:
+        """Stages of all sections."""
+        return sum(section.stages for section in self.section)
+
+    def place(self, section: str, stage: int | None) -> int:
+        """Stage counted through all sections from 1, of a stage counted inside a section."""
+        before = 0
+        for member in self.section:
+            if member.name == section:
+                return before + (member.stages if stage is None else stage)
+            before += member.stages
+        raise KeyError(section)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CascadeCase:
+        if len(set(self.components)) < len(self.components):
+            refuse("a component is named twice", value=", ".join(self.components))
+        sections = {section.name: section.stages for section in self.section}
+        if len(sections) < len(self.section) or list(sections) != sorted(sections):
+            refuse(
+                "the sections do not follow the organic",
+                "extraction, then scrub, each once",
+                ", ".join(s.name for s in self.section),
+            )
+        ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
+        names = [port.name for port in ports]
+        if len(set(names)) < len(names) or {"raffinate", "loaded_organic"} & set(names):
+            refuse("a name of an inlet or draw is used twice", "names of their own", str(names))
+        for port in ports:
+            if port.section not in sections:
+                refuse(f"{port.name} is in no section of the case", f"one of {list(sections)}")
+            if port.stage is not None and port.stage > sections[port.section]:
+                refuse(
+                    f"{port.name} lies beyond the last stage of {port.section}",
+                    f"a stage from 1 to {sections[port.section]}",
+                    port.stage,
+                )
+        for inlet in self.inlet:
+            self._known(inlet.composition, f"the composition of {inlet.name}")
+            if not sum(inlet.composition.values()) > 0:
+                refuse(f"nothing enters with {inlet.name}", "shares that are not all zero")
+        for section in self.section:
+            if isinstance(section.efficiency, dict):
+                self._known(section.efficiency, f"the efficiencies of {section.name}")
+        self._separation_factors_fit()
+        if self.purity_basis == "oxide-mass":
+            bare = [name for name in self.components if name not in OXIDES]
+            if bare:
+                refuse(
+                    f"no oxide mass is known for {', '.join(bare)}",
+                    'purity_basis = "mole"',
+                    self.purity_basis,
+                )
+        return self
+
+    def _known(self, table: dict[Component, float], what: str) -> None:
+        for name in table:
+            if name not in self.components:
+                refuse(f"{what} name a component that the case does not have", value=name)
+
+    def _separation_factors_fit(self) -> None:
+        own = self.mass_flow.separation_factors
+        if own is None:
+            if self.model.set is None:
+                refuse("no separation factors", "model.set or mass_flow.separation_factors")
+            return
+        if self.model.set is not None:
+            refuse("separation factors both from a set and in the case", "one of the two")
+        pairs = [name for name in own if "/" in name]
+        if pairs and len(pairs) < len(own):
+            refuse("separation factors are pairs or extractabilities", "one form", str(list(own)))
+        for pair in pairs:
+            if pair.count("/") != 1 or set(pair.split("/")) - set(self.components):
+                refuse("not a pair of the components", 'such as "Nd/Pr"', pair)
+        if not pairs and set(own) != set(self.components):
+            refuse("an extractability for each component", ", ".join(self.components), str(own))

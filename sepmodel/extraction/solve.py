@@ -1,0 +1,228 @@
+"""A cascade case as the result of its equilibrium model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.data import Book
+from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction import cascade, factors
+from sepmodel.extraction.inputs import CascadeCase, Draw, Inlet
+from sepmodel.products import amounts
+from sepmodel.result import Outlet, Profile, Result, Warned, amount
+
+Array = NDArray[np.float64]
+
+LEVEL = "stage to stage, constant separation factors"
+# How far inside its limits, as a share of their distance, the nearest feasible flow is named.
+_MARGIN = 1e-6
+
+
+def solve_case(case: CascadeCase, book: Book) -> Result:
+    """Steady state of a cascade case: outlets, stage profiles, balances.
+
+    Flows are rare-earth molar flows in the unit of the case's ``mass_flow`` table and therefore
+    dimensionless in the result.
+
+    Raises
+    ------
+    InputError, InfeasibleError, ConvergenceError
+        as ``cascade.solve``.
+    """
+    names = case.components
+    inlets = tuple(_inlet(case, i) for i in range(len(case.inlet)))
+    _require_outlets(case)
+    solved = cascade.solve(
+        cascade.MassFlowInputs(
+            components=names,
+            extractability=_extractability(case, book),
+            stages=case.stages,
+            solvent=case.mass_flow.solvent,
+            scrub=case.mass_flow.scrub,
+            inlets=inlets,
+            draws=tuple(
+                cascade.Draw(
+                    name=draw.name,
+                    phase=draw.phase,
+                    stage=case.place(draw.section, draw.stage),
+                    flow=draw.flow,
+                )
+                for draw in case.draw
+            ),
+            efficiency=_efficiency(case),
+        )
+    )
+    fed = sum((np.asarray(inlet.flows) for inlet in inlets), start=np.zeros(len(names)))
+    closures = dict(zip(names, solved.closure.tolist(), strict=True))
+    return Result(
+        kind=case.kind,
+        name=case.name,
+        model={"equilibrium": "mass-flow", "set": case.model.set, "level": LEVEL},
+        solver={"iterations": int(solved.iterations), "residual": float(solved.residual)},
+        streams=_streams(case, solved, fed),
+        profiles=_profiles(case, solved),
+        quantities={
+            "stages": amount(case.stages, "1"),
+            "solvent": amount(case.mass_flow.solvent, "1"),
+            "scrub": amount(case.mass_flow.scrub, "1"),
+            "phi": amount(case.mass_flow.solvent * case.stages, "1"),
+        },
+        balance={"components": closures, "max": max(closures.values())},
+        warnings=_warnings(case),
+        used=book.used,
+    )
+
+
+def _require_outlets(case: CascadeCase) -> None:
+    """Refuse a scrub that leaves nothing for the organic outlet or nothing for the raffinate.
+
+    The organic leaves with solvent + organic feeds - organic draws - scrub, the raffinate with the
+    rest of the feeds and draws: both flows are fixed by the case, and neither may be negative.
+    """
+    fed = {"aqueous": 0.0, "organic": 0.0}
+    for inlet in case.inlet:
+        fed[inlet.phase] += case.mass_flow.feed if inlet.flow is None else inlet.flow
+    drawn = {"aqueous": 0.0, "organic": 0.0}
+    for draw in case.draw:
+        drawn[draw.phase] += draw.flow
+    scrub = case.mass_flow.scrub
+    most = case.mass_flow.solvent + fed["organic"] - drawn["organic"]
+    least = most - (sum(fed.values()) - sum(drawn.values()))
+    if least < scrub < most:
+        return
+    outlet = "raffinate" if scrub <= least else "organic outlet"
+    inside = _MARGIN * (most - least)
+    raise InfeasibleError(
+        f"with this scrub nothing is left for the {outlet}",
+        limit={"scrub above": least, "scrub below": most},
+        nearest={"scrub": min(max(scrub, least + inside), most - inside)} if inside > 0 else {},
+    )
+
+
+def _inlet(case: CascadeCase, index: int) -> cascade.Inlet:
+    """An inlet of the kernel: shares normalised, times its flow."""
+    inlet = case.inlet[index]
+    shares = np.array([inlet.composition.get(name, 0.0) for name in case.components])
+    flow = case.mass_flow.feed if inlet.flow is None else inlet.flow
+    return cascade.Inlet(
+        name=inlet.name,
+        phase=inlet.phase,
+        stage=case.place(inlet.section, inlet.stage),
+        flows=flow * shares / shares.sum(),
+    )
+
+
+def _extractability(case: CascadeCase, book: Book) -> Array:
+    own = case.mass_flow.separation_factors
+    if own is None:
+        return factors.extractabilities(book, str(case.model.set), case.components)
+    if not any("/" in name for name in own):
+        return np.array([own[name] for name in case.components])
+    return chained(own, case.components)
+
+
+def chained(pairs: Mapping[str, float], names: Sequence[str]) -> Array:
+    """Relative extractabilities from pairs ``"Nd/Pr" = D(Nd)/D(Pr)`` that join all of ``names``.
+
+    >>> chained({"Gd/Eu": 1.4, "Eu/Sm": 2.0}, ["Gd", "Eu", "Sm"]).tolist()
+    [1.4, 1.0, 0.5]
+    """
+    logs = {names[1] if len(names) > 1 else names[0]: 0.0}
+    for _ in names:
+        for pair, factor in pairs.items():
+            heavy, _, light = pair.partition("/")
+            if heavy in logs:
+                logs.setdefault(light, logs[heavy] - math.log(factor))
+            if light in logs:
+                logs.setdefault(heavy, logs[light] + math.log(factor))
+    if unknown := [name for name in names if name not in logs]:
+        raise InputError(
+            Problem(
+                message=f"the separation factors do not join {', '.join(unknown)} to the others",
+                key="mass_flow.separation_factors",
+                value=", ".join(pairs),
+                expected="pairs that join all components",
+            )
+        )
+    return np.array([float(f"{math.exp(logs[name]):.15g}") for name in names])
+
+
+def _efficiency(case: CascadeCase) -> Array:
+    """Murphree efficiency of each stage and component, shape (N, C)."""
+    rows = []
+    for section in case.section:
+        given = section.efficiency
+        row = [given if isinstance(given, float) else given.get(c, 1.0) for c in case.components]
+        rows += [row] * section.stages
+    return np.array(rows, dtype=float)
+
+
+def _streams(case: CascadeCase, solved: cascade.CascadeResult, fed: Array) -> dict[str, Outlet]:
+    phases = {"raffinate": "aqueous", "loaded_organic": "organic"}
+    phases.update({draw.name: draw.phase for draw in case.draw})
+    places = {"raffinate": (case.section[0].name, 1)}
+    places["loaded_organic"] = (case.section[-1].name, case.section[-1].stages)
+    places.update({draw.name: (draw.section, draw.stage) for draw in case.draw})
+    return {
+        name: Outlet(
+            phase=phases[name],
+            section=places[name][0],
+            stage=places[name][1],
+            flow=amount(float(flows.sum()), "1"),
+            moles={c: amount(n, "1") for c, n in _named(case, flows).items()},
+            purity=_purity(case, flows),
+            recovery={
+                c: n / f
+                for (c, n), f in zip(_named(case, flows).items(), fed.tolist(), strict=True)
+                if f > 0
+            },
+        )
+        for name, flows in solved.outlets.items()
+    }
+
+
+def _named(case: CascadeCase, flows: Array) -> dict[str, float]:
+    return dict(zip(case.components, flows.tolist(), strict=True))
+
+
+def _purity(case: CascadeCase, flows: Array) -> dict[str, float]:
+    """Share of each component in an outlet on the case's basis."""
+    weights = amounts(_named(case, flows), case.purity_basis)
+    total = sum(weights.values())
+    return {c: w / total for c, w in weights.items()} if total > 0 else {}
+
+
+def _profiles(case: CascadeCase, solved: cascade.CascadeResult) -> dict[str, Profile]:
+    bands: dict[str, tuple[int, int]] = {}
+    first = 1
+    for section in case.section:
+        bands[section.name] = (first, first + section.stages - 1)
+        first += section.stages
+    ports: list[Inlet | Draw] = [*case.inlet, *case.draw]
+    marks = {port.name: case.place(port.section, port.stage) for port in ports}
+    axes = {"stage": range(1, case.stages + 1), "component": case.components}
+    profiles = {}
+    for phase, flux in (("aq", solved.aqueous), ("org", solved.organic)):
+        total = flux.sum(axis=-1, keepdims=True)
+        share = np.divide(flux, total, out=np.full_like(flux, np.nan), where=total > 0)
+        for name, values in (("share", share), ("flux", flux)):
+            profiles[f"{name}_{phase}"] = Profile(
+                unit="1", axes=axes, values=values, bands=bands, marks=marks
+            )
+    return profiles
+
+
+def _warnings(case: CascadeCase) -> list[Warned]:
+    return [
+        Warned(
+            code="temperature-unused",
+            message="the mass-flow model knows no temperature: its factors hold for their own",
+            where=section.name,
+        )
+        for section in case.section
+        if section.temperature is not None
+    ]

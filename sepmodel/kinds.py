@@ -1,0 +1,69 @@
+"""Kinds of case files: their schema, and a starter of each."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sepmodel import data
+from sepmodel.errors import InputError, Problem
+from sepmodel.fields import meant
+from sepmodel.run import KINDS, Kind
+
+
+def kind(name: str) -> Kind:
+    """A kind of case by name; InputError with the known ones otherwise."""
+    if name not in KINDS:
+        raise InputError(
+            Problem(
+                message=f"no such kind of case{meant(name, KINDS)}",
+                value=name,
+                expected=f"one of {', '.join(KINDS)}",
+            )
+        )
+    return KINDS[name]()
+
+
+def command_of(name: str) -> str:
+    """The command that takes a case of this kind."""
+    return kind(name).command
+
+
+def schema(name: str) -> dict[str, Any]:
+    """JSON schema of a kind of case file."""
+    document = kind(name).model.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def write_starter(name: str, case_name: str) -> Path:
+    """Write the commented starter case of a kind to ``<case_name>.toml`` in the current folder.
+
+    Raises
+    ------
+    InputError
+        when the kind is unknown, the name cannot be used, or the file exists.
+    """
+    kind(name)
+    template = data.models_dir() / "starters" / f"{name}.toml"
+    path = Path(f"{case_name}.toml")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}", case_name):
+        raise InputError(
+            Problem(message="not a usable name", value=case_name, expected="letters, digits, - + _")
+        )
+    if not template.is_file():
+        raise InputError(Problem(message="there is no starter for this kind", value=name))
+    text = template.read_text(encoding="utf-8")
+    text = re.sub(r'(?m)^name = ".*?"', f'name = "{case_name}"', text, count=1)
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise InputError(
+            Problem(message="exists already", file=str(path), expected="another name")
+        ) from None
+    except OSError as error:
+        raise InputError(
+            Problem(message=f"cannot be written: {error.strerror}", file=str(path))
+        ) from None
+    return path

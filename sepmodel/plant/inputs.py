@@ -1,0 +1,276 @@
+"""What a route file and a study file hold.
+
+A route is a list of units and the links between them; a study names a feed, a slate of products
+and the routes to compare. Parameters of a unit that are choices of the engineer stand in the route
+file; numbers of nature and prices stand in the data sets that the parameters name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sepmodel import data, products
+from sepmodel.fields import (
+    Case,
+    Flag,
+    Name,
+    Number,
+    OpenFraction,
+    Positive,
+    Quantity,
+    RareEarth,
+    Table,
+    Text,
+    refuse,
+)
+from sepmodel.species import oxide
+
+SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
+End = Annotated[
+    Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*\.(\*|[A-Za-z0-9][A-Za-z0-9_+-]*)$")
+]
+Concentration = Annotated[float, Quantity("mol/m^3", above=0)]
+
+
+class UnitTable(Table):
+    """What every unit has."""
+
+    id: Name
+    notes: Text = ""
+
+
+class IronRemoval(UnitTable):
+    """Iron and aluminium precipitated as hydroxide by base after oxidation, filtered, washed."""
+
+    type: Literal["iron-removal"]
+    set: SetId = "process/iron-removal"
+
+
+class Conditioning(UnitTable):
+    """Dilution and neutralisation of a liquor to a concentration and acidity a step can take."""
+
+    type: Literal["conditioning"]
+    set: SetId = "process/conditioning"
+    rare_earths: Concentration | None = None
+    acid: Annotated[float, Quantity("mol/m^3")]
+
+
+class ExtractionTrain(UnitTable):
+    """A train of extraction circuits, designed for the products it is given.
+
+    ``elements`` restricts it to the products made of them (a group split stands before it).
+    ``downstream_loss`` is the share of each product reckoned lost after it, when the recovery it
+    has to reach is set.
+    """
+
+    type: Literal["extraction-train"]
+    factors: SetId = "separation_factors/pc88a-hcl"
+    set: SetId = "process/extraction"
+    elements: tuple[RareEarth, ...] = ()
+    downstream_loss: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0
+
+
+class Group(Table):
+    """One side of a group split: its elements, and what the split has to reach for them."""
+
+    elements: tuple[RareEarth, ...] = Field(min_length=1)
+    purity: OpenFraction
+    recovery: OpenFraction
+
+
+class ProteinColumn(UnitTable):
+    """Affinity columns that split the rare earths into a heavy and a light group."""
+
+    type: Literal["protein-column"]
+    protein: Name = "lanmodulin-mex"
+    heavy: Group
+    light: Group
+
+
+class DisplacementTrain(UnitTable):
+    """Ligand-assisted displacement columns with zone splitting, a ligand chosen for each pair."""
+
+    type: Literal["displacement-train"]
+    ligands: tuple[Name, ...] = ("edta", "dtpa")
+    presaturant: Name = "Cu"
+    downstream_loss: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0
+
+
+class Concentrating(UnitTable):
+    """A dilute liquor precipitated as carbonate and dissolved again in acid at feed strength."""
+
+    type: Literal["concentrating"]
+    set: SetId = "process/concentrating"
+    rare_earths: Concentration
+
+
+class ByProduct(UnitTable):
+    """Rare earths outside the slate precipitated together, so that none is thrown away."""
+
+    type: Literal["by-product"]
+    method: Literal["carbonate", "bicarbonate", "oxalate"] = "carbonate"
+
+
+class Finishing(UnitTable):
+    """Each product liquor precipitated, washed and calcined to oxide."""
+
+    type: Literal["finishing"]
+    method: Literal["oxalate", "carbonate", "bicarbonate"] = "oxalate"
+
+
+class Effluent(UnitTable):
+    """All spent liquors mixed, neutralised and treated to the study's effluent limit."""
+
+    type: Literal["effluent"]
+    set: SetId = "process/effluent"
+
+
+UnitCase = Annotated[
+    IronRemoval
+    | Conditioning
+    | ExtractionTrain
+    | ProteinColumn
+    | DisplacementTrain
+    | Concentrating
+    | ByProduct
+    | Finishing
+    | Effluent,
+    Field(discriminator="type"),
+]
+
+
+class LinkTable(Table):
+    """``from`` and ``to`` as unit.port; the star means the ports of all products."""
+
+    source: End = Field(alias="from")
+    target: End = Field(alias="to")
+
+
+class Polish(Table):
+    """Which units polish what the route's own separation cannot bring to specification."""
+
+    units: tuple[Name, ...]
+    why: Text
+
+
+class Route(Case):
+    """A route: units, links, and what of it polishes."""
+
+    kind: Literal["route"]
+    maturity: Literal["sx", "lad", "protein"]
+    level: Text
+    unit: tuple[UnitCase, ...] = Field(min_length=1)
+    link: tuple[LinkTable, ...] = Field(min_length=1)
+    polish: Polish | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Route:
+        ids = [u.id for u in self.unit]
+        for name in ids:
+            if ids.count(name) > 1 or name == "feed":
+                refuse("a unit id is used twice, or is the reserved id feed", value=name)
+        for link in self.link:
+            for end, known in ((link.source, ["feed", *ids]), (link.target, ids)):
+                if end.partition(".")[0] not in known:
+                    refuse("a link to no unit", f"one of {', '.join(known)}", end)
+            if link.source.startswith("feed.") and link.source != "feed.liquor":
+                refuse("the feed has one port", "feed.liquor", link.source)
+        for name in self.polish.units if self.polish else ():
+            if name not in ids:
+                refuse("no such unit", f"one of {', '.join(ids)}", name)
+        return self
+
+
+class ProductTable(Table):
+    """One product of the slate, as in ``sepmodel.products.Product``.
+
+    ``window`` bounds the mole ratio of two of its elements: ``{ "Nd:Pr" = [2.0, 6.0] }``.
+    ``price`` names its price in the market's set; by default that of its oxide.
+    """
+
+    name: Name
+    elements: tuple[RareEarth, ...] = Field(min_length=1)
+    form: Literal["oxide"] = "oxide"
+    purity: OpenFraction
+    recovery: OpenFraction
+    purity_basis: Literal["oxide-mass", "mole"] = "oxide-mass"
+    window: dict[Text, tuple[Positive, Positive]] = Field(default_factory=dict)
+    price: Text = ""
+
+    @property
+    def product(self) -> products.Product:
+        """The specification the plant computes with."""
+        return products.Product(
+            name=self.name,
+            elements=self.elements,
+            purity=self.purity,
+            recovery=self.recovery,
+            purity_basis=self.purity_basis,
+            form=self.form,
+            window=self.window,
+        )
+
+    @property
+    def price_name(self) -> str:
+        """Name of the product's price in a price set."""
+        if self.price:
+            return self.price
+        if len(self.elements) == 1:
+            return oxide(self.elements[0])
+        return f"{self.name}_oxide"
+
+
+class Study(Case):
+    """One feed, one slate, several routes, one set of prices, grid and effluent limit.
+
+    ``train`` is the size of one train of equipment: the plant has rate / train of them, so that
+    per-kilogram figures do not depend on the rate. ``confidence`` says how far the feed itself can
+    be trusted.
+    """
+
+    kind: Literal["study"]
+    feed: Name
+    rate: Annotated[float, Quantity("kg_REO/s", above=0)]
+    train: Annotated[float, Quantity("kg_REO/s", above=0)] | None = None
+    market: SetId = "ex-china-2025"
+    reagents: SetId = "reagents-us-2025"
+    grid: Name = "US"
+    effluent: Literal["discharge", "zero-liquid"] = "zero-liquid"
+    routes: tuple[Name, ...] = Field(min_length=1)
+    functional_unit: Literal["separated-oxide"] = "separated-oxide"
+    confidence: Literal["usual", "low"] = "usual"
+    see_also: tuple[Name, ...] = ()
+    product: tuple[ProductTable, ...] = Field(min_length=1)
+    by_products_count: Flag = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        names = [p.name for p in self.product]
+        if len(set(names)) < len(names):
+            refuse("a product is named twice", value=", ".join(names))
+        elements = [e for p in self.product for e in p.elements]
+        for element in elements:
+            if elements.count(element) > 1:
+                refuse("an element belongs to two products", value=element)
+        for product in self.product:
+            for pair, (low, high) in product.window.items():
+                if set(pair.split(":")) - set(product.elements) or not low < high:
+                    refuse(
+                        "a window is two elements of the product and a low and a high ratio",
+                        '{ "Nd:Pr" = [2.0, 6.0] }',
+                        f"{pair} = [{low}, {high}]",
+                    )
+        if len(set(self.routes)) < len(self.routes):
+            refuse("a route is named twice", value=", ".join(self.routes))
+        for name in (f"prices/{self.market}", f"prices/{self.reagents}"):
+            if name not in data.set_ids():
+                prices = [s for s in data.set_ids() if s.startswith("prices/")]
+                refuse("no such price set", f"one of {', '.join(prices)}", name)
+        return self
+
+    @property
+    def train_size(self) -> float:
+        """Oxide in the feed of one train [kg_REO/s]."""
+        return self.train if self.train is not None else self.rate

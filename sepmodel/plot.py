@@ -1,0 +1,277 @@
+"""Figures: stage profiles of a cascade. One style for every figure, set by one function."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sepmodel.errors import InputError, Problem
+from sepmodel.result import Profile, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#222222"
+FAINT = "#8a8a8a"
+BANDS = ("#f1f4f8", "#ffffff")
+# The palette of Okabe and Ito, readable with every kind of colour vision; where colours repeat the
+# dashes differ. An element looks the same in every figure.
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+_SKY, _AMBER, _BLACK = "#56B4E9", "#E69F00", "#222222"
+SOLID, DASHED, DOTTED = "-", (0, (5, 2)), (0, (1.5, 1.5))
+LOOKS: dict[str, tuple[str, Any]] = {
+    "La": (_BLACK, SOLID),
+    "Ce": (_AMBER, SOLID),
+    "Pr": (_BLUE, SOLID),
+    "Nd": (_ORANGE, SOLID),
+    "Sm": (_SKY, SOLID),
+    "Eu": (_BLACK, DASHED),
+    "Gd": (_AMBER, DASHED),
+    "Tb": (_PURPLE, SOLID),
+    "Dy": (_GREEN, SOLID),
+    "Ho": (_SKY, DASHED),
+    "Y": (_BLUE, DASHED),
+    "Er": (_ORANGE, DASHED),
+    "Tm": (_PURPLE, DASHED),
+    "Yb": (_GREEN, DASHED),
+    "Lu": (_BLACK, DOTTED),
+    "Sc": (_AMBER, DOTTED),
+    "Fe": (_ORANGE, DOTTED),
+    "Al": (_SKY, DOTTED),
+    "Ca": (_GREEN, DOTTED),
+    "Na": (_BLUE, DOTTED),
+    "A": (_ORANGE, SOLID),
+    "B": (_BLUE, SOLID),
+    "D": (_GREEN, SOLID),
+    "E": (_PURPLE, SOLID),
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every figure: thin lines, no box, one font; valid inside the ``with`` block."""
+    import matplotlib
+
+    settings = {
+        "backend": "agg",
+        "font.family": "sans-serif",
+        "font.size": 9.0,
+        "axes.titlesize": 10.0,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": INK,
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.major.width": 0.7,
+        "ytick.major.width": 0.7,
+        "lines.linewidth": 1.6,
+        "legend.frameon": False,
+        "figure.dpi": 100.0,
+        "savefig.dpi": 160.0,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sepmodel",
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def look(component: str) -> dict[str, Any]:
+    """Colour and dashes of a component, the same in every figure.
+
+    >>> look("Nd")["color"]
+    '#D55E00'
+    """
+    colour, dashes = LOOKS.get(component, (FAINT, SOLID))
+    return {"color": colour, "linestyle": dashes}
+
+
+def figures(result: Result) -> dict[str, bytes]:
+    """Names and contents (SVG and PNG) of the figures a result can be drawn as."""
+    drawn: dict[str, Any] = {}
+    if {"share_aq", "share_org"} <= set(result.profiles):
+        drawn["stages"] = stage_profiles
+    written = {}
+    for name, draw in drawn.items():
+        with style():
+            figure = draw(result)
+            written[f"{name}.svg"] = rendered(figure, "svg")
+            written[f"{name}.png"] = rendered(figure, "png")
+    return written
+
+
+def rendered(figure: Figure, form: str) -> bytes:
+    """A figure as the bytes of a file; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    metadata = {"Date": None} if form == "svg" else {"Software": None}
+    figure.savefig(stream, format=form, metadata=metadata, facecolor="white")
+    return stream.getvalue()
+
+
+def stage_profiles(result: Result) -> Figure:
+    """Share of each component along the stages of a cascade, in both phases.
+
+    The share is drawn on a scale that opens both ends (0.1 %, 1 %, 50 %, 99 %, 99.9 %), because
+    a separation happens there; sections are bands, feeds and draws are marked.
+
+    Raises
+    ------
+    InputError
+        when the result has no stage profiles of shares.
+    """
+    from matplotlib.figure import Figure
+
+    missing = [name for name in ("share_aq", "share_org") if name not in result.profiles]
+    if missing:
+        raise InputError(
+            Problem(message="the result has no profile", value=missing, expected="a cascade")
+        )
+    phases = {
+        "aqueous": result.profiles["share_aq"],
+        "organic": result.profiles["share_org"],
+    }
+    figure = Figure(figsize=(7.2, 5.6), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    tables = [profile.values for profile in phases.values()]
+    floor, most = _floor(tables), max(float(np.nanmax(table)) for table in tables)
+    for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
+        _shares(axes, profile, floor, most)
+        axes.set_ylabel(f"share in the {phase} phase")
+    _name_bands(panels[0], phases["aqueous"])
+    panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
+    figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def _floor(tables: Sequence[Any]) -> float:
+    """The smallest share worth showing: a power of ten between one in a hundred and a million."""
+    values = np.concatenate([np.ravel(table) for table in tables])
+    values = np.concatenate([values, 1 - values])
+    values = values[np.isfinite(values) & (values > 0)]
+    least = float(values.min()) if values.size else 0.1
+    return float(10.0 ** np.clip(np.floor(np.log10(least)), -6, -2))
+
+
+def _opened(share: Any) -> Any:
+    """log10(x / (1 - x)), which opens both ends of the scale of shares."""
+    x = np.clip(share, 1e-30, 1 - 1e-16)
+    return np.log10(x / (1 - x))
+
+
+def _shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
+    stages = np.array(list(profile.axes["stage"]), dtype=float)
+    components = [str(name) for name in profile.axes["component"]]
+    drawn = _opened(profile.values)
+    shown = [10.0**k for k in range(round(np.log10(floor)), 0)]
+    ticks = np.array([*shown, 0.5, *(1 - x for x in reversed(shown))])
+    highest = ticks[np.searchsorted(ticks, most).clip(max=len(ticks) - 1)]
+    ticks = ticks[ticks <= highest]
+    low, high = float(_opened(floor)), float(_opened(highest))
+    room = (high - low) / 30
+    axes.set_yticks(_opened(ticks).tolist(), [_percent(t) for t in ticks])
+    axes.set_ylim(low - room, high + room)
+    axes.set_xlim(stages[0] - 0.5, stages[-1] + 0.5)
+    for index, name in enumerate(components):
+        axes.plot(stages, drawn[:, index], label=name, **look(name))
+    _label_ends(axes, drawn, components, low - room, high + room)
+    _label_exits(axes, stages, drawn, components, low - room, high + room)
+    for shade, (first, last) in zip(
+        BANDS * len(profile.bands), profile.bands.values(), strict=False
+    ):
+        axes.axvspan(first - 0.5, last + 0.5, color=shade, zorder=-2, linewidth=0)
+    for stage in profile.marks.values():
+        axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.10g} %"
+
+
+def _label_ends(axes: Axes, drawn: Any, components: Sequence[str], low: float, high: float) -> None:
+    """Names in the margin beside the ends of the lines, moved apart where they would overlap."""
+    there = [i for i in range(len(components)) if drawn[-1, i] >= low]
+    order = sorted(there, key=lambda i: drawn[-1, i])
+    places = [float(drawn[-1, i]) for i in order]
+    gap = (high - low) / 13
+    for _ in range(100):  # neighbours push each other until all are a line apart
+        for k in range(len(places) - 1):
+            short = (gap - (places[k + 1] - places[k])) / 2
+            if short > 0:
+                places[k] -= short
+                places[k + 1] += short
+    for i, place in zip(order, places, strict=True):
+        _label(axes, components[i], (1.0, place), "axes fraction")
+
+
+def _label_exits(
+    axes: Axes, stages: Any, drawn: Any, components: Sequence[str], low: float, high: float
+) -> None:
+    """Names where lines leave through the bottom, a line higher for each close neighbour."""
+    exits = []
+    for i, name in enumerate(components):
+        visible = np.flatnonzero(drawn[:, i] >= low)
+        if drawn[-1, i] < low and visible.size:
+            k = visible[-1]
+            step = (drawn[k, i] - low) / (drawn[k, i] - drawn[k + 1, i])
+            exits.append((float(stages[k] + step * (stages[k + 1] - stages[k])), name))
+    width = (stages[-1] - stages[0]) / 18
+    last, row = -np.inf, 0
+    for stage, name in sorted(exits):
+        row = row + 1 if stage - last < width else 0
+        last = stage
+        _label(axes, name, (stage, low + (0.5 + row) * (high - low) / 13), "data")
+
+
+def _label(axes: Axes, name: str, place: tuple[float, float], x_system: str) -> None:
+    axes.annotate(
+        name,
+        place,
+        xycoords=(x_system, "data"),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        color=look(name)["color"],
+        fontweight="bold",
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6},
+    )
+
+
+def _name_bands(axes: Axes, profile: Profile) -> None:
+    """Names of the sections and of the marks above the first panel."""
+    for name, (low, high) in profile.bands.items():
+        axes.annotate(
+            f"{name}, {high - low + 1} stages",
+            ((low + high) / 2, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 14),
+            textcoords="offset points",
+            ha="center",
+            color=FAINT,
+        )
+    for name, stage in _merged(profile.marks).items():
+        axes.annotate(
+            name,
+            (stage, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            color=INK,
+        )
+
+
+def _merged(marks: Mapping[str, Any]) -> dict[str, Any]:
+    """Marks by stage, the names that share one joined."""
+    by_stage: dict[Any, list[str]] = {}
+    for name, stage in marks.items():
+        by_stage.setdefault(stage, []).append(name)
+    return {", ".join(names): stage for stage, names in by_stage.items()}

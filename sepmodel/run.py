@@ -1,0 +1,249 @@
+"""From a case to its result: load, solve, and say what the answer rests on.
+
+``sepmodel`` imports this module to have ``load`` and ``run`` at hand, so whatever is heavy is
+imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
+
+if TYPE_CHECKING:
+    from sepmodel.data import Book, Constant
+    from sepmodel.fields import Case
+    from sepmodel.result import Result
+
+    Solver: TypeAlias = Callable[[Any, Book], Result]
+
+# A balance open by more than this is a wrong answer, whatever the solver says of itself.
+_OPEN = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of case: the model of its file and, unless another command runs it, its solver."""
+
+    model: type[Case]
+    solve: Solver | None
+    command: str = "run"
+
+
+def _cascade() -> Kind:
+    from sepmodel.extraction.inputs import CascadeCase
+    from sepmodel.extraction.solve import solve_case
+
+    return Kind(CascadeCase, solve_case)
+
+
+def _column() -> Kind:
+    from sepmodel.chromatography.inputs import ColumnCase
+    from sepmodel.chromatography.solve import solve_case
+
+    return Kind(ColumnCase, solve_case)
+
+
+def _route() -> Kind:
+    from sepmodel.plant.inputs import Route
+
+    return Kind(Route, None, "compare")
+
+
+def _study() -> Kind:
+    from sepmodel.plant.inputs import Study
+
+    return Kind(Study, None, "compare")
+
+
+# What a case file can be. Each entry imports its technology only when such a case is loaded.
+KINDS: dict[str, Callable[[], Kind]] = {
+    "cascade": _cascade,
+    "column": _column,
+    "route": _route,
+    "study": _study,
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class LoadedCase:
+    """A checked case: ``inputs`` in SI, and where they come from."""
+
+    inputs: Case
+    document: Mapping[str, Any]
+    path: Path | None = None
+    shadows: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """The kind, such as "cascade"."""
+        return self.inputs.kind
+
+    @property
+    def name(self) -> str:
+        """The name, which is also the beginning of its result folder's name."""
+        return self.inputs.name
+
+    def canonical(self) -> dict[str, Any]:
+        """The inputs in SI with every default written out; titles and notes do not count."""
+        return self.inputs.model_dump(
+            mode="json", by_alias=True, exclude={"title": True, "notes": True}
+        )
+
+
+def load(name: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None) -> LoadedCase:
+    """The case of a file, of a name in the models folders, or of the tables themselves.
+
+    ``set`` replaces values by path: ``{"section.extraction.stages": 30}``.
+
+    Raises
+    ------
+    InputError
+        with everything wrong with the case at once.
+    """
+    from sepmodel import case, fields
+
+    path, shadows = None, None
+    if isinstance(name, Mapping):
+        document = dict(name)
+    else:
+        located = case.locate(name)
+        path, shadows, document = located.path, located.shadows, case.read(located.path)
+    settings = dict(set or {})
+    changed = case.override(document, settings)
+    file = str(path) if path else ""
+    try:
+        inputs = fields.validate(_kind(changed, file).model, changed, file=file)
+    except InputError as error:
+        given = {case.numbered(changed, path) for path in settings}
+        raise InputError(
+            [replace(p, file="--set") if p.key in given else p for p in error.problems]
+        ) from None
+    return LoadedCase(inputs=inputs, document=changed, path=path, shadows=shadows)
+
+
+def _kind(document: Mapping[str, Any], file: str) -> Kind:
+    """The kind a document names; InputError with everything wrong with its head otherwise."""
+    from sepmodel import fields
+
+    name = document.get("kind")
+    if isinstance(name, str) and name in KINDS:
+        return KINDS[name]()
+    wrong = Problem(
+        message="missing key" if name is None else "unknown kind",
+        file=file,
+        key="kind",
+        value=name,
+        expected=f"one of {', '.join(KINDS)}",
+    )
+    head = {k: document[k] for k in ("schema", "kind", "name") if k in document}
+    try:
+        fields.validate(fields.Case, head, file=file)
+    except InputError as error:
+        raise InputError([wrong, *(p for p in error.problems if p.key != "kind")]) from None
+    raise InputError(wrong)
+
+
+def run(
+    name: LoadedCase | str | Path | Mapping[str, Any],
+    set: Mapping[str, Any] | None = None,
+    *,
+    constants: Mapping[str, float] | None = None,
+) -> Result:
+    """The result of a case, given as ``load`` gives it or as ``load`` takes it.
+
+    ``constants`` replace numbers of the data sets (strict SI) by key,
+    ``{"elements:Nd": 0.144}``, without touching a file.
+
+    Raises
+    ------
+    InputError, InfeasibleError, ConvergenceError
+        when the case cannot be used, cannot be met, or was not solved.
+    """
+    from sepmodel import __version__
+    from sepmodel.data import Book
+
+    loaded = name if isinstance(name, LoadedCase) and not set else None
+    if loaded is None:
+        source = name.document if isinstance(name, LoadedCase) else name
+        loaded = load(source, set)
+    kind = KINDS[loaded.kind]()
+    if kind.solve is None:
+        raise InputError(
+            Problem(
+                message=f"a case of kind {loaded.kind} is not run by itself",
+                file=str(loaded.path or ""),
+                key="kind",
+                value=loaded.kind,
+                expected=f"sepmodel {kind.command}",
+            )
+        )
+    book = Book(dict(constants or {}))
+    started = time.perf_counter()
+    solved = kind.solve(loaded.inputs, book)
+    seconds = time.perf_counter() - started
+    used = {**solved.used, **book.used}
+    result = replace(
+        solved,
+        kind=loaded.kind,
+        name=loaded.name,
+        solver={"seconds": seconds, **solved.solver},
+        used=used,
+        version=__version__,
+        inputs_hash=inputs_hash(loaded, used, book.overrides),
+    )
+    _require_closed(result)
+    return result
+
+
+def inputs_hash(
+    loaded: LoadedCase, used: Mapping[str, Constant], constants: Mapping[str, float] | None = None
+) -> str:
+    """SHA-256 of the case in SI and of every constant used; order and notes do not matter."""
+    from sepmodel import files
+
+    numbers = {
+        key: [(constants or {}).get(key, c.si), *c.si_range, c.distribution, c.provenance, c.source]
+        for key, c in sorted(used.items())
+    }
+    text = files.json_text({"case": _sorted(loaded.canonical()), "data": numbers}, indent=None)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(member) for member in value] if isinstance(value, list) else value
+
+
+def _require_closed(result: Result) -> None:
+    """Refuse a result whose books do not close: it would look plausible and be wrong."""
+    components: Mapping[str, float] = result.balance.get("components", {})
+    worst = max(components, key=lambda name: components[name], default="")
+    openness = max(float(result.balance.get("max") or 0.0), components.get(worst, 0.0))
+    if not openness <= _OPEN:
+        raise ConvergenceError(
+            f"{result.name}: a balance is open by {openness:.1e} (limit {_OPEN:.0e})",
+            trace=Trace(equation="component balance", component=worst),
+        )
+
+
+def result_files(result: Result, loaded: LoadedCase) -> dict[str, str]:
+    """Names and contents of the files of a result's folder, figures excepted."""
+    from sepmodel import files
+
+    return {
+        "result.json": files.json_text(result.to_dict()),
+        "case.json": files.json_text(loaded.document),
+        **result.csv_files(),
+    }
+
+
+def result_folder(result: Result) -> Path:
+    """The folder a result goes to when no other is named: ``results/<name>-<hash8>``."""
+    return Path("results") / f"{result.name}-{result.inputs_hash[:8]}"
