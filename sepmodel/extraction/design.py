@@ -239,6 +239,48 @@ def design_circuit(
     )
 
 
+def design_binary(
+    separation_factor: float,
+    feed_heavy: float,
+    purity_heavy: float,
+    purity_light: float,
+    *,
+    solvent: float | None = None,
+    feed_phase: str = "aqueous",
+    weights: Weights | None = None,
+    most_stages: int = MOST_STAGES,
+) -> CircuitDesign:
+    """The circuit for two elements, all flows per mole of feed; A is the heavier, B the lighter.
+
+    Parameters
+    ----------
+    separation_factor
+        D(A)/D(B), above 1.
+    feed_heavy, purity_heavy, purity_light
+        mole fractions: A in the feed, A in the organic, B in the raffinate.
+
+    Raises
+    ------
+    InfeasibleError
+        as ``design_circuit``.
+
+    >>> found = design_binary(2.0, 0.5, 0.999, 0.9999, solvent=1.7086449)
+    >>> found.stages_extraction, found.stages_scrub, round(found.scrub, 7)
+    (25, 21, 1.2081944)
+    """
+    return design_circuit(
+        {"B": 1 - feed_heavy, "A": feed_heavy},
+        {"B": 1.0, "A": separation_factor},
+        ["B"],
+        raffinate=Outlet(purity=purity_light, basis="mole"),
+        organic=Outlet(purity=purity_heavy, basis="mole"),
+        feed_phase=feed_phase,
+        weights=weights,
+        solvent=solvent,
+        most_stages=most_stages,
+    )
+
+
 def _task(
     feed: Mapping[str, float],
     extractability: Mapping[str, float],
