@@ -7,8 +7,8 @@ went in: acid, metals, extractant, soap. The constants minimise
 
 a being the raffinate. L L^T is the covariance the analytical error causes: in the raffinate itself
 and, through the model, in the prediction, because the feed it starts from was measured too. To
-first order this weighs ln D as error propagation does, but a test that extracted nothing keeps a Gaussian
-error and cannot go wrong by a logarithm of a small difference.
+first order this weighs ln D as error propagation does, but a test that extracted nothing keeps a
+Gaussian error and cannot go wrong by a logarithm of a small difference.
 
 Laboratories may differ by one level each, common to all metals (``offsets``); separation factors,
 the differences of log K, are shared. What the data cannot tell apart is said, not hidden.
@@ -164,6 +164,25 @@ class Fit:
             "correlated": [list(pair) for pair in self.correlated],
             "assumed": list(self.table.assumed),
         }
+
+    def residuals_csv(self) -> str:
+        """One line a measured metal: what was measured, what is predicted, at which state."""
+        t = self.table
+        lines = [
+            "laboratory,label,element,used,pH,loading,ionic_strength [mol/L],"
+            "log10_D,log10_D_predicted,residual [sd]"
+        ]
+        for i in range(len(t)):
+            for j, element in enumerate(t.elements):
+                if np.isfinite(t.raffinate[i, j]):
+                    state = (self.pH[i], self.loading[i], self.ionic_strength[i])
+                    found = (self.log_d[i, j], self.log_d_predicted[i, j], self.residual[i, j])
+                    numbers = ",".join(
+                        f"{v:.6g}" if np.isfinite(v) else "" for v in (*state, *found)
+                    )
+                    about = f"{t.laboratory[i]},{t.label[i]},{element},{int(t.used[i])}"
+                    lines.append(f"{about},{numbers}")
+        return "\n".join(lines) + "\n"
 
     def to_toml(self, *, title: str, source: str, extractant: str = "") -> str:
         """A ready data set: class derived, or estimated where an estimate went into it."""
@@ -671,3 +690,44 @@ def leave_one_laboratory_out(
                     )
                 )
     return result
+
+
+def left_out_dicts(left: Sequence[LeftOut]) -> list[dict[str, Any]]:
+    """The answers of ``leave_one_laboratory_out`` as plain tables."""
+    return [{name: getattr(row, name) for name in LeftOut.__slots__} for row in left]
+
+
+def summary_lines(found: Fit, left: Sequence[LeftOut] = ()) -> list[str]:
+    """The fit as lines of at most 80 columns."""
+    errors, rms = found.standard_errors, found.rms_log_d()
+    loss, activity = found.options.loss, found.options.activity
+    lines = [f"log10 K (dimer = formal/2, {activity} activities, {loss} loss)"]
+    lines.append(f"  {'':18}{'value':>8} {'error':>7}   {'95 % interval':>17}   n  rms log D")
+    for name in found.names:
+        low, high = found.interval(name)
+        value = found.values[found.names.index(name)]
+        tail = f"{rms[name][0]:4d} {rms[name][1]:8.3f}" if name in rms else ""
+        span = f"{low:.3f} to {high:.3f}"
+        lines.append(f"  {name[:18]:18}{value:8.3f} {errors[name]:7.3f}   {span:>17} {tail}")
+    ratio = found.chi_squared / found.freedom if found.freedom > 0 else math.nan
+    lines.append(
+        f"misfit over the stated analytical error, squared: {ratio:.2f} "
+        f"({found.freedom} degrees of freedom)"
+    )
+    elements = found.table.elements
+    for heavy, light in zip(elements[1:], elements[:-1], strict=True):
+        factor, error = found.separation_factor(heavy, light)
+        lines.append(
+            f"separation factor {heavy}/{light} {factor:.3g} (times or over {10**error:.2f})"
+        )
+    for text in found.unidentified:
+        lines.append(f"cannot be told apart by these data: {text}")
+    for one, other, value in found.correlated:
+        lines.append(f"strongly correlated ({value:+.2f}): {one} and {other}")
+    for row in left:
+        lines.append(
+            f"{row.laboratory} predicted from the others: {row.element} bias {row.bias:+.2f}, "
+            f"rms {row.rms:.2f} decades of D ({row.points} points)"
+        )
+    lines += [f"assumed: {text}" for text in found.table.assumed]
+    return lines

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import units
+from sepmodel.data import roots
 from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, molar_mass
 
@@ -94,12 +95,30 @@ class ShakeOuts:
         )
 
 
-def read(path: str | Path) -> ShakeOuts:
+def find(table: str | Path) -> Path:
+    """The file of a table: a path, or the name of one under ``models/shakeouts``.
+
+    >>> find("nd-pr-pc88a").name
+    'nd-pr-pc88a.csv'
+    """
+    if Path(table).exists() or Path(table).suffix:
+        return Path(table)
+    for root in roots():
+        path = root / "shakeouts" / f"{table}.csv"
+        if path.is_file():
+            return path
+    return Path(table)
+
+
+def read(table: str | Path) -> ShakeOuts:
     """The shake-outs in a CSV file; InputError lists everything wrong with it at once.
 
-    Lines that begin with ``#`` are comments.
+    ``table`` is a path or the name of a shipped table; lines that begin with ``#`` are comments.
+
+    >>> len(read("li1987-pc88a"))
+    140
     """
-    path = Path(path)
+    path = find(table)
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST} bytes")

@@ -201,3 +201,42 @@ def test_refusals():
         fit(table, relative_error=0)
     with pytest.raises(InputError, match="no row"):
         fit(replace(table, used=np.zeros(len(table), dtype=bool)))
+
+
+COLUMNS = (
+    "laboratory,feed_acid [mol/L],extractant [mol/L],feed_Nd [g/L],raffinate_Nd [g/L],"
+    "feed_Pr [g/L],raffinate_Pr [g/L]"
+)
+CSV = f"""{COLUMNS}
+A,0.01,1.0,14.4,9.4,,
+A,0.05,1.0,14.4,10.3,,
+A,0.01,1.0,,,14.1,9.9
+A,0.05,1.0,,,14.1,10.8
+B,0.01,1.0,7.2,3.9,7.0,4.3
+B,0.05,1.0,7.2,4.6,7.0,5.0
+"""
+
+
+def test_command_line(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from sepmodel.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    Path("ours.csv").write_text(CSV, encoding="utf-8")
+    done = CliRunner().invoke(app, ["fit", "ours.csv"])
+    assert done.exit_code == 0, done.output
+    assert "separation factor" in done.output
+    assert max(map(len, done.output.splitlines())) <= 80
+    names = {path.name for path in Path("results/ours-fit").iterdir()}
+    assert {"ours-ideal.toml", "residuals.csv", "fit.json", "parity.png", "residuals.svg"} <= names
+    pure = CliRunner().invoke(app, ["fit", "ours.csv", "--json", "-", "--force"])
+    import json
+
+    assert set(json.loads(pure.stdout)["parameters"]) == {"Nd", "Pr", "level of A"}
+
+
+def test_public_name():
+    import sepmodel
+
+    assert sepmodel.fit is fitting.fit
