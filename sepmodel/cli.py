@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,8 +230,8 @@ def validate(
     """
     from sepmodel.study import validation
 
-    with _busy("validating"):
-        report = validation.validate(ids, root=root)
+    with _busy("validating") as step:
+        report = validation.validate(ids, root=root, progress=step)
         if accept is not None:
             validation.accept(report, accept)
     _deliver(report.to_dict(), json_to)
@@ -467,15 +467,15 @@ def _deliver(document: Mapping[str, Any], json_to: str | None) -> None:
 
 
 @contextmanager
-def _busy(text: str) -> Iterator[None]:
-    """Show on a terminal that work is going on."""
+def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on a terminal that work is going on; gives a function that tells how far it is."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda what, done, total: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
 
 
 def _console() -> Console:
@@ -537,7 +537,9 @@ def _amount(quantity: Mapping[str, Any]) -> str:
     if quantity["value"] is None:
         return "-"
     unit = "" if quantity["unit"] == "1" else f" {quantity['unit']}"
-    return f"{significant(quantity['value'], 4)}{unit}"
+    value = quantity["value"]
+    text = f"{value:.0f}" if value == round(value) else significant(value, 4)
+    return f"{text}{unit}"
 
 
 def _fractions(fractions: Mapping[str, float | None]) -> str:
