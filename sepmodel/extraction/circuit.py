@@ -58,8 +58,9 @@ class Section:
 class Inlet:
     """A stream entering ``stage`` (1-based) of ``section``.
 
-    ``flow`` [m3/s] (...), ``conc`` [mol/m3] (..., C), ``acid`` [mol/m3] (...) titratable
-    protons and ``sulfate`` [mol/m3] (...) with bisulfate of an aqueous inlet. The organic inlet of the whole circuit is part of :class:`CircuitInputs`.
+    ``flow`` [m3/s] (...), ``conc`` [mol/m3] (..., C), ``acid`` [mol/m3] (...) titratable protons,
+    ``sulfate`` [mol/m3] (...) with bisulfate, of an aqueous inlet. The organic inlet of the whole
+    circuit is part of :class:`CircuitInputs`.
     """
 
     name: str
