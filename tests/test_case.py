@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sepmodel
-from sepmodel import case, data, files
+from sepmodel import case, data, files, kinds
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
 from sepmodel.run import KINDS, inputs_hash, load, result_folder, run
 
@@ -137,7 +137,7 @@ def paths(document, prefix=""):
             yield from paths(value, f"{here}.")
 
 
-@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_mutated_case_is_solved_or_refused(chance):
     document = tomllib.loads(BASE)
@@ -162,7 +162,23 @@ def _huge(key, value):
     return key.endswith("stages") and isinstance(value, int) and value > 200
 
 
-@settings(max_examples=150, deadline=2000)
+SHIPPED = {path.name: tomllib.loads(path.read_text("utf-8")) for path in case.names().values()}
+
+
+@settings(max_examples=100, deadline=2000)
+@given(st.data())
+def test_any_mutated_model_file_loads_or_is_refused(chance):
+    document = SHIPPED[chance.draw(st.sampled_from(sorted(SHIPPED)))]
+    known = [*paths(document), "extra"]
+    changes = {chance.draw(st.sampled_from(known)): chance.draw(LEAVES) for _ in range(2)}
+    try:
+        loaded = load(document, changes)
+    except InputError:
+        return
+    json.dumps(files.plain(loaded.canonical()), allow_nan=False)
+
+
+@settings(max_examples=100, deadline=2000)
 @given(st.text(max_size=200) | st.binary(max_size=200))
 def test_any_text_is_a_case_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "case.toml"
@@ -236,8 +252,11 @@ def test_a_result_names_what_it_rests_on():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_loads(kind):
-    assert issubclass(KINDS[kind]().model, __import__("pydantic").BaseModel)
+def test_every_kind_has_a_schema(kind):
+    schema = kinds.schema(kind)
+    assert schema["properties"]["kind"]["const"] == kind
+    assert schema["additionalProperties"] is False
+    json.dumps(schema)
 
 
 @pytest.mark.parametrize("path", STARTERS, ids=lambda p: p.stem)
