@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import sepmodel
 from sepmodel import case, data, files, kinds
-from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
 from sepmodel.run import KINDS, inputs_hash, load, result_folder, run
 
 BASE = (data.models_dir() / "cases" / "nd-pr.toml").read_text(encoding="utf-8")
@@ -27,10 +27,10 @@ def test_docstring_examples(name):
 
 
 def refused(path):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError) as caught:
         load(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     return caught.value.problems
 
 
@@ -187,6 +187,12 @@ def test_any_text_is_a_case_or_refused(tmp_path_factory, content):
         load(path)
 
 
+def test_a_refused_member_is_told_once():
+    with pytest.raises(InputError) as caught:
+        load("nd-pr", {"inlet.0.flow": "1 L/h"})
+    assert [p.key for p in caught.value.problems] == ["inlet.0.flow"]
+
+
 def test_settings_replace_by_path_and_name():
     loaded = load("nd-pr", {"section.scrub.stages": 12, "mass_flow.solvent": 5})
     assert loaded.inputs.section[1].stages == 12
@@ -317,6 +323,20 @@ def test_links_and_foreign_manifests_are_not_ours(tmp_path):
     (folder / "manifest.json").write_text(json.dumps(stolen))
     files.write_folder(folder, {"a.txt": "1"}, ABOUT)
     assert outside.read_text() == "precious"
+
+
+def test_a_full_disk_leaves_nothing_new(tmp_path, monkeypatch):
+    real = files.write_atomic
+
+    def full(path, content):
+        if path.name == "b.txt":
+            raise InputError(Problem(message="cannot be written: no space left"))
+        return real(path, content)
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    with pytest.raises(InputError, match="no space"):
+        files.write_folder(tmp_path / "new", {"a.txt": "1", "b.txt": "2"}, ABOUT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_cut_short_can_be_repeated(tmp_path, monkeypatch):
