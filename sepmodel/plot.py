@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from sepmodel.study.fit import Fit
+
 INK = "#222222"
 FAINT = "#8a8a8a"
 BANDS = ("#f1f4f8", "#ffffff")
@@ -275,3 +277,79 @@ def _merged(marks: Mapping[str, Any]) -> dict[str, Any]:
     for name, stage in marks.items():
         by_stage.setdefault(stage, []).append(name)
     return {", ".join(names): stage for stage, names in by_stage.items()}
+
+
+def fit_figures(found: Fit) -> dict[str, bytes]:
+    """Names and contents of the figures of a fit: parity, and residuals against the state."""
+    written = {}
+    for name, draw in (("parity", fit_parity), ("residuals", fit_residuals)):
+        with style():
+            figure = draw(found)
+            written[f"{name}.svg"] = rendered(figure, "svg")
+            written[f"{name}.png"] = rendered(figure, "png")
+    return written
+
+
+def fit_parity(found: Fit) -> Figure:
+    """Predicted against measured distribution ratio; hollow points were not used."""
+    from matplotlib.figure import Figure as New
+
+    figure = New(figsize=(5.2, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    known = found.log_d[np.isfinite(found.log_d)]
+    ends = np.array([known.min() - 0.2, known.max() + 0.2]) if len(known) else np.array([-1.0, 1])
+    axes.fill_between(ends, ends - 0.1, ends + 0.1, color=BANDS[0], lw=0)
+    axes.plot(ends, ends, color=FAINT, lw=0.8)
+    for i, element in enumerate(found.table.elements):
+        colour = look(element)["color"]
+        for used in (True, False):
+            rows = found.table.used == used
+            axes.plot(
+                found.log_d[rows, i],
+                found.log_d_predicted[rows, i],
+                linestyle="none",
+                marker="o",
+                ms=4,
+                mew=0.9,
+                color=colour,
+                mfc=colour if used else "none",
+                label=element if used else None,
+            )
+    axes.set(xlabel="log10 D measured", ylabel="log10 D predicted", xlim=ends, ylim=ends)
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, loc="upper left")
+    axes.set_title("Band: 0.1 decade", loc="left", fontsize=9, color=FAINT)
+    return figure
+
+
+def fit_residuals(found: Fit) -> Figure:
+    """Error of log10 D against predicted pH, loading and ionic strength."""
+    from matplotlib.figure import Figure as New
+
+    figure = New(figsize=(9.0, 3.2), layout="constrained")
+    error = found.log_d_predicted - found.log_d
+    states = (
+        ("pH at equilibrium (predicted)", found.pH),
+        ("loading, mol/mol extractant", found.loading),
+        ("ionic strength, mol/L", found.ionic_strength),
+    )
+    first = None
+    for n, (label, state) in enumerate(states):
+        axes = figure.add_subplot(1, 3, n + 1, sharey=first)
+        first = first or axes
+        axes.axhline(0, color=FAINT, lw=0.8)
+        for i, element in enumerate(found.table.elements):
+            axes.plot(
+                state,
+                error[:, i],
+                linestyle="none",
+                marker="o",
+                ms=3.5,
+                color=look(element)["color"],
+                label=element,
+            )
+        axes.set_xlabel(label)
+    if first is not None:
+        first.set_ylabel("log10 D: predicted - measured")
+        first.legend(frameon=False, ncols=2, fontsize=8)
+    return figure
