@@ -41,6 +41,8 @@ _MARGIN = 1e-2
 # Rounds of the search among neighbouring stage counts, and of tightening the targets.
 _ROUNDS = 40
 _TIGHTENINGS = 6
+# A stage that improves the separation by less than this share is not worth another look.
+_GAIN = 1e-2
 # A specification counts as met within rounding.
 _ROUNDING = 1e-9
 # An element below this share of the feed cannot decide how a circuit is built.
@@ -713,9 +715,9 @@ def _confirm(task: _Task, start: _Start) -> tuple[tuple[int, int, Array, Array] 
     for _ in range(_ROUNDS):
         good = [p for p in tried if met(p)]
         if not good:
-            if n + m > task.most:
+            before, (n, m) = (n, m), _stronger(tried, n, m)
+            if n + m > task.most or _pinched(tried, before, (n, m)):
                 return None, len(tried)
-            n, m = _stronger(tried, n, m)
             look([(n, m), (n + 1, m), (n, m + 1)])
             continue
         # Fewest stages; among equals the one that leaves least of the heavier in the raffinate.
@@ -727,6 +729,18 @@ def _confirm(task: _Task, start: _Start) -> tuple[tuple[int, int, Array, Array] 
     if best is None:
         return None, len(tried)
     return (*best, *tried[best][1:]), len(tried)
+
+
+def _pinched(
+    tried: Mapping[tuple[int, int], tuple[bool, Array, Array]],
+    fewer: tuple[int, int],
+    more: tuple[int, int],
+) -> bool:
+    """Whether another stage hardly separates better: this solvent flow cannot do what is asked."""
+    if fewer not in tried or more not in tried:
+        return False
+    strays = [float(tried[pair][1] @ tried[pair][2]) for pair in (fewer, more)]
+    return strays[1] > (1 - _GAIN) * strays[0]
 
 
 def _stronger(
