@@ -91,6 +91,8 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch, what):
             "section.0.temperature",
             "unit",
         ),
+        ("stages = 24", "stages = 1_000_000_000", "", "too many stages"),
+        ("Nd = 0.75", "Nd = 1e308", "inlet.0.composition.Nd", "at most"),
         ('"aqueous"', '"gas"', "inlet.0.phase", "aqueous"),
         ('purity_basis = "mole"', 'purity_basis = "volume"', "purity_basis", "oxide-mass"),
         ("schema = 1", "schema = 9", "schema", "1"),

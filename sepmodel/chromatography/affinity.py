@@ -1,10 +1,9 @@
-"""Lanmodulin columns as equilibrium stages: load, wash, selective elution, strip, re-equilibrate.
+"""Lanmodulin columns for a group split: load, wash, selective elution, strip, re-equilibrate.
 
-A bed of length L is L / plate height well-mixed cells. Loading and elution move a share of each
-cell's liquid to the next and let every cell settle by the two-site pair law; the pH of a step holds
-in the whole bed (the eluent spent on protonating the protein is charged apart). Heavy rare earths
-leave first, in the selective eluate; light ones stay and leave in the strip. Where one column does
-not reach the specification, columns in series pass their eluate forward and their strip back.
+Heavy rare earths leave first, in the selective eluate at a chosen pH; light ones stay and leave in
+the strip. Where one column does not reach the specification, columns in series pass their eluate
+forward and their strip back. The eluent spent on protonating the protein is charged beside the
+volume the equilibrium stages ask for.
 
 Published lanmodulins do not split Nd from Pr, and Tb from Dy poorly: this is a group split.
 """
@@ -18,15 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import products as products_
-from sepmodel.chromatography.binding import (
-    C_STANDARD,
-    PairLaw,
-    half_loading_pH,
-    pair_law,
-    settle,
-    site_strength,
-)
+from sepmodel.chromatography.binding import C_STANDARD, PairLaw, half_loading_pH, pair_law
 from sepmodel.chromatography.results import Pool, check_feed, check_groups, rare_earth_total
+from sepmodel.chromatography.stages import Cycle, Operation, load_and_elute, operation
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.products import Product
@@ -35,7 +28,6 @@ from sepmodel.species import RARE_EARTHS, molar_mass
 
 Array = NDArray[np.float64]
 
-_MARCH_TOLERANCE = 1e-4
 _SETTLED = 1e-3
 _REFINEMENTS = 6
 # Loads tried, as shares of the capacity, and eluted shares of the heavy group aimed at.
@@ -46,164 +38,6 @@ _BED_VOLUMES_MOST = 8
 _TIGHTENINGS = 2
 _HOPELESS = 3
 _NOTHING = 1e-300
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Operation:
-    """How a lanmodulin column is run; SI, bed volumes and pH. Read by ``operation(book)``."""
-
-    plates: int
-    bed_length: float
-    velocity: float
-    liquid: float
-    load_pH: float
-    strip_pH: float
-    strip_volume: float
-    wash_volume: float
-    rinse_volume: float
-    volume_factor: float
-    protons: float
-    conc_most: float
-    carryover: float
-    iron_most: float
-    loss: float
-    cycles: float
-    pressure: float
-    pump_efficiency: float
-
-
-def operation(book: Book, plates: int | None = None) -> Operation:
-    """The operation of a column from ``proteins/lanmodulin-column``; ``plates`` overrides."""
-    key = "proteins/lanmodulin-column:"
-    length = book[key + "bed-length"]
-    return Operation(
-        plates=max(1, round(length / book[key + "plate-height"])) if plates is None else plates,
-        bed_length=length,
-        velocity=book[key + "velocity"],
-        liquid=book[key + "liquid-fraction"],
-        load_pH=book[key + "load-pH"],
-        strip_pH=book[key + "strip-pH"],
-        strip_volume=book[key + "strip-volume"],
-        wash_volume=book[key + "wash-volume"],
-        rinse_volume=book[key + "rinse-volume"],
-        volume_factor=book[key + "elution-volume-factor"],
-        protons=book[key + "protons-per-rare-earth"],
-        conc_most=book[key + "feed-concentration-most"],
-        carryover=book[key + "base-metal-carryover"],
-        iron_most=book[key + "iron-most"],
-        loss=book[key + "handling-loss"],
-        cycles=book[key + "cycles"],
-        pressure=book[key + "pressure-drop"],
-        pump_efficiency=book[key + "pump-efficiency"],
-    )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Cycle:
-    """Rare earths of one cycle [mol/m3 bed]; leading axes are cases that ran together.
-
-    ``effluent`` (..., C) broke through while loading, ``bed`` (..., N, C) was held then, ``eluate``
-    (..., T, C) had left in all after each of T elution transfers, ``volumes`` (T,) in bed volumes.
-    """
-
-    effluent: Array
-    bed: Array
-    eluate: Array
-    volumes: Array
-
-
-def transfer(
-    held: Array, strength: Array, law: PairLaw, liquid: float, share: Array, sites: Array
-) -> tuple[Array, Array]:
-    """Let every cell settle, then move ``share`` (..., 1, 1) of its liquid into the next one.
-
-    ``held`` (..., N, C) [mol/m3 of cell] changes in place. Returns what left the last cell (..., C)
-    and the state that starts the next call. What leaves one cell enters the next exactly, whatever
-    the tolerance of the equilibrium.
-    """
-    conc, sites = settle(held, strength, law, liquid, sites, _MARCH_TOLERANCE)
-    moved = np.minimum(liquid * conc, held) * share
-    held -= moved
-    held[..., 1:, :] += moved[..., :-1, :]
-    return moved[..., -1, :], sites
-
-
-def load_and_elute(
-    feed: Array,
-    load: Array,
-    pH_elution: Array,
-    law: PairLaw,
-    run: Operation,
-    bed_volumes: float,
-    conc: Array,
-) -> Cycle:
-    """One cycle of columns that run side by side: loading at ``run.load_pH``, then one pH step.
-
-    Parameters
-    ----------
-    feed
-        composition of the rare earths fed, mole shares, shape (..., C)
-    load
-        rare earth fed over capacity, shape (...)
-    pH_elution
-        shape (...)
-    bed_volumes
-        volume of the elution step [m3/m3 bed]
-    conc
-        rare earth in the liquor fed [mol/m3], shape (...)
-    """
-    cells, plates = load.shape, run.plates
-    amount = load * law.capacity
-    volume = amount / conc
-    steps = int(max(2 * plates, np.ceil(volume.max() * plates / run.liquid)))
-    share = volume * plates / (run.liquid * steps)
-    # Amounts in cells are per volume of the whole bed, so a cell of n-th part holds n times more.
-    entering = feed * (amount * plates / steps)[..., None]
-    shape = (*cells, plates, len(law.names))
-    held = np.zeros(shape)
-    left = np.zeros_like(feed)
-    sites = np.full(shape, _SETTLED)
-    strength = np.broadcast_to(site_strength(run.load_pH, law), shape)
-    share = share[..., None, None]
-    for _ in range(steps):
-        held[..., 0, :] += entering
-        out, sites = transfer(held, strength, law, run.liquid, share, sites)
-        left += out / plates
-    loaded = held / plates
-    transfers = int(np.ceil(bed_volumes * plates / run.liquid))
-    eluate = np.empty((*cells, transfers, len(law.names)))
-    total = np.zeros_like(left)
-    strength = np.broadcast_to(site_strength(pH_elution, law)[..., None, :], shape)
-    whole = np.ones_like(share)
-    for step in range(transfers):
-        out, sites = transfer(held, strength, law, run.liquid, whole, sites)
-        total += out / plates
-        eluate[..., step, :] = total
-    volumes = np.arange(1, transfers + 1) * run.liquid / plates
-    return Cycle(effluent=left, bed=loaded, eluate=eluate, volumes=volumes)
-
-
-def breakthrough(conc: float, pH: float, law: PairLaw, run: Operation, level: float = 0.5) -> float:
-    """Bed volumes of one metal at ``conc`` [mol/m3] until the effluent reaches ``level`` of it.
-
-    >>> law = pair_law(("Nd",), Book())
-    >>> 24 < breakthrough(0.2, 3.0, law, operation(Book())) < 31
-    True
-    """
-    plates = run.plates
-    held, sites = np.zeros((plates, 1)), np.full((plates, 1), _SETTLED)
-    entering = conc * run.liquid
-    strength = np.broadcast_to(site_strength(pH, law), held.shape)
-    limit = 10 * int(plates * (1 + law.capacity / entering))
-    whole, before = np.ones((1, 1)), 0.0
-    for step in range(limit):
-        held[0] += entering
-        out, sites = transfer(held, strength, law, run.liquid, whole, sites)
-        reached = float(out[0]) / entering
-        if reached >= level:
-            return (step + (level - before) / (reached - before)) * run.liquid / plates
-        before = reached
-    raise InfeasibleError("the metal never breaks through at this level", limit={"level": before})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

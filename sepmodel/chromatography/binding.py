@@ -102,6 +102,33 @@ def separation_factor(ratio: ArrayLike, r_b: ArrayLike, r_mix: ArrayLike) -> Arr
     return np.asarray((2 * b * x + m) / (2 + m * x))
 
 
+def pair_selectivity(
+    protein: str, first: str, second: str, ratio: float, book: Book | None = None
+) -> float:
+    """Separation factor of two metals on a protein of the shelf at the free ratio first/second.
+
+    >>> round(pair_selectivity("lanmodulin-mex", "Nd", "Gd", 1.0), 2)
+    2.13
+    """
+    book = book or Book()
+    key = f"proteins/{protein}:K-ratio-"
+    r_b = book[key + second] / book[key + first]
+    r_mix = _kappa(first, second, book, f"proteins/{protein}:") * np.sqrt(r_b)
+    return float(separation_factor(ratio, r_b, r_mix))
+
+
+def loading(
+    element: str, conc: float, pH: float, protein: str = "lanmodulin-mex", book: Book | None = None
+) -> float:
+    """Share of the capacity one metal fills at free ``conc`` [mol/m3] and ``pH``.
+
+    >>> round(loading("Nd", 0.2, 1.7), 3)
+    0.003
+    """
+    law = pair_law((element,), book or Book(), protein)
+    return float(bound(np.array([conc]), pH, law)[0] / law.capacity)
+
+
 def log_proton_factor(pH: ArrayLike, exponent: float, pKa: float) -> Array:
     """ln f of the proton competition f = (1 + h/Ka)^-N, finite at any pH.
 
