@@ -66,9 +66,7 @@ def _along(
                 expected=f"pairs that join all of {', '.join(names)}",
             )
         )
-    logs = {
-        name: sum(sign * math.log(value(pair)) for pair, sign in route[name]) for name in names
-    }
+    logs = {name: sum(sign * math.log(value(pair)) for pair, sign in route[name]) for name in names}
     least = min(logs.values())
     # Fifteen digits: a chain of logarithms must not turn 1.4 into 1.4000000000000001.
     return np.array([float(f"{math.exp(logs[name] - least):.15g}") for name in names])

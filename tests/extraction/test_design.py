@@ -6,7 +6,7 @@ import time
 import numpy as np
 import oracle
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sepmodel.errors import InfeasibleError, InputError
@@ -63,7 +63,13 @@ def resolved(found, feed, a):
     return dict(zip(names, r, strict=True)), dict(zip(names, d, strict=True))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(
     st.lists(st.floats(0.02, 1.0), min_size=2, max_size=5),
     st.lists(st.floats(1.3, 12.0), min_size=4, max_size=4),
@@ -282,9 +288,7 @@ def solved_circuits(count, seed, most):
 
 
 def check_found(count, seed, most):
-    for names, f, a, cut, stages, solvent, light, heavy in solved_circuits(
-        count, seed, most
-    ):
+    for names, f, a, cut, stages, solvent, light, heavy in solved_circuits(count, seed, most):
         found = design_circuit(
             dict(zip(names, f.tolist(), strict=True)),
             dict(zip(names, a.tolist(), strict=True)),
