@@ -335,12 +335,15 @@ def _transfers(task: _Task) -> tuple[float, float]:
     light = dict(zip(task.light, task.f[: task.cut].tolist(), strict=True))
     heavy = dict(zip(task.heavy, task.f[task.cut :].tolist(), strict=True))
     stray_heavy, stray_light = sum(heavy.values()), sum(light.values())
-    for _ in range(_SWEEPS):
+    for _ in range(_ROUNDS):
         heavy_before, light_before = stray_heavy, stray_light
         stray_heavy = _foreign(task.raffinate, light, heavy, task.heavy[0], light_before)
         stray_heavy = min(stray_heavy, _lost(task.organic, heavy, task.heavy[0]))
         stray_light = _foreign(task.organic, heavy, light, task.light[-1], heavy_before)
         stray_light = min(stray_light, _lost(task.raffinate, light, task.light[-1]))
+        moved = abs(stray_heavy - heavy_before) + abs(stray_light - light_before)
+        if moved <= _TRACE * min(stray_heavy, stray_light):
+            break
     whole = (sum(heavy.values()), sum(light.values()))
     for moved, group, into in (
         (stray_heavy, whole[0], "raffinate"),
@@ -448,12 +451,14 @@ def _choose(task: _Task, stray_heavy: float, stray_light: float, solvent: float 
             nearest={"solvent": least},
         )
     chosen = np.array([solvent])
-    while True:
+    # For two elements the bound is exact: no need to march into the pinch.
+    sharp = len(task.f) == 2 and solvent < least * (1 - _ROUNDING)
+    while not sharp:
         marched = _march(task, stray_heavy, stray_light, chosen, offset, longest, every=True)
         if marched.steps[0] <= task.most or longest >= task.most:
             break
         longest = min(2 * longest, task.most)
-    if not marched.steps[0] <= task.most:
+    if sharp or not marched.steps[0] <= task.most:
         raise InfeasibleError(
             f"with a solvent of {solvent:.6g} mol/s no number of stages up to {task.most} parts "
             f"{task.light[-1]} from {task.heavy[0]}: the least solvent is {least:.6g} mol/s",
