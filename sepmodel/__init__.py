@@ -20,6 +20,7 @@ from sepmodel.run import LoadedCase, load, run
 
 if TYPE_CHECKING:
     from sepmodel.result import Result
+    from sepmodel.study.fit import fit
 
 __version__ = "0.1.0.dev0"
 
@@ -32,12 +33,13 @@ __all__ = [
     "Result",
     "SepmodelError",
     "__version__",
+    "fit",
     "load",
     "run",
 ]
 
 # Names that are imported when they are first used, and the module each lives in.
-_LAZY = {"Result": "sepmodel.result"}
+_LAZY = {"Result": "sepmodel.result", "fit": "sepmodel.study.fit"}
 
 
 def __getattr__(name: str) -> Any:

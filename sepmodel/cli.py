@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,71 @@ def run(
 
 
 @app.command()
+@click.argument("table")
+@click.option("--activity", default="ideal", show_default=True, help="ideal, sit or pitzer.")
+@click.option("--loss", default="linear", show_default=True, help="linear or soft_l1 (robust).")
+@click.option("--error", type=float, help="Relative error of one analysis (0.03).")
+@click.option("--offsets/--no-offsets", default=True, help="One level per laboratory, or none.")
+@click.option("--counter-ion", default="Na", show_default=True, help="Of saponified rows.")
+@click.option("--source", default="own", show_default=True, help="Key of the data's source.")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-fit).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+def fit(
+    table: str,
+    activity: str,
+    loss: str,
+    error: float | None,
+    offsets: bool,
+    counter_ion: str,
+    source: str,
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+) -> None:
+    """Extraction constants with error bars from a CSV of shake-out tests.
+
+    The header names columns with units: feed_acid [mol/L], extractant [mol/L], feed_Nd [g/L],
+    raffinate_Nd [g/L] ...; optional: laboratory, label, phase_ratio (O/A), saponification, pH, use.
+
+    \b
+    Examples:
+      sepmodel fit nd-pr-pc88a
+      sepmodel fit nd-pr-pc88a --loss soft_l1 --out robust --json fit.json
+    """
+    from sepmodel.files import json_text, write_folder
+    from sepmodel.plot import fit_figures
+    from sepmodel.study import fit as fitting
+
+    _check_target(json_to, force)
+    with _busy("fitting"):
+        options = fitting.Options(
+            activity=activity,
+            loss=loss,
+            relative_error=error,
+            offsets=offsets,
+            counter_ion=counter_ion,
+        )
+        found = fitting.fit(table, options)
+        left = fitting.leave_one_laboratory_out(found.table, found.options)
+        document = {"schema": 1, **found.to_dict(), "left_out": fitting.left_out_dicts(left)}
+        name = Path(table).stem
+        contents: dict[str, str | bytes] = {
+            f"{name}-{activity}.toml": found.to_toml(title=f"Fit to {name}", source=source),
+            "residuals.csv": found.residuals_csv(),
+            "fit.json": json_text(document),
+            **fit_figures(found),
+        }
+    folder = Path(out) if out else Path("results") / f"{name}-fit"
+    about = {"version": __version__, "name": name, "inputs_hash": ""}
+    write_folder(folder, contents, about, force=force)
+    _deliver(document, json_to)
+    if json_to != "-":
+        click.echo("\n".join(fitting.summary_lines(found, left)))
+        click.echo(f"wrote {folder}/")
+
+
+@app.command()
 @click.argument("key", required=False)
 @click.option("--case", "case", metavar="CASE", help="What a case rests on; it is solved.")
 @_json_option
@@ -165,8 +230,8 @@ def validate(
     """
     from sepmodel.study import validation
 
-    with _busy("validating"):
-        report = validation.validate(ids, root=root)
+    with _busy("validating") as step:
+        report = validation.validate(ids, root=root, progress=step)
         if accept is not None:
             validation.accept(report, accept)
     _deliver(report.to_dict(), json_to)
@@ -256,6 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _mute()
+    except OSError as error:
+        _mute()
+        code = _fail(InputError(Problem(message=str(error.strerror))), BAD_INPUT, False)
     sys.exit(code)
 
 
@@ -284,6 +352,12 @@ def _guarded(words: list[str]) -> int:
     except BrokenPipeError:
         _mute()
         return OK
+    except OSError as error:  # a full disk behind stdout, a folder that vanished
+        _mute()
+        file = str(error.filename or "")
+        return _fail(
+            InputError(Problem(message=str(error.strerror or error), file=file)), BAD_INPUT, False
+        )
     except Exception as error:
         # The one place that may catch everything: what arrives here is a defect, and the user is
         # told so in one message instead of a page of Python.
@@ -354,7 +428,7 @@ def _say(text: str) -> None:
 
 
 def _mute() -> None:
-    """Send the rest of stdout nowhere: its reader has gone."""
+    """Send the rest of stdout nowhere: its reader has gone, or its disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -402,15 +476,15 @@ def _deliver(document: Mapping[str, Any], json_to: str | None) -> None:
 
 
 @contextmanager
-def _busy(text: str) -> Iterator[None]:
-    """Show on a terminal that work is going on."""
+def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on a terminal that work is going on; gives a function that tells how far it is."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda what, done, total: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
 
 
 def _console() -> Console:
@@ -472,7 +546,9 @@ def _amount(quantity: Mapping[str, Any]) -> str:
     if quantity["value"] is None:
         return "-"
     unit = "" if quantity["unit"] == "1" else f" {quantity['unit']}"
-    return f"{significant(quantity['value'], 4)}{unit}"
+    value = quantity["value"]
+    text = f"{value:.0f}" if value == round(value) else significant(value, 4)
+    return f"{text}{unit}"
 
 
 def _fractions(fractions: Mapping[str, float | None]) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from sepmodel.study.fit import Fit
+
 INK = "#222222"
 FAINT = "#8a8a8a"
 BANDS = ("#f1f4f8", "#ffffff")
@@ -141,9 +143,10 @@ def stage_profiles(result: Result) -> Figure:
     }
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    floor = _floor([profile.values for profile in phases.values()])
+    tables = [profile.values for profile in phases.values()]
+    floor, most = _floor(tables), max(float(np.nanmax(table)) for table in tables)
     for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
-        _shares(axes, profile, floor)
+        _shares(axes, profile, floor, most)
         axes.set_ylabel(f"share in the {phase} phase")
     _name_bands(panels[0], phases["aqueous"])
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
@@ -152,7 +155,7 @@ def stage_profiles(result: Result) -> Figure:
 
 
 def _floor(tables: Sequence[Any]) -> float:
-    """The smallest share worth showing: a power of ten between one in ten and one in a million."""
+    """The smallest share worth showing: a power of ten between one in a hundred and a million."""
     values = np.concatenate([np.ravel(table) for table in tables])
     values = np.concatenate([values, 1 - values])
     values = values[np.isfinite(values) & (values > 0)]
@@ -160,50 +163,74 @@ def _floor(tables: Sequence[Any]) -> float:
     return float(10.0 ** np.clip(np.floor(np.log10(least)), -6, -2))
 
 
-def _opened(share: Any, floor: float) -> Any:
-    """log10(x / (1 - x)) where the share lies between the floor and its complement, else NaN."""
-    edge = floor * (1 - 1e-9)
-    x = np.where((share >= edge) & (share <= 1 - edge), share, np.nan)
+def _opened(share: Any) -> Any:
+    """log10(x / (1 - x)), which opens both ends of the scale of shares."""
+    x = np.clip(share, 1e-30, 1 - 1e-16)
     return np.log10(x / (1 - x))
 
 
-def _shares(axes: Axes, profile: Profile, floor: float) -> None:
+def _shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
     stages = np.array(list(profile.axes["stage"]), dtype=float)
     components = [str(name) for name in profile.axes["component"]]
+    drawn = _opened(profile.values)
+    shown = [10.0**k for k in range(round(np.log10(floor)), 0)]
+    ticks = np.array([*shown, 0.5, *(1 - x for x in reversed(shown))])
+    highest = ticks[np.searchsorted(ticks, most).clip(max=len(ticks) - 1)]
+    ticks = ticks[ticks <= highest]
+    low, high = float(_opened(floor)), float(_opened(highest))
+    room = (high - low) / 30
+    axes.set_yticks(_opened(ticks).tolist(), [_percent(t) for t in ticks])
+    axes.set_ylim(low - room, high + room)
+    axes.set_xlim(stages[0] - 0.5, stages[-1] + 0.5)
     for index, name in enumerate(components):
-        axes.plot(stages, _opened(profile.values[:, index], floor), label=name, **look(name))
-    _direct_labels(axes, profile, components, floor)
-    for shade, (low, high) in zip(BANDS * len(profile.bands), profile.bands.values(), strict=False):
-        axes.axvspan(low - 0.5, high + 0.5, color=shade, zorder=-2, linewidth=0)
+        axes.plot(stages, drawn[:, index], label=name, **look(name))
+    _label_ends(axes, drawn, components, low - room, high + room)
+    _label_exits(axes, stages, drawn, components, low - room, high + room)
+    for shade, (first, last) in zip(
+        BANDS * len(profile.bands), profile.bands.values(), strict=False
+    ):
+        axes.axvspan(first - 0.5, last + 0.5, color=shade, zorder=-2, linewidth=0)
     for stage in profile.marks.values():
         axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
-    shown = [10.0**k for k in range(round(np.log10(floor)), 0)]
-    ticks = [*shown, 0.5, *(1 - x for x in reversed(shown))]
-    axes.set_yticks([float(_opened(t, floor)) for t in ticks], [_percent(t) for t in ticks])
-    end = float(_opened(1 - floor, floor))
-    axes.set_ylim(-1.06 * end, 1.06 * end)
-    axes.set_xlim(stages[0] - 0.5, stages[-1] + 0.5)
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.10g} %"
 
 
-def _direct_labels(axes: Axes, profile: Profile, components: Sequence[str], floor: float) -> None:
-    """Names at the ends of the lines: in the margin, moved apart, or where a line leaves below."""
-    drawn = _opened(profile.values, floor)
-    high = float(_opened(1 - floor, floor))
-    gap = high / 7
-    lowest = -np.inf
-    at_margin = [i for i in range(len(components)) if np.isfinite(drawn[-1, i])]
-    for i in sorted(at_margin, key=lambda i: drawn[-1, i]):
-        lowest = max(float(drawn[-1, i]), lowest + gap)
-        _label(axes, components[i], (1.0, lowest), "axes fraction")
+def _label_ends(axes: Axes, drawn: Any, components: Sequence[str], low: float, high: float) -> None:
+    """Names in the margin beside the ends of the lines, moved apart where they would overlap."""
+    there = [i for i in range(len(components)) if drawn[-1, i] >= low]
+    order = sorted(there, key=lambda i: drawn[-1, i])
+    places = [float(drawn[-1, i]) for i in order]
+    gap = (high - low) / 13
+    for _ in range(100):  # neighbours push each other until all are a line apart
+        for k in range(len(places) - 1):
+            short = (gap - (places[k + 1] - places[k])) / 2
+            if short > 0:
+                places[k] -= short
+                places[k + 1] += short
+    for i, place in zip(order, places, strict=True):
+        _label(axes, components[i], (1.0, place), "axes fraction")
+
+
+def _label_exits(
+    axes: Axes, stages: Any, drawn: Any, components: Sequence[str], low: float, high: float
+) -> None:
+    """Names where lines leave through the bottom, a line higher for each close neighbour."""
+    exits = []
     for i, name in enumerate(components):
-        visible = np.flatnonzero(np.isfinite(drawn[:, i]))
-        if i not in at_margin and visible.size:
-            stage = float(list(profile.axes["stage"])[visible[-1]])
-            _label(axes, name, (stage, float(drawn[visible[-1], i])), "data")
+        visible = np.flatnonzero(drawn[:, i] >= low)
+        if drawn[-1, i] < low and visible.size:
+            k = visible[-1]
+            step = (drawn[k, i] - low) / (drawn[k, i] - drawn[k + 1, i])
+            exits.append((float(stages[k] + step * (stages[k + 1] - stages[k])), name))
+    width = (stages[-1] - stages[0]) / 18
+    last, row = -np.inf, 0
+    for stage, name in sorted(exits):
+        row = row + 1 if stage - last < width else 0
+        last = stage
+        _label(axes, name, (stage, low + (0.5 + row) * (high - low) / 13), "data")
 
 
 def _label(axes: Axes, name: str, place: tuple[float, float], x_system: str) -> None:
@@ -216,6 +243,7 @@ def _label(axes: Axes, name: str, place: tuple[float, float], x_system: str) -> 
         va="center",
         color=look(name)["color"],
         fontweight="bold",
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6},
     )
 
 
@@ -249,3 +277,79 @@ def _merged(marks: Mapping[str, Any]) -> dict[str, Any]:
     for name, stage in marks.items():
         by_stage.setdefault(stage, []).append(name)
     return {", ".join(names): stage for stage, names in by_stage.items()}
+
+
+def fit_figures(found: Fit) -> dict[str, bytes]:
+    """Names and contents of the figures of a fit: parity, and residuals against the state."""
+    written = {}
+    for name, draw in (("parity", fit_parity), ("residuals", fit_residuals)):
+        with style():
+            figure = draw(found)
+            written[f"{name}.svg"] = rendered(figure, "svg")
+            written[f"{name}.png"] = rendered(figure, "png")
+    return written
+
+
+def fit_parity(found: Fit) -> Figure:
+    """Predicted against measured distribution ratio; hollow points were not used."""
+    from matplotlib.figure import Figure as New
+
+    figure = New(figsize=(5.2, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    known = found.log_d[np.isfinite(found.log_d)]
+    ends = np.array([known.min() - 0.2, known.max() + 0.2]) if len(known) else np.array([-1.0, 1])
+    axes.fill_between(ends, ends - 0.1, ends + 0.1, color=BANDS[0], lw=0)
+    axes.plot(ends, ends, color=FAINT, lw=0.8)
+    for i, element in enumerate(found.table.elements):
+        colour = look(element)["color"]
+        for used in (True, False):
+            rows = found.table.used == used
+            axes.plot(
+                found.log_d[rows, i],
+                found.log_d_predicted[rows, i],
+                linestyle="none",
+                marker="o",
+                ms=4,
+                mew=0.9,
+                color=colour,
+                mfc=colour if used else "none",
+                label=element if used else None,
+            )
+    axes.set(xlabel="log10 D measured", ylabel="log10 D predicted", xlim=ends, ylim=ends)
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, loc="upper left")
+    axes.set_title("Band: 0.1 decade", loc="left", fontsize=9, color=FAINT)
+    return figure
+
+
+def fit_residuals(found: Fit) -> Figure:
+    """Error of log10 D against predicted pH, loading and ionic strength."""
+    from matplotlib.figure import Figure as New
+
+    figure = New(figsize=(9.0, 3.2), layout="constrained")
+    error = found.log_d_predicted - found.log_d
+    states = (
+        ("pH at equilibrium (predicted)", found.pH),
+        ("loading, mol/mol extractant", found.loading),
+        ("ionic strength, mol/L", found.ionic_strength),
+    )
+    first = None
+    for n, (label, state) in enumerate(states):
+        axes = figure.add_subplot(1, 3, n + 1, sharey=first)
+        first = first or axes
+        axes.axhline(0, color=FAINT, lw=0.8)
+        for i, element in enumerate(found.table.elements):
+            axes.plot(
+                state,
+                error[:, i],
+                linestyle="none",
+                marker="o",
+                ms=3.5,
+                color=look(element)["color"],
+                label=element,
+            )
+        axes.set_xlabel(label)
+    if first is not None:
+        first.set_ylabel("log10 D: predicted - measured")
+        first.legend(frameon=False, ncols=2, fontsize=8)
+    return figure

@@ -6,6 +6,7 @@ text no wider than ``width``.
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -278,16 +279,21 @@ def _numbers(
     numbers: Iterable[Mapping[str, Any]], width: int, *, source: bool = False
 ) -> list[str]:
     """Numbers with everything needed to argue about them; what neighbours share is said once."""
-    found: list[str] = []
-    said = ""
-    for number in numbers:
+
+    def said(number: Mapping[str, Any]) -> str:
         who = f"{number['source']}: " if source else ""
         second = ", secondary" if number["secondary"] else ""
-        rest = f"{who}{number['locator']} ({number['conditions']}{second}); {number['basis']}"
-        if rest != said and said:
-            found += _wrap(said, width, "      ", "      ")
-        found += _number_line(number, width)
-        if number["note"]:
-            found += _wrap(f"({number['note']})", width, "      ", "      ")
-        said = rest
-    return found + (_wrap(said, width, "      ", "      ") if said else [])
+        return f"{who}{number['locator']} ({number['conditions']}{second}); {number['basis']}"
+
+    found: list[str] = []
+    for shared, group in itertools.groupby(numbers, said):
+        members = list(group)
+        notes = {number["note"] for number in members}
+        for number in members:
+            found += _number_line(number, width)
+            if number["note"] and len(notes) > 1:
+                found += _wrap(f"({number['note']})", width, "      ", "      ")
+        common = notes.pop() if len(notes) == 1 else ""
+        rest = f"{shared}; {common}" if common else shared
+        found += _wrap(rest, width, "      ", "      ")
+    return found

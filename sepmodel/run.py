@@ -42,6 +42,13 @@ def _cascade() -> Kind:
     return Kind(CascadeCase, solve_case)
 
 
+def _column() -> Kind:
+    from sepmodel.chromatography.inputs import ColumnCase
+    from sepmodel.chromatography.solve import solve_case
+
+    return Kind(ColumnCase, solve_case)
+
+
 def _route() -> Kind:
     from sepmodel.plant.inputs import Route
 
@@ -55,7 +62,12 @@ def _study() -> Kind:
 
 
 # What a case file can be. Each entry imports its technology only when such a case is loaded.
-KINDS: dict[str, Callable[[], Kind]] = {"cascade": _cascade, "route": _route, "study": _study}
+KINDS: dict[str, Callable[[], Kind]] = {
+    "cascade": _cascade,
+    "column": _column,
+    "route": _route,
+    "study": _study,
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

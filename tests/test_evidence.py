@@ -8,7 +8,8 @@ import pytest
 
 from sepmodel import data, feed, provenance, run
 from sepmodel.finishing import calcination, electrolysis
-from sepmodel.plant import economics, equipment, impacts
+from sepmodel.plant import economics, equipment, impacts, train
+from sepmodel.products import Product
 
 PACKAGE = Path(__file__).parents[1] / "sepmodel"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -87,8 +88,18 @@ def metal_by_electrolysis(book):
     return book.used
 
 
+def extraction_train(book):
+    slate = [
+        Product(name=name, elements=elements, purity=0.99, recovery=0.9)
+        for name, elements in (("light", ("La", "Nd")), ("heavy", ("Dy",)))
+    ]
+    train.design_train({"La": 0.2, "Nd": 1.0, "Dy": 0.1}, slate, book)
+    return book.used
+
+
 COMPUTATIONS = [
     cascade_case,
+    extraction_train,
     default_feed,
     oxide_by_oxalate,
     whole_plant_of_nothing_but_acid,

@@ -75,6 +75,27 @@ def zone_length(alpha: ArrayLike, mixing: ArrayLike, edge: float = 1 / 2 / 10) -
     return np.asarray(mixing) * (a + 1) / (a - 1) * math.log((1 - edge) / edge)
 
 
+def boundary_length(
+    alpha: float,
+    velocity: float,
+    ligand_conc: float,
+    void: float,
+    resin: float,
+    dispersion: float,
+    rate: float,
+) -> float:
+    """Zone length [m], 5 % to 95 %, from what makes it: ``mixing_length``, then ``zone_length``.
+
+    ``resin`` is the metal on the resin per bed volume [mol/m3].
+
+    >>> round(boundary_length(1.8, 1e-4, 90.0, 0.4, 1080.0, 1e-6, 0.05), 5)
+    0.04426
+    """
+    capacity = bed_capacity(void, ligand_conc, resin)
+    mixing = mixing_length(velocity, ligand_conc, capacity, void, dispersion, rate)
+    return float(zone_length(alpha, mixing))
+
+
 def boundary_position(slow_fraction: ArrayLike, alpha: float, mixing: float) -> Array:
     """Where on the boundary [m] the slow metal has this mole fraction, upstream negative."""
     x = np.asarray(slow_fraction, dtype=float)
@@ -143,7 +164,11 @@ def cuts(
 
 
 def pool_yield(
-    band: float, purity: float, front: float | None, rear: float | None, mixing: float
+    band: float,
+    purity: float,
+    mixing: float,
+    front: float | None = None,
+    rear: float | None = None,
 ) -> float:
     """Largest share of a band [m] that can be pooled at a mole purity; 0 when none can.
 
@@ -155,10 +180,10 @@ def pool_yield(
     front, rear
         alpha of the boundary to the faster and to the slower neighbour, None where there is none
 
-    >>> round(pool_yield(0.0414, 0.99, 1.585, None, 0.0027127), 3)
+    >>> round(pool_yield(0.0414, 0.99, 0.0027127, front=1.585), 3)
     0.384
     """
-    depth = pool_depth(band, purity, front, rear, mixing)
+    depth = pool_depth(band, purity, mixing, front, rear)
     if depth is None:
         return 0.0
     ahead, _, behind, _ = cuts(depth, front, rear, mixing)
@@ -166,7 +191,11 @@ def pool_yield(
 
 
 def pool_depth(
-    band: float, purity: float, front: float | None, rear: float | None, mixing: float
+    band: float,
+    purity: float,
+    mixing: float,
+    front: float | None = None,
+    rear: float | None = None,
 ) -> float | None:
     """-ln(1 - impurity) at the cuts of the largest pool of a purity; None when there is no pool.
 

@@ -35,6 +35,9 @@ MOST_STAGES = 1000
 _SWEEPS = 3
 # Solvent grid: scrub above its minimum by these multiples of the minimum.
 _EXCESS = 2.0 ** np.arange(-5, 5)
+# Points around the choice, and how far below a whole number of stages the marches must meet.
+_AROUND = 2.0 ** (np.arange(-4, 5) / 8)
+_MARGIN = 1e-2
 # Rounds of the search among neighbouring stage counts, and of tightening the targets.
 _ROUNDS = 40
 _TIGHTENINGS = 6
@@ -172,6 +175,7 @@ def design_circuit(
     weights: Weights | None = None,
     solvent: float | None = None,
     most_stages: int = MOST_STAGES,
+    exact: bool = True,
 ) -> CircuitDesign:
     """The circuit of least objective that parts ``light`` from the rest of the feed.
 
@@ -188,6 +192,9 @@ def design_circuit(
         other: its own purity, limits or ``foreign``, or the recovery of the other outlet.
     solvent
         S [mol/s], when it is given and not to be chosen.
+    exact
+        False leaves out step 4: stages as marched, and outlets at the specification itself, which
+        the whole number of stages surpasses a little.
 
     Raises
     ------
@@ -199,7 +206,7 @@ def design_circuit(
     ...     {"Pr": 0.25, "Nd": 0.75}, {"Pr": 1.0, "Nd": 1.5}, ["Pr"], raffinate=both, organic=both
     ... )
     >>> round(found.minimum["stages"], 1), round(found.recovery["organic"], 4)
-    (26.1, 0.9985)
+    (26.1, 0.9984)
     """
     task = _task(
         feed,
@@ -216,6 +223,9 @@ def design_circuit(
     for _ in range(_TIGHTENINGS):
         stray_heavy, stray_light = tightened * own_heavy, tightened * own_light
         start = _choose(task, stray_heavy, stray_light, solvent)
+        if not exact:
+            marched = (start.up, start.down, start.raffinate, task.f - start.raffinate)
+            return _finished(task, start, marched, 0)
         found, count = _confirm(task, start)
         solved += count
         if found is not None:
@@ -226,6 +236,48 @@ def design_circuit(
         "to these specifications",
         limit={"stages": float(task.most)},
         nearest={"solvent": start.solvent, "stages": float(start.up + start.down)},
+    )
+
+
+def design_binary(
+    separation_factor: float,
+    feed_heavy: float,
+    purity_heavy: float,
+    purity_light: float,
+    *,
+    solvent: float | None = None,
+    feed_phase: str = "aqueous",
+    weights: Weights | None = None,
+    most_stages: int = MOST_STAGES,
+) -> CircuitDesign:
+    """The circuit for two elements, all flows per mole of feed; A is the heavier, B the lighter.
+
+    Parameters
+    ----------
+    separation_factor
+        D(A)/D(B), above 1.
+    feed_heavy, purity_heavy, purity_light
+        mole fractions: A in the feed, A in the organic, B in the raffinate.
+
+    Raises
+    ------
+    InfeasibleError
+        as ``design_circuit``.
+
+    >>> found = design_binary(2.0, 0.5, 0.999, 0.9999, solvent=1.7086449)
+    >>> found.stages_extraction, found.stages_scrub, round(found.scrub, 7)
+    (25, 21, 1.2081944)
+    """
+    return design_circuit(
+        {"B": 1 - feed_heavy, "A": feed_heavy},
+        {"B": 1.0, "A": separation_factor},
+        ["B"],
+        raffinate=Outlet(purity=purity_light, basis="mole"),
+        organic=Outlet(purity=purity_heavy, basis="mole"),
+        feed_phase=feed_phase,
+        weights=weights,
+        solvent=solvent,
+        most_stages=most_stages,
     )
 
 
@@ -372,9 +424,21 @@ def _choose(task: _Task, stray_heavy: float, stray_light: float, solvent: float 
     # Steps of one march: generous for a free choice of solvent, then as many as it takes.
     longest = min(task.most, 8 + 4 * math.ceil(max(minimum["stages"], 1.0)))
     if solvent is None:
-        grid = least + max(least - offset, _EXCESS[0] * organic_total) * _EXCESS
-        rough = _march(task, stray_heavy, stray_light, grid, offset, longest, every=False)
-        solvent = _best(task, grid, rough.steps, minimum)
+        unit = max(least - offset, _EXCESS[0] * organic_total)
+        while True:
+            grid = least + unit * _EXCESS
+            rough = _march(task, stray_heavy, stray_light, grid, offset, longest, every=False)
+            if np.any(rough.steps <= task.most) or longest >= task.most:
+                break
+            longest = min(2 * longest, task.most)
+        stages, guess = _best(task, grid, rough.steps, minimum)
+        near = int(np.argmin(np.abs(grid - guess)))
+        steps = max(rough.up[near], rough.down[near])
+        if math.isfinite(steps):
+            longest = min(longest, math.ceil(1.5 * steps) + 4)
+        fine = least + (guess - least) * _AROUND
+        closer = _march(task, stray_heavy, stray_light, fine, offset, longest, every=True)
+        solvent = _solvent_for(stages - _MARGIN, fine, closer.steps, least)
     elif solvent <= offset:
         raise InfeasibleError(
             f"the solvent carries {solvent:.4g} mol/s, less than the product asks for",
@@ -420,9 +484,15 @@ def _first_split(task: _Task, stray_heavy: float, stray_light: float) -> tuple[A
     return r, task.f - r
 
 
-def _best(task: _Task, grid: Array, stages: Array, minimum: Mapping[str, float]) -> float:
-    """Solvent of least objective: the parabola through the three lowest points of the grid."""
-    cost = task.weights.of(grid, stages)
+def _best(
+    task: _Task, grid: Array, steps: Array, minimum: Mapping[str, float]
+) -> tuple[int, float]:
+    """Whole stages of least objective, and the solvent they take, from the rough grid.
+
+    Each whole number has its own least solvent, at which nothing of its last stage is wasted; so
+    the objective is a continuous function of the task, and of everything the task depends on.
+    """
+    cost = np.where(steps <= task.most, task.weights.of(grid, steps), np.inf)
     if not np.any(np.isfinite(cost)):
         raise InfeasibleError(
             f"no circuit of at most {task.most} stages parts {task.light[-1]} from "
@@ -430,16 +500,34 @@ def _best(task: _Task, grid: Array, stages: Array, minimum: Mapping[str, float])
             limit={"stages": minimum["stages"]},
             nearest={"stages": minimum["stages"]},
         )
-    k = int(np.nanargmin(np.where(np.isfinite(cost), cost, np.nan)))
+    k = int(np.argmin(cost))
+    shift = 0.0
     if 0 < k < len(grid) - 1 and np.isfinite(cost[k - 1]):
         low, mid, high = np.log(cost[k - 1 : k + 2])
         bend = low - 2 * mid + high
-        step = 0.5 * (low - high) / bend if bend > 0 else 0.0
-        base = minimum["solvent"]
-        return float(
-            base + (grid[k] - base) * (grid[k + 1] - base) ** step / (grid[k] - base) ** step
-        )
-    return float(grid[k])
+        shift = 0.5 * (low - high) / bend if bend > 0 else 0.0
+    around = float(np.interp(k + shift, np.arange(len(grid)), steps)) if shift else steps[k]
+    least = minimum["solvent"]
+    best: tuple[float, int, float] | None = None
+    for stages in range(max(math.floor(around) - 2, 1), math.ceil(around) + 3):
+        solvent = _solvent_for(float(stages), grid, steps, least)
+        reached = steps.min() <= stages <= task.most
+        value = float(task.weights.of(solvent, stages))
+        if reached and (best is None or value < best[0]):
+            best = (value, stages, solvent)
+    if best is None:
+        return math.ceil(steps[k]), float(grid[k])
+    return best[1], best[2]
+
+
+def _solvent_for(stages: float, grid: Array, steps: Array, least: float) -> float:
+    """Solvent at which ``stages`` suffice: linear in ln(excess) between points of the grid."""
+    known = np.isfinite(steps)
+    if not known.any():
+        return float(grid[-1])
+    falling = np.minimum.accumulate(steps[known])
+    excess = np.log(grid[known] - least)
+    return float(least + math.exp(np.interp(-stages, -falling, excess)))
 
 
 def _march(
@@ -473,7 +561,7 @@ def _march(
     up_log = _traces(up_target, factor_up, counts, keys[0])
     down_log = _traces(down_target, factor_down, counts, keys[1])
     heavier = np.arange(shape[2]) >= task.cut
-    sweeps = _SWEEPS if shape[2] > 2 else 1
+    sweeps = (_SWEEPS if every else _SWEEPS - 1) if shape[2] > 2 else 1
     for sweep in range(sweeps):
         r = np.where(heavier, _shared(up_log, heavier, stray_heavy, task.f), r_0)
         d = np.where(heavier, d_0, _shared(down_log, ~heavier, stray_light, task.f))

@@ -21,9 +21,11 @@ from sepmodel.fields import (
 )
 from sepmodel.species import CHARGES, OXIDES
 
+MOST_STAGES = 2048
 # Stand-ins of textbook examples, which name no element and therefore have no oxide mass.
 PLACEHOLDERS = ("A", "B", "D", "E")
 
+Share = Annotated[float, Number("a share by mole", low=0, high=1e9)]
 Efficiency = Annotated[float, Number("a stage efficiency", above=0, high=1)]
 SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
 
@@ -68,7 +70,7 @@ class Inlet(Table):
     section: Literal["extraction", "scrub"] = "extraction"
     stage: Count | None = None
     flow: Positive | None = None
-    composition: dict[Member, NonNegative] = Field(min_length=1)
+    composition: dict[Member, Share] = Field(min_length=1)
 
 
 class Draw(Table):
@@ -132,6 +134,8 @@ class CascadeCase(Case):
                 "extraction, then scrub, each once",
                 ", ".join(s.name for s in self.section),
             )
+        if self.stages > MOST_STAGES:
+            refuse("too many stages", f"at most {MOST_STAGES} in all sections", self.stages)
         ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
         names = [port.name for port in ports]
         if len(set(names)) < len(names) or {"raffinate", "loaded_organic"} & set(names):

@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from sepmodel.errors import InputError, Problem
 
 Array = NDArray[np.float64]
-# Halvings of an interval until its ends are neighbouring floating-point numbers.
-_HALVINGS = 200
+# A root between two poles: relative to their distance, and in how many steps at most.
+_CLOSE = 1e-14
+_MOST_STEPS = 100
 
 
 def purification_factors(
@@ -240,18 +241,39 @@ def minimum_solvent(
     total = f.sum(axis=-1)
     share = f / total[..., None]
     vapour = 0.0 if _phase(feed_phase) == "aqueous" else 1.0
-    low, high = a[..., cut - 1] + np.zeros_like(total), a[..., cut] + np.zeros_like(total)
+    below, above = a[..., cut - 1] + np.zeros_like(total), a[..., cut] + np.zeros_like(total)
+    theta = _between(a, share, below, above, vapour)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for _ in range(_HALVINGS):
-            middle = 0.5 * (low + high)
-            if np.all((middle <= low) | (middle >= high)):
-                break
-            above = _weighted(a, share, middle) > vapour
-            low, high = np.where(above, low, middle), np.where(above, middle, high)
-        theta = 0.5 * (low + high)
         solvent = _weighted(a, d, theta)
     solvent = np.where(a[..., cut] > a[..., cut - 1], solvent, np.inf)
     return solvent - vapour * total
+
+
+def _between(a: Array, share: Array, below: Array, above: Array, target: float) -> Any:
+    """Root theta of sum a f/(a - theta) = target between two neighbouring a.
+
+    Newton on the sum times (theta - below)(above - theta), which has no poles there and is linear
+    for two components; bisection whenever a step would leave the bracket.
+    """
+    low, high = below, above
+    theta = 0.5 * (low + high)
+    weight = a * share
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(_MOST_STEPS):
+            gap = a - theta[..., None]
+            term = np.where(share > 0, weight / gap, 0.0)
+            value = term.sum(axis=-1) - target
+            slope = np.where(share > 0, term / gap, 0.0).sum(axis=-1)
+            low, high = np.where(value > 0, low, theta), np.where(value > 0, theta, high)
+            room = (theta - below) * (above - theta)
+            step = room * value / ((below + above - 2 * theta) * value + room * slope)
+            new = theta - step
+            new = np.where((new > low) & (new < high), new, 0.5 * (low + high))
+            done = np.abs(new - theta) <= _CLOSE * (above - below)
+            theta = new
+            if np.all(done | (above <= below)):
+                break
+    return theta
 
 
 def _weighted(a: Array, flows: Array, theta: Array) -> Any:

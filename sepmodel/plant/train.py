@@ -129,6 +129,7 @@ def design_train(
     circuit: str = CIRCUIT,
     weights: Weights | None = None,
     sequence: Sequence[str] | None = None,
+    exact: bool = True,
 ) -> Train:
     """The train that makes the products ``slate`` from ``feed``, each to its purity and recovery.
 
@@ -145,6 +146,9 @@ def design_train(
     sequence
         cuts such as ``("Nd|Gd", "Tb|Dy", ...)`` in the order they are made; None: the one of
         least estimated objective.
+    exact
+        False: circuits as marched, their outlets at the specification itself, in half the time
+        (see ``design_circuit``).
 
     Raises
     ------
@@ -167,12 +171,16 @@ def design_train(
                 f"{_cut_name(groups, cut)}: both have the same extractability",
                 limit={"separation_factor": 1.0},
             )
-    order = _sequence(groups, names, a, moles, weights, sequence)
-    effort = _efforts(groups, names, a, moles)
+    least = _least_solvents(groups, names, a, moles)
+    order = _sequence(groups, names, a, moles, weights, sequence, least)
+    effort = [
+        least[0, cut, len(groups)] / _ln_beta(groups, names, a, cut)
+        for cut in range(1, len(groups))
+    ]
     tight = dict.fromkeys((p.name for p in slate), 1.0)
     for _ in range(_ROUNDS):
         allowed = _allowances(groups, moles, effort, tight)
-        designs, outlets = _run(groups, order, moles, extractability, allowed, weights)
+        designs, outlets = _run(groups, order, moles, extractability, allowed, weights, exact)
         missed = {p.name: products.shortfalls(p, outlets[p.name], moles) for p in slate}
         worst = {name for name, gaps in missed.items() if {"purity", "recovery"} & set(gaps)}
         if not worst:
@@ -315,22 +323,21 @@ def _without_negligible(groups: list[_Group], moles: Mapping[str, float]) -> lis
     return kept
 
 
-def _interval_minimum(
-    groups: Sequence[_Group],
-    names: Sequence[str],
-    a: Array,
-    moles: Mapping[str, float],
-    cut: int,
-    intervals: Sequence[tuple[int, int]],
-) -> Array:
-    """Least solvent [mol/s] of a sharp cut above group ``cut`` - 1 for feeds of groups i to j."""
+def _least_solvents(
+    groups: Sequence[_Group], names: Sequence[str], a: Array, moles: Mapping[str, float]
+) -> dict[tuple[int, int, int], float]:
+    """Least solvent [mol/s] of a sharp cut for a feed of groups i to j, by (i, cut, j)."""
     f = np.array([moles[e] for e in names])
     ends = np.cumsum([0, *(len(g.elements) for g in groups)])
-    flows = np.zeros((len(intervals), len(names)))
-    for row, (i, j) in enumerate(intervals):
-        flows[row, ends[i] : ends[j]] = f[ends[i] : ends[j]]
-    heavier = np.arange(len(names)) >= ends[cut]
-    least: Array = shortcut.minimum_solvent(a, flows, np.where(heavier, flows, 0.0), int(ends[cut]))
+    least = {}
+    for cut in range(1, len(groups)):
+        intervals = [(i, j) for i in range(cut) for j in range(cut + 1, len(groups) + 1)]
+        flows = np.zeros((len(intervals), len(names)))
+        for row, (i, j) in enumerate(intervals):
+            flows[row, ends[i] : ends[j]] = f[ends[i] : ends[j]]
+        heavy = np.where(np.arange(len(names)) >= ends[cut], flows, 0.0)
+        found = shortcut.minimum_solvent(a, flows, heavy, int(ends[cut]))
+        least.update({(i, cut, j): s for (i, j), s in zip(intervals, found.tolist(), strict=True)})
     return least
 
 
@@ -340,18 +347,6 @@ def _ln_beta(groups: Sequence[_Group], names: Sequence[str], a: Array, cut: int)
     return float(np.log(a[heavy] / a[heavy - 1]))
 
 
-def _efforts(
-    groups: Sequence[_Group], names: Sequence[str], a: Array, moles: Mapping[str, float]
-) -> list[float]:
-    """What one more e-fold of purity costs at each cut: least solvent over ln(beta)."""
-    whole = [(0, len(groups))]
-    return [
-        float(_interval_minimum(groups, names, a, moles, cut, whole)[0])
-        / _ln_beta(groups, names, a, cut)
-        for cut in range(1, len(groups))
-    ]
-
-
 def _sequence(
     groups: Sequence[_Group],
     names: Sequence[str],
@@ -359,6 +354,7 @@ def _sequence(
     moles: Mapping[str, float],
     weights: Weights,
     asked: Sequence[str] | None,
+    least: Mapping[tuple[int, int, int], float],
 ) -> list[tuple[int, int, int]]:
     """Circuits (first group, cut, end group) in running order.
 
@@ -370,13 +366,10 @@ def _sequence(
     if asked is not None:
         return _given_sequence(groups, asked)
     cost: dict[tuple[int, int, int], float] = {}
-    for cut in range(1, count):
-        intervals = [(i, j) for i in range(cut) for j in range(cut + 1, count + 1)]
-        least = _interval_minimum(groups, names, a, moles, cut, intervals)
+    for (i, cut, j), s in least.items():
         stages = 2 * 2 * math.log(1e4) / _ln_beta(groups, names, a, cut)
-        for (i, j), s in zip(intervals, least.tolist(), strict=True):
-            heavy = sum(moles[e] for g in groups[cut:j] for e in g.elements)
-            cost[i, cut, j] = float(weights.of(s + 0.5 * (s - heavy), stages))
+        heavy = sum(moles[e] for g in groups[cut:j] for e in g.elements)
+        cost[i, cut, j] = float(weights.of(s + 0.5 * (s - heavy), stages))
     best: dict[tuple[int, int], tuple[float, int]] = {(i, i + 1): (0.0, 0) for i in range(count)}
     for length in range(2, count + 1):
         for i in range(count - length + 1):
@@ -478,6 +471,7 @@ def _run(
     extractability: Mapping[str, float],
     allowed: Mapping[int, tuple[float, float]],
     weights: Weights,
+    exact: bool,
 ) -> tuple[list[tuple[str, CircuitDesign, str, str]], dict[str, dict[str, float]]]:
     """Every circuit designed in turn, and what leaves the train."""
     streams: dict[tuple[int, int], dict[str, float]] = {(0, len(groups)): dict(moles)}
@@ -494,6 +488,7 @@ def _run(
             raffinate=Outlet(foreign=down),
             organic=Outlet(foreign=up),
             weights=weights,
+            exact=exact,
         )
         streams[i, cut], streams[cut, j] = dict(found.raffinate), dict(found.organic)
         to = [

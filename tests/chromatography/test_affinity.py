@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepmodel.chromatography import affinity, binding
+from sepmodel.chromatography import affinity, binding, stages
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError
 from sepmodel.products import Product
@@ -30,7 +30,7 @@ def plant():
     return affinity.design(FEED, (HEAVY, LIGHT), Book())
 
 
-@pytest.mark.parametrize("name", ["binding", "affinity", "results"])
+@pytest.mark.parametrize("name", ["binding", "stages", "results"])
 def test_docstring_examples(name):
     module = importlib.import_module(f"sepmodel.chromatography.{name}")
     result = doctest.testmod(module)
@@ -87,9 +87,9 @@ def test_separation_factor_follows_from_the_law():
 
 
 def test_every_transfer_conserves_each_metal(law):
-    run = affinity.operation(Book())
+    run = stages.operation(Book())
     shares = np.array([0.01, 0.01, 0.2, 0.7, 0.02, 0.01, 0.04, 0.01])
-    cycle = affinity.load_and_elute(
+    cycle = stages.load_and_elute(
         shares, np.array(0.8), np.array(2.3), law, run, 4.0, np.array(5.0)
     )
     fed = shares * 0.8 * law.capacity
@@ -99,12 +99,12 @@ def test_every_transfer_conserves_each_metal(law):
 
 
 def test_cells_in_a_batch_are_the_cells_alone(law):
-    run = affinity.operation(Book(), plates=6)
+    run = stages.operation(Book(), plates=6)
     shares = np.full((2, 8), 1 / 8)
     load, pH, conc = np.array([0.5, 0.8]), np.array([2.2, 2.2]), np.array([5.0, 5.0])
-    both = affinity.load_and_elute(shares, load, pH, law, run, 3.0, conc)
+    both = stages.load_and_elute(shares, load, pH, law, run, 3.0, conc)
     for k in range(2):
-        alone = affinity.load_and_elute(shares[k], load[k], pH[k], law, run, 3.0, conc[k])
+        alone = stages.load_and_elute(shares[k], load[k], pH[k], law, run, 3.0, conc[k])
         np.testing.assert_allclose(both.eluate[k], alone.eluate, rtol=2e-3, atol=1e-4)
 
 
@@ -112,8 +112,8 @@ def test_more_plates_split_better():
     pair = binding.pair_law(("Nd", "Dy"), Book())
     sharp = []
     for plates in (4, 12, 36):
-        run = affinity.operation(Book(), plates=plates)
-        cycle = affinity.load_and_elute(
+        run = stages.operation(Book(), plates=plates)
+        cycle = stages.load_and_elute(
             np.array([0.5, 0.5]), np.array(0.6), np.array(2.3), pair, run, 10.0, np.array(5.0)
         )
         fed = 0.3 * pair.capacity

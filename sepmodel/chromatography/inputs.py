@@ -1,0 +1,151 @@
+"""What a column case file holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sepmodel.fields import (
+    PH,
+    Case,
+    Composition,
+    Count,
+    Name,
+    Number,
+    OpenFraction,
+    Positive,
+    Quantity,
+    RareEarth,
+    Table,
+    Text,
+    refuse,
+)
+
+SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
+Length = Annotated[float, Quantity("m", above=0)]
+
+
+class Model(Table):
+    """How liquid moves, how metals bind, and with the constants of which set.
+
+    "equilibrium-stages" with the "pair-law" of a protein (a set under ``proteins/``), or
+    "constant-pattern" with the "constant-selectivity" of a ligand (a set under ``ligands/``).
+    """
+
+    transport: Literal["equilibrium-stages", "constant-pattern"]
+    binding: Literal["pair-law", "constant-selectivity"]
+    set: SetId
+    presaturant: Literal["Cu"] = "Cu"
+
+
+class Bed(Table):
+    """The packed bed. What is not given comes from the data sets of the model.
+
+    ``porosity`` is the liquid per bed volume; ``plates`` replaces length over plate height;
+    ``dispersion`` (interstitial) and ``rate`` (linear driving force) are for constant patterns;
+    ``capacity`` is rare earth per bed volume at saturation.
+    """
+
+    length: Length | None = None
+    diameter: Length
+    porosity: Annotated[float, Number("a liquid fraction", above=0, below=1)] | None = None
+    plates: Count | None = None
+    capacity: Annotated[float, Quantity("mol/m^3", above=0)] | None = None
+    dispersion: Annotated[float, Quantity("m^2/s", low=0)] | None = None
+    rate: Annotated[float, Quantity("1/s", above=0)] | None = None
+
+
+class Step(Table):
+    """A stretch of the inlet programme: so many ``bed_volumes`` or a ``duration`` at ``flow``.
+
+    Lanmodulin columns need the ``pH``; a displacement column has a step with a ``composition`` and
+    one with the ``ligand`` concentration that drives the train out.
+    """
+
+    name: Name
+    flow: Annotated[float, Quantity("m^3/s", above=0)]
+    bed_volumes: Positive | None = None
+    duration: Annotated[float, Quantity("s", above=0)] | None = None
+    composition: Composition = Field(default_factory=dict)
+    pH: PH | None = None
+    ligand: Annotated[float, Quantity("mol/m^3", above=0)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Step:
+        if (self.bed_volumes is None) == (self.duration is None):
+            refuse(f"how long {self.name} lasts", "either bed_volumes or duration")
+        return self
+
+
+class PoolSpec(Table):
+    """What is collected together: the effluent of some ``steps`` of a lanmodulin column, or the
+    bands of some ``elements`` of a displacement train, at a mole ``purity`` of those elements."""
+
+    product: Name
+    steps: tuple[Name, ...] = ()
+    elements: tuple[RareEarth, ...] = ()
+    purity: OpenFraction | None = None
+
+
+class ColumnCase(Case):
+    """A packed column with an inlet programme and pools."""
+
+    kind: Literal["column"]
+    model: Model
+    column: Bed
+    step: tuple[Step, ...] = Field(min_length=1)
+    pool: tuple[PoolSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ColumnCase:
+        steps = [step.name for step in self.step]
+        pools = [pool.product for pool in self.pool]
+        if len(set(steps)) < len(steps) or len(set(pools)) < len(pools):
+            refuse("a step or pool is named twice", "names of their own", ", ".join(steps + pools))
+        if {"feed", "remainder", "mixed"} & set(pools):
+            refuse("a pool has a reserved name", "other names than feed, remainder and mixed")
+        metals = {e for step in self.step for e, c in step.composition.items() if c > 0}
+        if not metals:
+            refuse("no step brings any metal", "a composition in one step at least")
+        if self.model.transport == "equilibrium-stages":
+            self._lanmodulin(steps)
+        else:
+            self._displacement(metals)
+        return self
+
+    def _lanmodulin(self, steps: list[str]) -> None:
+        if self.model.binding != "pair-law" or not self.model.set.startswith("proteins/"):
+            refuse(
+                "equilibrium stages bind by the pair law", 'binding = "pair-law", set = a protein'
+            )
+        for step in self.step:
+            if step.pH is None or step.ligand is not None:
+                refuse(f"step {step.name} of a lanmodulin column", "a pH and no ligand")
+        collected = [name for pool in self.pool for name in pool.steps]
+        for pool in self.pool:
+            if not pool.steps or any(name not in steps for name in pool.steps):
+                refuse(f"the steps of pool {pool.product}", f"some of {', '.join(steps)}")
+        if len(set(collected)) < len(collected):
+            refuse("a step is collected in two pools", "each step in one pool at most")
+
+    def _displacement(self, metals: set[str]) -> None:
+        if self.model.binding != "constant-selectivity" or not self.model.set.startswith(
+            "ligands/"
+        ):
+            refuse(
+                "a constant pattern has constant selectivity",
+                'binding = "constant-selectivity", set = a ligand',
+            )
+        drives = [step for step in self.step if step.ligand is not None]
+        if len(drives) != 1 or drives[0] is not self.step[-1] or drives[0].composition:
+            refuse("displacement ends with one step of ligand and no metal", "one such last step")
+        for pool in self.pool:
+            if not pool.elements or pool.purity is None or not set(pool.elements) <= metals:
+                refuse(
+                    f"pool {pool.product} of a displacement train",
+                    f"elements among {', '.join(sorted(metals))} and a purity",
+                )
+        named = [e for pool in self.pool for e in pool.elements]
+        if len(set(named)) < len(named):
+            refuse("an element belongs to two pools", "each element in one pool at most")

@@ -1,0 +1,242 @@
+"""Constants from shake-outs: exact data, coverage, outliers, soap, identifiability, Li (1987)."""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepmodel.data import Book
+from sepmodel.errors import InputError
+from sepmodel.study import fit as fitting
+from sepmodel.study import shakeout
+from sepmodel.study.fit import Options, fit
+
+ELEMENTS = ("Pr", "Nd", "Sm")
+TRUTH = np.array([-2.4, -2.2, -1.0, 0.1])
+KNOWN_ERROR = Options(scaled=False, relative_error=0.03)
+LI = Path(__file__).parents[2] / "validation" / "li1987-pc88a" / "shakeouts.csv"
+
+
+def design(soap=0.0):
+    """Singles and mixtures of three metals in two laboratories; nothing measured yet."""
+    singles = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1])
+    rows = [
+        (lab, [c * share for share in shares], acid)
+        for lab in ("A", "B")
+        for shares in singles
+        for c in (20.0, 60.0, 150.0)
+        for acid in (10.0, 60.0)
+    ]
+    n = len(rows)
+    return shakeout.ShakeOuts(
+        elements=ELEMENTS,
+        laboratory=tuple(r[0] for r in rows),
+        label=("",) * n,
+        acid=np.array([r[2] for r in rows]),
+        extractant=np.full(n, 1000.0),
+        phase_ratio=np.where(np.arange(n) % 3 == 0, 0.5, 1.0),
+        saponification=np.where(np.arange(n) % 2 == 0, soap, 0.0),
+        feed=np.array([r[1] for r in rows]),
+        raffinate=np.full((n, 3), np.nan),
+        pH=np.full(n, np.nan),
+        used=np.ones(n, dtype=bool),
+    )
+
+
+def measured(table, options=KNOWN_ERROR, truth=TRUTH):
+    """The table with the raffinates the model says."""
+    forward = fitting.Forward.build(table, options, Book())
+    d = 10 ** fitting.predict(forward, truth)["log_d"]
+    return replace(table, raffinate=table.feed / (1 + d * table.phase_ratio[:, None]))
+
+
+def noisy(table, rng, error=0.03):
+    shape = table.feed.shape
+    return replace(
+        table,
+        feed=table.feed * (1 + error * rng.standard_normal(shape)),
+        raffinate=table.raffinate * (1 + error * rng.standard_normal(shape)),
+    )
+
+
+@pytest.mark.parametrize("soap", [0.0, 0.3])
+@pytest.mark.parametrize("activity", ["ideal", "pitzer"])
+def test_exact_data_give_back_the_constants(soap, activity):
+    options = replace(KNOWN_ERROR, activity=activity)
+    truth = TRUTH + (np.array([1, 1, 1, 0]) if activity == "pitzer" else 0)
+    found = fit(measured(design(soap), options, truth), options)
+    np.testing.assert_allclose(found.values, truth, atol=2e-6)
+    assert found.offsets == pytest.approx({"A": 0.1, "B": -0.1}, abs=1e-5)
+    assert found.unidentified == ()
+    assert all(rms < 1e-5 for _, rms in found.rms_log_d().values())
+
+
+def coverage(repeats, seed=7):
+    table, rng, hits = measured(design()), np.random.default_rng(seed), []
+    for _ in range(repeats):
+        found = fit(noisy(table, rng), KNOWN_ERROR)
+        bounds = [found.interval(name) for name in found.names]
+        hits += [low <= t <= high for t, (low, high) in zip(TRUTH, bounds, strict=True)]
+    return np.mean(hits)
+
+
+def test_intervals_cover_the_truth():
+    """A short version of the slow test below."""
+    assert 0.87 <= coverage(25) <= 1.0
+
+
+@pytest.mark.slow
+def test_95_percent_intervals_cover_92_to_98_percent():
+    assert 0.92 <= coverage(200) <= 0.98
+
+
+def test_robust_loss_withstands_outliers():
+    """Four raffinates of sixty wrong by a factor two: the robust fit moves far less."""
+    rng = np.random.default_rng(3)
+    table = noisy(measured(design()), rng)
+    bad = table.raffinate.copy()
+    bad[[1, 13, 22, 40]] *= 0.5
+    spoilt = replace(table, raffinate=bad)
+    linear = fit(spoilt, offsets=False).values - TRUTH[:3]
+    robust = fit(spoilt, offsets=False, loss="soft_l1")
+    assert np.abs(robust.values - TRUTH[:3]).max() < 0.5 * np.abs(linear).max()
+
+
+def test_sandwich_covariance_agrees_with_the_spread_of_robust_fits():
+    table, rng = measured(design()), np.random.default_rng(11)
+    options = Options(loss="soft_l1")
+    fits = [fit(noisy(table, rng), options) for _ in range(25)]
+    spread = np.std([f.values for f in fits], axis=0)
+    said = np.mean([np.sqrt(np.diag(f.covariance)) for f in fits], axis=0)
+    np.testing.assert_allclose(said, spread, rtol=0.5)
+
+
+def test_an_error_larger_than_stated_is_noticed():
+    table = noisy(measured(design()), np.random.default_rng(5), error=0.12)
+    honest, naive = fit(table), fit(table, scaled=False)
+    assert honest.chi_squared / honest.freedom > 6
+    assert np.all(np.diag(honest.covariance) > 4 * np.diag(naive.covariance))
+
+
+def test_what_cannot_be_told_apart_is_named():
+    """Two laboratories without a common metal: a level and a constant are the same thing."""
+    table = measured(design())
+    only = np.array(
+        [
+            (lab == "A" and f[2] == 0) or (lab == "B" and f[0] == f[1] == 0)
+            for lab, f in zip(table.laboratory, table.feed, strict=True)
+        ]
+    )
+    found = fit(table.rows(only))
+    assert len(found.unidentified) == 1
+    assert "level of A" in found.unidentified[0]
+    # Without levels everything is determined.
+    assert fit(table.rows(only), offsets=False).unidentified == ()
+
+
+def test_order_of_rows_and_units_do_not_matter():
+    table = noisy(measured(design()), np.random.default_rng(2))
+    order = np.random.default_rng(0).permutation(len(table))
+    mixed = replace(
+        table,
+        laboratory=tuple(table.laboratory[i] for i in order),
+        **{
+            name: getattr(table, name)[order]
+            for name in (
+                "acid",
+                "extractant",
+                "phase_ratio",
+                "saponification",
+                "feed",
+                "raffinate",
+                "pH",
+                "used",
+            )
+        },
+    )
+    one, two = fit(table), fit(mixed)
+    for element in ELEMENTS:
+        assert one.log_k[element] == pytest.approx(two.log_k[element], abs=1e-6)
+
+
+def test_the_data_set_that_comes_out_can_be_read(tmp_path, monkeypatch):
+    found = fit(noisy(measured(design(0.2)), np.random.default_rng(1)))
+    text = found.to_toml(title="ours", source="judgement", extractant="extractants/pc88a")
+    document = tomllib.loads(text)
+    # The soap's constant is an estimate, so nothing derived from it is better.
+    assert document["defaults"]["class"] == "estimated"
+    plain = fit(noisy(measured(design()), np.random.default_rng(1)))
+    text = plain.to_toml(title="ours", source="li1987")
+    assert tomllib.loads(text)["defaults"]["class"] == "derived"
+    folder = tmp_path / "models" / "data" / "extractants"
+    folder.mkdir(parents=True)
+    (folder / "ours.toml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert Book()["extractants/ours:Nd"] == pytest.approx(plain.log_k["Nd"], abs=1e-3)
+
+
+def test_leave_one_laboratory_out_sees_the_level():
+    table = noisy(measured(design()), np.random.default_rng(9))
+    left = fitting.leave_one_laboratory_out(table)
+    assert {row.laboratory for row in left} == {"A", "B"}
+    for row in left:
+        # The laboratories differ by 0.2 decades of K; D answers with somewhat less when loaded.
+        assert 0.02 < row.bias * (1 if row.laboratory == "B" else -1) < 0.25
+
+
+def test_separation_factor_is_better_known_than_the_constants():
+    found = fit(noisy(measured(design()), np.random.default_rng(1)), KNOWN_ERROR)
+    factor, error = found.separation_factor("Nd", "Pr")
+    assert np.log10(factor) == pytest.approx(0.2, abs=3 * error)
+    assert 0 < error < 0.05
+
+
+def test_refusals():
+    table = measured(design())
+    with pytest.raises(InputError, match="unknown loss"):
+        fit(table, loss="cauchy")
+    with pytest.raises(InputError, match="relative error"):
+        fit(table, relative_error=0)
+    with pytest.raises(InputError, match="no row"):
+        fit(replace(table, used=np.zeros(len(table), dtype=bool)))
+
+
+COLUMNS = (
+    "laboratory,feed_acid [mol/L],extractant [mol/L],feed_Nd [g/L],raffinate_Nd [g/L],"
+    "feed_Pr [g/L],raffinate_Pr [g/L]"
+)
+CSV = f"""{COLUMNS}
+A,0.01,1.0,14.4,9.4,,
+A,0.05,1.0,14.4,10.3,,
+A,0.01,1.0,,,14.1,9.9
+A,0.05,1.0,,,14.1,10.8
+B,0.01,1.0,7.2,3.9,7.0,4.3
+B,0.05,1.0,7.2,4.6,7.0,5.0
+"""
+
+
+def test_command_line(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from sepmodel.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    Path("ours.csv").write_text(CSV, encoding="utf-8")
+    done = CliRunner().invoke(app, ["fit", "ours.csv"])
+    assert done.exit_code == 0, done.output
+    assert "separation factor" in done.output
+    assert max(map(len, done.output.splitlines())) <= 80
+    names = {path.name for path in Path("results/ours-fit").iterdir()}
+    assert {"ours-ideal.toml", "residuals.csv", "fit.json", "parity.png", "residuals.svg"} <= names
+    pure = CliRunner().invoke(app, ["fit", "ours.csv", "--json", "-", "--force"])
+    import json
+
+    assert set(json.loads(pure.stdout)["parameters"]) == {"Nd", "Pr", "level of A"}
+
+
+def test_public_name():
+    import sepmodel
+
+    assert sepmodel.fit is fitting.fit

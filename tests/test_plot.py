@@ -1,0 +1,53 @@
+"""Figures: what is drawn, that it is reproducible, and that bad results are refused."""
+
+import doctest
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+import sepmodel
+from sepmodel import plot
+from sepmodel.errors import InputError
+from sepmodel.species import RARE_EARTHS
+
+
+@pytest.fixture(scope="module")
+def result():
+    return sepmodel.run("nd-pr")
+
+
+def test_docstring_examples():
+    assert doctest.testmod(plot).failed == 0
+
+
+def test_figures_are_pictures_and_repeat(result):
+    first, second = plot.figures(result), plot.figures(result)
+    assert set(first) == {"stages.svg", "stages.png"}
+    assert first == second
+    assert first["stages.png"].startswith(b"\x89PNG")
+    text = "".join(ElementTree.fromstring(first["stages.svg"]).itertext())
+    for word in ("Nd", "Pr", "feed", "extraction, 24 stages", "99.9 %", "raffinate end"):
+        assert word in text
+
+
+def test_every_line_is_drawn_where_its_numbers_are(result):
+    figure = plot.stage_profiles(result)
+    axes = figure.axes[0]
+    for index, name in enumerate(("Nd", "Pr")):
+        (line,) = [drawn for drawn in axes.get_lines() if drawn.get_label() == name]
+        share = result.profiles["share_aq"].values[:, index]
+        assert line.get_ydata() == pytest.approx(plot._opened(share))
+        assert line.get_color() == plot.look(name)["color"]
+
+
+def test_elements_are_told_apart():
+    looks = [tuple(map(str, plot.look(e).values())) for e in RARE_EARTHS if e != "Pm"]
+    assert len(set(looks)) == len(looks)
+
+
+def test_what_has_no_profile_has_no_figure(result):
+    bare = replace(result, profiles={})
+    assert plot.figures(bare) == {}
+    with pytest.raises(InputError, match="no profile"):
+        plot.stage_profiles(bare)
