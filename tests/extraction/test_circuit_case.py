@@ -66,7 +66,9 @@ def test_reversed_constants_are_refused_unless_codes_are_compared():
 def test_named_warnings():
     wide = sepmodel.run(CASE, {"inlet.strip-acid.flow": "0.1 L/h", "inlet.strip-acid.acid": "12 M"})
     assert "phase-ratio" in codes(wide)
-    rich = sepmodel.run(CASE, {"organic.saponification": 0.49, "section.scrub.temperature": "300 K"})
+    rich = sepmodel.run(
+        CASE, {"organic.saponification": 0.49, "section.scrub.temperature": "300 K"}
+    )
     assert "temperature-unused" in codes(rich)
 
 
