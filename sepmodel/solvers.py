@@ -1,44 +1,47 @@
 """Damped Newton for many independent members at once.
 
-Axis order inside this module: the member (batch) axis is the last one, so that every operation runs
-along contiguous memory; callers transpose at their edge.
+Axis order: [member, unknown]. Members never influence one another: each has its own damping and
+stops by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# The step is halved at most so often before the best trial is taken as it is.
-HALVINGS = 10
-
 Array = NDArray[np.float64]
-State = tuple[Array, ...]
+Members = NDArray[np.int64]
+
+# The step is halved at most so often before the member is given up.
+HALVINGS = 10
+# Required fall of the residual norm per unit step.
+DESCENT = 1e-4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Solution:
-    """What Newton found: unknowns ``u`` (n, B), residual norm, iterations and success per member.
+    """What Newton found: unknowns ``u`` (B, n), residuals, iterations and success per member.
 
-    ``worst`` (B,) is the index of the largest residual and ``history`` holds the largest residual
-    norm over all members after each iteration.
+    ``norm`` (B,) is the largest residual, ``worst`` (B,) its index; ``history`` holds the largest
+    norm of all open members at every iteration; ``steps`` counts shortened steps.
     """
 
     u: Array
-    state: State
     norm: Array
     iterations: NDArray[np.int64]
     converged: NDArray[np.bool_]
     worst: NDArray[np.int64]
     history: tuple[float, ...]
+    shortened: int
 
 
 def newton(
-    evaluate: Callable[[Array, NDArray[np.int64]], tuple[Array, State]],
-    direction: Callable[[Array, State, NDArray[np.int64]], Array],
+    evaluate: Callable[[Array, Members], tuple[Array, Any]],
+    direction: Callable[[Array, Any, Members], Array],
     start: Array,
     *,
     tolerance: float = 1e-12,
@@ -50,99 +53,99 @@ def newton(
 
     Parameters
     ----------
-    evaluate: (u (n, b), members (b,)) -> residuals (n, b) and a state, arrays (..., b).
-    direction: (r, state, members) -> J^-1 r, shape (n, b).
-    start: first guess, shape (n, B).
+    evaluate: (u (b, n), members (b,)) -> residuals (b, n) and anything ``direction`` needs.
+    direction: (r, that, members) -> J^-1 r, shape (b, n).
+    start: first guess, shape (B, n).
     tolerance: a member is done when its largest |r| falls to this.
     accept: ... or when it has stopped falling (rounding) below this.
 
-    Members never influence one another: each has its own damping and stops by itself.
-
     >>> import numpy as np
+    >>> cubes = np.array([[8.0], [27.0]])
     >>> roots = newton(
-    ...     lambda u, who: (u**3 - np.array([[8.0, 27.0]])[:, who], (u,)),
-    ...     lambda r, state, who: r / (3 * state[0] ** 2),
-    ...     np.array([[1.0, 1.0]]),
+    ...     lambda u, who: (u**3 - cubes[who], u),
+    ...     lambda r, u, who: r / (3 * u**2),
+    ...     np.array([[1.0], [1.0]]),
     ... )
-    >>> roots.u.round(9).tolist()
-    [[2.0, 3.0]]
+    >>> roots.u.round(9).ravel().tolist()
+    [2.0, 3.0]
     """
     u = np.array(start, dtype=float)
-    everyone = np.arange(u.shape[1])
-    r, state = evaluate(u, everyone)
-    r, state = r.copy(), tuple(part.copy() for part in state)
-    norm = _norm(r)
-    iterations = np.zeros(u.shape[1], dtype=np.int64)
-    failed = ~np.isfinite(norm)
-    history = [float(np.max(norm, initial=0.0))]
-    while True:
-        open_ = np.flatnonzero(~failed & ~(norm <= tolerance) & (iterations < limit))
-        if open_.size == 0:
+    size = u.shape[0]
+    norm = np.full(size, np.inf)
+    worst = np.zeros(size, dtype=np.int64)
+    iterations = np.zeros(size, dtype=np.int64)
+    stopped = np.zeros(size, dtype=bool)
+    history: list[float] = []
+    shortened = 0
+    who = np.arange(size)
+    if size == 0:
+        who = who[:0]
+    else:
+        r, state = evaluate(u, who)
+    while who.size:
+        norm[who] = _norm(r)
+        worst[who] = np.argmax(np.abs(r), axis=1)
+        history.append(float(np.max(norm[who])))
+        stopped[who] |= (norm[who] <= tolerance) | ~np.isfinite(norm[who])
+        stopped[who] |= iterations[who] >= limit
+        going = ~stopped[who]
+        if not going.any():
             break
-        part = tuple(s[..., open_] for s in state)
-        step = direction(r[:, open_], part, open_)
-        largest = np.max(np.abs(step), axis=0)
-        broken = ~np.isfinite(largest)
-        failed[open_[broken]] = True
-        keep = ~broken
-        who, step, largest = open_[keep], step[:, keep], largest[keep]
-        if who.size == 0:
+        if 2 * np.count_nonzero(going) <= who.size:
+            who = who[going]
+            r, state = evaluate(u[who], who)
+            going = np.ones(who.size, dtype=bool)
+        step = direction(r, state, who)
+        largest = np.max(np.abs(step), axis=1)
+        stopped[who[~np.isfinite(largest)]] = True
+        going &= np.isfinite(largest)
+        step[~going] = 0.0
+        length = np.minimum(1.0, cap / np.maximum(largest, cap))
+        length = np.where(going, length, 0.0)
+        merit = np.sqrt(np.sum(r * r, axis=1))
+        trial = u[who] - length[:, None] * step
+        r_new, state_new = evaluate(trial, who)
+        good = ~going | (_merit(r_new) <= (1.0 - DESCENT * length) * merit)
+        iterations[who[going]] += 1
+        if good.all():
+            u[who], r, state = trial, r_new, state_new
             continue
-        size = np.minimum(1.0, cap / np.maximum(largest, np.finfo(float).tiny))
-        stalled = _line_search(evaluate, u, r, state, norm, who, step, size)
-        iterations[who] += 1
-        # No descent left: rounding has been reached, or the member is stuck.
-        failed[who[stalled]] = True
-        history.append(float(np.max(norm)))
+        # At the bottom of rounding nothing falls any more.
+        final = ~good & (norm[who] <= accept)
+        stopped[who[final]] = True
+        u[who[good]] = trial[good]
+        todo = np.flatnonzero(~good & ~final)
+        shortened += todo.size
+        for _ in range(HALVINGS):
+            if todo.size == 0:
+                break
+            length[todo] *= 0.5
+            members = who[todo]
+            trial = u[members] - length[todo, None] * step[todo]
+            r_new, _ = evaluate(trial, members)
+            good = _merit(r_new) <= (1.0 - DESCENT * length[todo]) * merit[todo]
+            u[members[good]] = trial[good]
+            todo = todo[~good]
+        stopped[who[todo]] = True
+        r, state = evaluate(u[who], who)
     return Solution(
         u=u,
-        state=state,
         norm=norm,
         iterations=iterations,
         converged=norm <= accept,
-        worst=np.argmax(np.abs(r), axis=0),
+        worst=worst,
         history=tuple(history),
+        shortened=shortened,
     )
 
 
 def _norm(r: Array) -> Array:
-    """Largest residual of each member; NaN and infinity become infinity."""
-    largest: Array = np.max(np.abs(r), axis=0, initial=0.0)
+    """Largest residual of each member; infinity where something is not finite."""
+    largest: Array = np.max(np.abs(r), axis=1)
     return np.where(np.isfinite(largest), largest, np.inf)
 
 
-def _line_search(
-    evaluate: Callable[[Array, NDArray[np.int64]], tuple[Array, State]],
-    u: Array,
-    r: Array,
-    state: State,
-    norm: Array,
-    who: NDArray[np.int64],
-    step: Array,
-    size: Array,
-) -> NDArray[np.bool_]:
-    """Move the members ``who`` in place along their steps; tells which of them found no descent."""
-    stalled = np.zeros(who.size, dtype=bool)
-    todo = np.arange(who.size)
-    size = size.copy()
-    merit = np.sqrt(np.sum(r[:, who] ** 2, axis=0))
-    for attempt in range(HALVINGS + 1):
-        members = who[todo]
-        trial = u[:, members] - size[todo] * step[:, todo]
-        r_new, state_new = evaluate(trial, members)
-        size_now = size[todo]
-        merit_new = np.sqrt(np.sum(r_new**2, axis=0))
-        good = merit_new <= (1.0 - 1e-4 * size_now) * merit[todo]
-        moved = members[good]
-        u[:, moved] = trial[:, good]
-        r[:, moved] = r_new[:, good]
-        norm[moved] = _norm(r_new[:, good])
-        for whole, new in zip(state, state_new, strict=True):
-            whole[..., moved] = new[..., good]
-        todo = todo[~good]
-        if todo.size == 0:
-            break
-        size[todo] *= 0.5
-        if attempt == HALVINGS:
-            stalled[todo] = True
-    return stalled
+def _merit(r: Array) -> Array:
+    """Euclidean norm of each member's residuals; infinity where something is not finite."""
+    value: Array = np.sqrt(np.sum(r * r, axis=1))
+    return np.where(np.isfinite(value), value, np.inf)

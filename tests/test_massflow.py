@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sepmodel import solvers
+from sepmodel.chemistry import mass_flow
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
-from sepmodel.extraction import cascade, fluxes
+from sepmodel.extraction import cascade
 from sepmodel.extraction.cascade import Draw, Inlet, MassFlowInputs, solve
 
 
@@ -43,7 +44,7 @@ def three_outlets(solvent, draw_stage, n, stages, phase):
     )
 
 
-@pytest.mark.parametrize("module", [cascade, solvers, fluxes])
+@pytest.mark.parametrize("module", [cascade, solvers, mass_flow])
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 

@@ -1,8 +1,8 @@
 """Cation exchange by an acidic extractant, one form for every exchangeable cation.
 
 M^z+ + n (HA)2 = M A_z (HA)_(2n-z) + z H+:  D = K d^n / h^z with d free dimer and h protons on the
-molar scale. Rare earths, impurities and the counter-ion of a soap (Na+, NH4+) differ in z, n and K
-only.
+molar scale. Rare earths, impurities and the counter-ion of a soap (Na+, NH4+) differ only in z, n
+and K.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 
 # mol/m3 of the molar standard state
 C_STANDARD = 1000.0
+# Bounds of ln(d/h) and number of halvings of the one-stage guess.
+WIDEST = 128.0
+BISECTIONS = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -31,8 +34,8 @@ class CationExchange:
     anions that protons and metals balance.
 
     Where n = z for every component the distribution depends on d/h alone: one unknown per spot,
-    ln(d/h); its closure compares e^u (charge - sum z x) with dimer - sum n y. Otherwise the
-    unknowns are ln d and ln h [mol/L].
+    ln(d/h), and one closure, e^u (charge - sum z x) = dimer - sum n y. Otherwise the unknowns are
+    ln d and ln h [mol/L], with both closures.
     """
 
     log_k: Array
@@ -45,6 +48,30 @@ class CationExchange:
         """One where every n = z, else two."""
         return 1 if np.array_equal(self.charge, self.dimers) else 2
 
+    def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
+        """Equilibrium of one stage by bisection on ln(d/h), protons from the charge balance."""
+        constant = self.log_k if self.log_gamma is None else self.log_k + self.log_gamma
+        if constant.ndim > 1:
+            constant = constant.mean(axis=-2)
+        dimer, charge = totals[..., 0], totals[..., 1]
+        low, high = np.full(dimer.shape, -WIDEST), np.full(dimer.shape, WIDEST)
+        for _ in range(BISECTIONS):
+            middle = 0.5 * (low + high)
+            power = constant + self.charge * middle[..., None]
+            power = power + np.log(organic / aqueous)[..., None]
+            share = 0.5 + 0.5 * np.tanh(0.5 * power)
+            y = moles * share / organic[..., None]
+            x = moles * (1.0 - share) / aqueous[..., None]
+            d, h = dimer - y @ self.dimers, charge - x @ self.charge
+            short = np.exp(middle) * h < d
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+        u: Array = (0.5 * (low + high))[..., None]
+        if self.unknowns == 1:
+            return u
+        h = np.maximum(np.where(d > 0, d * np.exp(-middle), h), np.exp(-WIDEST))
+        proton = np.log(h / C_STANDARD)[..., None]
+        return np.concatenate([u + proton, proton], axis=-1)
+
     def spot(
         self,
         u: Array,
@@ -52,38 +79,66 @@ class CationExchange:
         conc_aq: Array | None = None,
         conc_org: Array | None = None,
     ) -> Spot:
-        """ln D = ln K + n ln d - z ln h, dimer and charge closures.
+        """ln D = ln K + n ln d - z ln h; ln of dimer and charge found over those there are.
 
         >>> import numpy as np
         >>> model = CationExchange(
         ...     log_k=np.log([0.02]), charge=np.array([3.0]), dimers=np.array([3.0])
         ... )
-        >>> spot = model.spot(np.log([[10.0]]), np.array([[750.0, 100.0]]))
+        >>> spot = model.spot(np.log([[10.0]]), np.array([[1500.0, 100.0]]))
         >>> float(np.exp(spot.log_d[0, 0]).round(9))
         20.0
         """
-        if self.unknowns == 1:
-            return self._by_ratio(u, totals, conc_aq, conc_org)
-        return self._by_both(u, totals, conc_aq, conc_org)
-
-    def _constant(self) -> Array:
-        return self.log_k if self.log_gamma is None else self.log_k + self.log_gamma
-
-    def _by_ratio(
-        self, u: Array, totals: Array, conc_aq: Array | None, conc_org: Array | None
-    ) -> Spot:
-        """One unknown, ln(d/h)."""
-        log_d = self._constant() + self.charge * u
-        slope = np.broadcast_to(self.charge[:, None], (*log_d.shape, 1))
+        constant = self.log_k if self.log_gamma is None else self.log_k + self.log_gamma
+        log_d = constant + self.dimers * u[..., :1]
+        if self.unknowns == 2:
+            log_d = log_d - self.charge * u[..., 1:]
+        slope = np.broadcast_to(
+            np.stack([self.dimers, -self.charge], axis=-1)[:, : self.unknowns],
+            (*log_d.shape, self.unknowns),
+        )
         if conc_aq is None or conc_org is None:
             return Spot(log_d=log_d, slope=slope)
+        if self.unknowns == 1:
+            return self._condensed(log_d, slope, u, totals, conc_aq, conc_org)
+        amount = C_STANDARD * np.exp(u)
+        bound = np.stack([conc_org @ self.dimers, conc_aq @ self.charge], axis=-1)
+        sums = amount + bound
+        by_u = (amount / sums)[..., None] * np.eye(2)
+        by_aq = np.zeros((*sums.shape, self.charge.size))
+        by_aq[..., 1, :] = self.charge / sums[..., 1:]
+        by_org = np.zeros_like(by_aq)
+        by_org[..., 0, :] = self.dimers / sums[..., :1]
+        return Spot(
+            log_d=log_d,
+            slope=slope,
+            residual=np.log(sums / totals[..., :2]),
+            by_u=by_u,
+            by_aq=by_aq,
+            by_org=by_org,
+            free=amount,
+        )
+
+    def _condensed(
+        self,
+        log_d: Array,
+        slope: Array,
+        u: Array,
+        totals: Array,
+        conc_aq: Array,
+        conc_org: Array,
+    ) -> Spot:
+        """Both closures in one, h = charge - sum z x put into d = e^u h = dimer - sum n y.
+
+        Brought to a form whose two sides are positive it has a root for any metal inventory.
+        """
         dimer, charge = totals[..., 0], totals[..., 1]
         ratio = np.exp(u[..., 0])
-        # (charge - sum z x) e^u = dimer - sum n y, brought to a form whose sides are positive:
-        # it has a root whatever the metal inventory is.
-        left = ratio * charge + conc_org @ self.dimers
-        right = dimer + ratio * (conc_aq @ self.charge)
-        by_u = ratio * charge / left - (right - dimer) / right
+        bound_aq, bound_org = conc_aq @ self.charge, conc_org @ self.dimers
+        left = ratio * charge + bound_org
+        right = dimer + ratio * bound_aq
+        by_u = ratio * charge / left - ratio * bound_aq / right
+        d, h = self.free(u, totals, conc_aq, conc_org)
         return Spot(
             log_d=log_d,
             slope=slope,
@@ -91,28 +146,7 @@ class CationExchange:
             by_u=by_u[..., None, None],
             by_aq=-(ratio / right)[..., None, None] * self.charge,
             by_org=self.dimers / left[..., None, None],
-        )
-
-    def _by_both(
-        self, u: Array, totals: Array, conc_aq: Array | None, conc_org: Array | None
-    ) -> Spot:
-        """Two unknowns, ln d and ln h."""
-        free, proton = u[..., :1], u[..., 1:]
-        log_d = self._constant() + self.dimers * free - self.charge * proton
-        slope = np.broadcast_to(np.stack([self.dimers, -self.charge], axis=-1), (*log_d.shape, 2))
-        if conc_aq is None or conc_org is None:
-            return Spot(log_d=log_d, slope=slope)
-        amount = C_STANDARD * np.exp(u)
-        bound = np.stack([conc_org @ self.dimers, conc_aq @ self.charge], axis=-1)
-        sums = amount + bound
-        nothing = np.zeros_like(conc_org)
-        return Spot(
-            log_d=log_d,
-            slope=slope,
-            residual=np.log(sums / totals[..., :2]),
-            by_u=(amount / sums)[..., None] * np.eye(2),
-            by_aq=np.stack([nothing, self.charge / sums[..., 1:]], axis=-2),
-            by_org=np.stack([self.dimers / sums[..., :1], nothing], axis=-2),
+            free=np.stack([d, h], axis=-1),
         )
 
     def free(self, u: Array, totals: Array, conc_aq: Array, conc_org: Array) -> tuple[Array, Array]:
@@ -127,5 +161,5 @@ class CationExchange:
         dimer, charge, ratio = totals[..., 0], totals[..., 1], np.exp(u[..., 0])
         d = dimer - conc_org @ self.dimers
         h = charge - conc_aq @ self.charge
-        by_dimer = d / dimer >= h / charge
+        by_dimer = d * charge >= h * dimer
         return np.where(by_dimer, d, h * ratio), np.where(by_dimer, d / ratio, h)

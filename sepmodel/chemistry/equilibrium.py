@@ -1,9 +1,9 @@
-"""What every equilibrium between an aqueous and an organic phase offers: one method.
+"""What every equilibrium between an aqueous and an organic phase offers.
 
 A well-mixed spot is described by a few log-unknowns ``u`` of its own (ln of free dimer over proton,
 ionic strength, ...) beside the component concentrations. Given ``u``, every distribution ratio is
 known; given concentrations too, as many closures (dimer, charge, ...) tell whether ``u`` is right.
-Cascades, batches and columns call ``spot`` and know no chemistry.
+Cascades, batches and columns call ``spot`` and know no chemistry; ``guess`` starts them.
 
 Axis order: [..., spot, component]; concentrations in mol/m3.
 """
@@ -25,7 +25,9 @@ class Spot:
 
     ``log_d`` ln(organic/aqueous) (..., N, C), ``slope`` d log_d/du (..., N, C, m); where
     concentrations were given: ``residual`` (..., N, m), its derivatives ``by_u`` (..., N, m, m) and
-    ``by_aq, by_org`` (..., N, m, C) with respect to concentrations.
+    ``by_aq, by_org`` (..., N, m, C) with respect to concentrations; ``free`` (..., N, F) amounts
+    [mol/m3] that only a physical solution has all positive (free extractant, protons, ...), the
+    protons last.
     """
 
     log_d: Array
@@ -34,14 +36,19 @@ class Spot:
     by_u: Array | None = None
     by_aq: Array | None = None
     by_org: Array | None = None
+    free: Array | None = None
 
 
 class Equilibrium(Protocol):
-    """An equilibrium model: ``unknowns`` log-unknowns per spot and one method."""
+    """An equilibrium model: ``unknowns`` log-unknowns per spot, and what follows from them."""
 
     @property
     def unknowns(self) -> int:
         """Number m of log-unknowns and closures per spot."""
+        ...
+
+    def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
+        """u (..., m) of one spot in which ``moles`` (..., C) share volumes of both phases (...)."""
         ...
 
     def spot(

@@ -3,7 +3,7 @@
 Only separation factors enter. The organic leaving stage n carries a prescribed total rare-earth
 flux S_n, for which the elements compete: y_i = a_i x_i / sum(a_k x_k). With one unknown per stage,
 ln tau_n = ln(S_n / sum(a_k l_k)), every component flux follows exactly from its own linear balance
-(``fluxes``); Newton closes sum(organic fluxes) = S_n at all stages together.
+(``chain``); Newton closes sum(organic fluxes) = S_n at all stages together.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sepmodel import solvers
 from sepmodel.balance import closure
+from sepmodel.chemistry.mass_flow import Competition
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem, Trace
-from sepmodel.extraction import fluxes
+from sepmodel.extraction import chain as chains
+from sepmodel.extraction import stagewise
 
 Array = NDArray[np.float64]
 
@@ -27,6 +29,7 @@ TOLERANCE = 1e-12
 ACCEPT = 1e-9
 # A phase that carries less than this share of the feed is taken as empty.
 EMPTY = 1e-12
+LIMIT = 100
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -115,13 +118,13 @@ class CascadeResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class _Problem:
-    """The inputs broadcast to one batch axis, the member axis last."""
+    """The inputs broadcast to one batch axis, the member axis last (``chain``: first)."""
 
     batch: tuple[int, ...]
     log_a: Array  # (N, C, B)
     organic_flux: Array  # (N, B) prescribed total leaving each stage
     aqueous_flux: Array  # (N, B) the total that follows
-    chain: fluxes.Chain
+    chain: chains.Chain
     transparent: NDArray[np.bool_]  # (N, B)
     draw_fraction: dict[str, Array]  # (N, B)
     feasible: NDArray[np.bool_]  # (B,)
@@ -165,22 +168,17 @@ def solve(
     members = np.flatnonzero(problem.feasible)
     start = _first_guess(problem) if guess is None else _given(guess, problem)
 
-    def evaluate(theta: Array, who: NDArray[np.int64]) -> tuple[Array, solvers.State]:
-        return _residual(problem, theta, members[who])
-
-    def direction(r: Array, state: solvers.State, who: NDArray[np.int64]) -> Array:
-        return _direction(problem, r, state, members[who])
-
-    found = solvers.newton(
-        evaluate,
-        direction,
-        start[:, members],
+    plan = _plan(problem)
+    found = stagewise.iterate(
+        stagewise.take(plan, members),
+        start.T[members][..., None],
         tolerance=TOLERANCE,
         accept=ACCEPT,
+        limit=LIMIT,
     )
     if failures == "raise" and not np.all(found.converged):
         raise _failure(inputs, found)
-    return _result(inputs, problem, found, members)
+    return _result(inputs, problem, plan, found, members)
 
 
 def _prepare(inputs: MassFlowInputs) -> _Problem:
@@ -292,12 +290,12 @@ def _prepare(inputs: MassFlowInputs) -> _Problem:
             f"(flux {phases[phase][stage]:.3g}); check solvent, scrub and draws against the feed"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        chain = fluxes.Chain(
-            feed_aq=feeds["aqueous"],
-            feed_org=feeds["organic"],
-            draw_aq=np.where(feasible, drawn["aqueous"] / aqueous, 0.0)[:, None].clip(0.0, 1.0),
-            draw_org=np.where(feasible, drawn["organic"] / organic, 0.0)[:, None].clip(0.0, 1.0),
-            bypass=bypass if np.any(bypass > 0) else np.zeros((n, 1, 1)),
+        fractions = [drawn["aqueous"] / aqueous, drawn["organic"] / organic]
+        taken = np.where(feasible, fractions, 0.0).clip(0.0, 1.0)
+        chain = chains.Chain(
+            feed=np.moveaxis(np.array([feeds["aqueous"], feeds["organic"]]), -1, 1),
+            draw=np.moveaxis(taken, -1, 1)[..., None],
+            bypass=np.moveaxis(bypass, -1, 0) if np.any(bypass > 0) else None,
         )
         totals = {"aqueous": aqueous, "organic": organic}
         fraction = {d.name: at[d.name] / totals[d.phase] for d in inputs.draws}
@@ -348,9 +346,24 @@ def _check_port(item: Inlet | Draw, stages: int, components: int) -> list[Proble
     return out
 
 
+def _plan(problem: _Problem) -> stagewise.Plan:
+    """The cascade as the common kernel takes it: unit flows, one prescribed total a stage."""
+    flux = problem.organic_flux.T
+    totals = np.stack([flux, problem.transparent.T.astype(float)], axis=-1)
+    return stagewise.Plan(
+        batch=problem.batch,
+        model=Competition(),
+        chain=problem.chain,
+        shift=np.moveaxis(problem.log_a, -1, 0),
+        totals=totals,
+        flow_aq=np.ones_like(flux),
+        flow_org=np.ones_like(flux),
+    )
+
+
 def _first_guess(problem: _Problem) -> Array:
     """theta of a cascade in which every stage holds the mixed feed."""
-    feed = problem.chain.feed_aq.sum(axis=0) + problem.chain.feed_org.sum(axis=0)
+    feed = problem.chain.feed.sum(axis=(0, 2)).T
     with np.errstate(divide="ignore", invalid="ignore"):
         x = feed / feed.sum(axis=0)
         theta = np.log(
@@ -367,71 +380,6 @@ def _given(guess: ArrayLike, problem: _Problem) -> Array:
     if not np.all(np.isfinite(full)):
         raise InputError(Problem(message="a first guess is finite", key="guess"))
     return np.ascontiguousarray(full.reshape(size, n).T)
-
-
-def _residual(
-    problem: _Problem, theta: Array, members: NDArray[np.int64]
-) -> tuple[Array, solvers.State]:
-    """ln(sum of organic fluxes / prescribed) per stage, and the fluxes' logarithms."""
-    aqueous, organic = fluxes.log_fluxes(
-        problem.chain.take(members), problem.log_a[..., members] + theta[:, None]
-    )
-    top = np.max(organic, axis=1)
-    total = top + np.log(np.sum(np.exp(organic - top[:, None]), axis=1))
-    r = total - np.log(problem.organic_flux[:, members])
-    r = np.where(problem.transparent[:, members], 0.0, r)
-    return r, (theta, aqueous, organic)
-
-
-def _direction(
-    problem: _Problem, r: Array, state: solvers.State, members: NDArray[np.int64]
-) -> Array:
-    """J^-1 r by block elimination along the cascade.
-
-    Below each cut the perturbations obey du = P dd + q (organic up, aqueous down); stage by stage
-    the stage's own dtheta and dl are eliminated.
-    """
-    theta, log_aq, _ = state
-    chain = problem.chain.take(members)
-    stages, c, size = log_aq.shape
-    aqueous = np.moveaxis(np.exp(log_aq), -1, 1)  # (N, B, C)
-    ratio = np.moveaxis(np.exp(problem.log_a[..., members] + theta[:, None]), -1, 1)
-    organic = np.moveaxis(np.exp(state[2]), -1, 1).sum(axis=2)
-    bypass = np.broadcast_to(chain.bypass, (stages, c, chain.bypass.shape[-1]))
-    bypass = np.broadcast_to(np.moveaxis(bypass, -1, 1), (stages, size, c))
-    keep_aq = np.moveaxis(1.0 - chain.draw_aq, -1, 1)
-    keep_org = np.moveaxis(1.0 - chain.draw_org, -1, 1)
-    blocked = problem.transparent[:, members]
-    p = np.zeros((size, c, c))
-    q = np.zeros((size, c))
-    unit = np.eye(c)
-    saved = []
-    for n in range(stages):
-        pool, passing, ea = 1.0 - bypass[n], bypass[n], ratio[n]
-        returned = p * keep_aq[n][..., None]
-        weight = ea * aqueous[n]
-        total = np.where(blocked[n], 1.0, weight.sum(axis=1))[:, None]
-        free = ~blocked[n][:, None]
-        slope = np.einsum("bi,bij->bj", passing, returned) + ea
-        slope = np.where(free, slope / total, 0.0)
-        shift = (-r[n] * organic[n] - (passing * q).sum(axis=1))[:, None]
-        shift = np.where(free, shift / total, 0.0)
-        pairs = weight[:, :, None] * slope[:, None, :]
-        matrix = unit * (1.0 + ea)[:, None, :] - pool[..., None] * returned - pairs
-        inverse = np.linalg.inv(matrix)
-        offset = np.einsum("bij,bj->bi", inverse, pool * q - weight * shift)
-        up = passing[..., None] * returned + unit * ea[:, None, :] - pairs
-        p = keep_org[n][..., None] * (up @ inverse)
-        q = keep_org[n] * (np.einsum("bij,bj->bi", up, offset) + passing * q + weight * shift)
-        saved.append((inverse, offset, slope, shift))
-    step = np.empty((stages, size))
-    down = np.zeros((size, c))
-    for n in range(stages - 1, -1, -1):
-        inverse, offset, slope, shift = saved[n]
-        change = np.einsum("bij,bj->bi", inverse, down) + offset
-        step[n] = shift[:, 0] - (slope * change).sum(axis=1)
-        down = keep_aq[n] * change
-    return -step
 
 
 def _failure(inputs: MassFlowInputs, found: solvers.Solution) -> ConvergenceError:
@@ -456,33 +404,37 @@ def _failure(inputs: MassFlowInputs, found: solvers.Solution) -> ConvergenceErro
 def _result(
     inputs: MassFlowInputs,
     problem: _Problem,
+    plan: stagewise.Plan,
     found: solvers.Solution,
     members: NDArray[np.int64],
 ) -> CascadeResult:
     """Public axis order, outlets and closures."""
     c, size = problem.log_a.shape[1:]
     good = members[found.converged]
+    u = found.u[found.converged]
+    _, (fluxes, _) = stagewise.evaluate(stagewise.take(plan, good), u[..., None])
 
     def spread(values: Array, fill: Any) -> Array:
-        """Values of the solved members in an array for all."""
-        out = np.full((*values.shape[:-1], size), fill, dtype=values.dtype)
-        out[..., good] = values[..., found.converged]
-        return out
+        """Values of the solved members (axis first) in an array for all (axis last)."""
+        out = np.full((size, *values.shape[1:]), fill, dtype=values.dtype)
+        out[good] = values
+        return np.moveaxis(out, 0, -1)
 
     def batch_first(values: Any) -> Any:
         moved = np.moveaxis(values, -1, 0)
         return moved.reshape(problem.batch + moved.shape[1:])
 
-    theta, log_aq, log_org = (spread(s, np.nan) for s in found.state)
+    theta = spread(u, np.nan)
+    log_aq, log_org = spread(fluxes.aqueous, np.nan), spread(fluxes.organic, np.nan)
     aqueous, organic = np.exp(log_aq), np.exp(log_org)
-    kept_aq, kept_org = 1.0 - problem.chain.draw_aq, 1.0 - problem.chain.draw_org
-    raffinate = aqueous[0] * kept_aq[0]
-    loaded = organic[-1] * kept_org[-1]
+    kept = 1.0 - np.moveaxis(problem.chain.draw, 1, -1)
+    raffinate = aqueous[0] * kept[0, 0]
+    loaded = organic[-1] * kept[1, -1]
     draws = {}
     for draw in inputs.draws:
         stream = aqueous if draw.phase == "aqueous" else organic
         draws[draw.name] = np.sum(stream * problem.draw_fraction[draw.name][:, None], axis=0)
-    entering = problem.chain.feed_aq.sum(axis=0) + problem.chain.feed_org.sum(axis=0)
+    entering = problem.chain.feed.sum(axis=(0, 2)).T
     leaving = raffinate + loaded + sum(draws.values(), start=np.zeros((c, size)))
     iterations = np.zeros(size, dtype=np.int64)
     iterations[members] = found.iterations
