@@ -19,7 +19,7 @@ BASE = (data.models_dir() / "cases" / "nd-pr.toml").read_text(encoding="utf-8")
 STARTERS = sorted((data.models_dir() / "starters").glob("*.toml"))
 
 
-@pytest.mark.parametrize("name", ["case", "extraction.solve"])
+@pytest.mark.parametrize("name", ["case"])
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(f"sepmodel.{name}"))
     assert result.attempted > 0
