@@ -321,6 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _mute()
+    except OSError as error:
+        _mute()
+        code = _fail(InputError(Problem(message=str(error.strerror))), BAD_INPUT, False)
     sys.exit(code)
 
 
@@ -349,6 +352,12 @@ def _guarded(words: list[str]) -> int:
     except BrokenPipeError:
         _mute()
         return OK
+    except OSError as error:  # a full disk behind stdout, a folder that vanished
+        _mute()
+        file = str(error.filename or "")
+        return _fail(
+            InputError(Problem(message=str(error.strerror or error), file=file)), BAD_INPUT, False
+        )
     except Exception as error:
         # The one place that may catch everything: what arrives here is a defect, and the user is
         # told so in one message instead of a page of Python.
@@ -419,7 +428,7 @@ def _say(text: str) -> None:
 
 
 def _mute() -> None:
-    """Send the rest of stdout nowhere: its reader has gone."""
+    """Send the rest of stdout nowhere: its reader has gone, or its disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -22,7 +22,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -243,7 +243,7 @@ def problems(
 ) -> list[Problem]:
     """A pydantic error as problems; misspelt keys are told the nearest known one."""
     found: dict[str, Problem] = {}
-    items = error.errors(include_url=False)
+    items = [item for item in error.errors(include_url=False) if not _echo(item)]
     for item in items[:_MOST]:
         where, known = _walk(model, data, item["loc"], item["type"] == "missing")
         key = ".".join(map(str, where))
@@ -251,6 +251,16 @@ def problems(
         found.setdefault(key, _problem(item, key, known, file))
     rest = [Problem(message=f"and {len(items) - _MOST} more problems", file=file)]
     return [*found.values(), *(rest if len(items) > _MOST else [])]
+
+
+def _echo(item: Any) -> bool:
+    """Whether an error only repeats that members of a list were refused: it is long enough."""
+    given = item.get("input")
+    return bool(
+        item["type"] == "too_short"
+        and isinstance(given, Sized)
+        and len(given) >= item["ctx"]["min_length"]
+    )
 
 
 def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:

@@ -124,13 +124,21 @@ def write_folder(
     hashes = {name: _sha256(payload) for name, payload in payloads.items()}
     # Both generations are ours until the last file is in place, so that a run that was cut short
     # can be repeated.
-    both = {
-        n: sorted({*before.get(n, []), hashes[n]}) if n in hashes else h for n, h in before.items()
-    }
+    both = {n: sorted({*before.get(n, []), *([hashes[n]] if n in hashes else [])}) for n in before}
     both.update({name: [value] for name, value in hashes.items() if name not in both})
-    _write_manifest(folder, about, both)
-    for name, payload in payloads.items():
-        write_atomic(folder / name, payload)
+    fresh = [n for n in [MANIFEST, *payloads] if not _occupied(folder / n)]
+    made = not folder.exists()
+    try:
+        _write_manifest(folder, about, both)
+        for name, payload in payloads.items():
+            write_atomic(folder / name, payload)
+    except InputError:
+        for path in [folder / name for name in fresh]:
+            if _occupied(path):
+                path.unlink()
+        if made and folder.is_dir():
+            folder.rmdir()
+        raise
     for name in set(before) - set(payloads) - {MANIFEST}:
         if _occupied(folder / name) and _ours(folder / name, before):
             (folder / name).unlink()

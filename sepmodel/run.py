@@ -45,6 +45,13 @@ def _cascade() -> Kind:
     return Kind(CascadeCase, solve_case)
 
 
+def _circuit() -> Kind:
+    from sepmodel.extraction.circuit_inputs import CircuitCase
+    from sepmodel.extraction.circuit_solve import solve_case
+
+    return Kind(CircuitCase, solve_case)
+
+
 def _column() -> Kind:
     from sepmodel.chromatography.inputs import ColumnCase
     from sepmodel.chromatography.solve import solve_case
@@ -136,6 +143,11 @@ def _kind(document: Mapping[str, Any], file: str) -> Kind:
 
     name = document.get("kind")
     if isinstance(name, str) and name in KINDS:
+        # A cascade's file has another shape where pH is an answer.
+        model = document.get("model")
+        equilibrium = model.get("equilibrium") if isinstance(model, Mapping) else None
+        if name == "cascade" and equilibrium in ("mass-action", "correlation"):
+            return _circuit()
         return KINDS[name]()
     wrong = Problem(
         message="missing key" if name is None else "unknown kind",
@@ -175,7 +187,7 @@ def run(
     if loaded is None:
         source = name.document if isinstance(name, LoadedCase) else name
         loaded = load(source, set)
-    kind = KINDS[loaded.kind]()
+    kind = _kind(loaded.document, str(loaded.path or ""))
     if kind.solve is None:
         raise InputError(
             Problem(

@@ -95,6 +95,7 @@ NUMBERS = {
     ("chromatography/affinity.py", 17): "grid of yields tried in a search",
     ("chromatography/constant_pattern.py", 200): "halvings and iterations",
     ("chromatography/constant_pattern.py", 20): "ends of a boundary at 5 % and 95 %",
+    ("chromatography/column.py", 257): "ends of 256 equal intervals",
     ("extraction/shortcut.py", 200): "halvings of an interval",
     ("extraction/design.py", 40): "rounds of an iteration",
     ("extraction/design.py", 700): "largest exponent of a float",

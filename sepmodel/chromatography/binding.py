@@ -29,8 +29,8 @@ C_STANDARD = 1000.0
 _LIGHT = ("La", "Ce", "Pr", "Nd", "Sm", "Eu")
 _TOLERANCE = 1e-8
 _ITERATIONS = 100
-_LONGEST_STEP = 2.0
-_TRACE = 1e-30
+_LONGEST_STEP = 8.0
+_TRACE = 1e-20
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -70,12 +70,20 @@ def pair_law(names: Sequence[str], book: Book, protein: str = "lanmodulin-mex") 
             kappa[i, j] = kappa[j, i] = _kappa(first, second, book, key)
     return PairLaw(
         names=tuple(names),
-        log_k=np.log(10.0) * book[key + "log10-K-NdNd"] - np.log(ratios),
+        log_k=_reference_log_k(book, key) - np.log(ratios),
         kappa=kappa,
         capacity=book[key + "capacity"],
         exponent=book[key + "proton-exponent"],
         pKa=book[key + "proton-pKa"],
     )
+
+
+def _reference_log_k(book: Book, key: str) -> float:
+    """ln K_NdNd: half loading of a single metal is f K a^2 = 1 at its pH and concentration."""
+    log_f = log_proton_factor(
+        book[key + "half-loading-pH"], book[key + "proton-exponent"], book[key + "proton-pKa"]
+    )
+    return float(-log_f - 2 * np.log(book[key + "half-loading-conc"] / C_STANDARD))
 
 
 def _kappa(first: str, second: str, book: Book, key: str) -> float:

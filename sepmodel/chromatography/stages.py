@@ -7,6 +7,7 @@ cell's liquid to the next and let every cell settle; the pH of a step holds in t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from sepmodel.errors import InfeasibleError
 
 Array = NDArray[np.float64]
 
-_MARCH_TOLERANCE = 1e-4
+_MARCH_TOLERANCE = 1e-3
 _FIRST_SITES = 1e-3
 
 
@@ -125,34 +126,77 @@ def load_and_elute(
     conc
         rare earth in the liquor fed [mol/m3], shape (...)
     """
-    cells, plates = load.shape, run.plates
+    key = tuple(np.ascontiguousarray(a, dtype=float).tobytes() for a in (feed, load, pH_elution))
+    metals = (law.log_k.tobytes(), law.kappa.tobytes(), law.capacity, law.exponent, law.pKa)
+    return _marched(
+        feed.shape,
+        key,
+        np.broadcast_to(conc, load.shape).tobytes(),
+        law.names,
+        metals,
+        run.plates,
+        run.liquid,
+        run.load_pH,
+        bed_volumes,
+    )
+
+
+@lru_cache(maxsize=64)
+def _marched(
+    shape: tuple[int, ...],
+    key: tuple[bytes, ...],
+    conc_bytes: bytes,
+    names: tuple[str, ...],
+    metals: tuple[bytes, bytes, float, float, float],
+    plates: int,
+    liquid: float,
+    load_pH: float,
+    bed_volumes: float,
+) -> Cycle:
+    """``load_and_elute`` by the numbers it depends on: studies ask for the same cycle often."""
+    cells = shape[:-1]
+    feed = np.frombuffer(key[0]).reshape(shape)
+    load, pH_elution = (np.frombuffer(k).reshape(cells) for k in key[1:])
+    conc = np.frombuffer(conc_bytes).reshape(cells)
+    log_k, kappa, capacity, exponent, pKa = metals
+    count = len(names)
+    law = PairLaw(
+        names=names,
+        log_k=np.frombuffer(log_k),
+        kappa=np.frombuffer(kappa).reshape(count, count),
+        capacity=capacity,
+        exponent=exponent,
+        pKa=pKa,
+    )
     amount = load * law.capacity
     volume = amount / conc
-    steps = int(max(2 * plates, np.ceil(volume.max() * plates / run.liquid)))
-    share = volume * plates / (run.liquid * steps)
+    steps = int(max(2 * plates, np.ceil(volume.max() * plates / liquid)))
+    share = volume * plates / (liquid * steps)
     # Amounts in cells are per volume of the whole bed, so a cell of n-th part holds n times more.
     entering = feed * (amount * plates / steps)[..., None]
     shape = (*cells, plates, len(law.names))
     held = np.zeros(shape)
     left = np.zeros_like(feed)
     sites = np.full(shape, _FIRST_SITES)
-    strength = np.broadcast_to(site_strength(run.load_pH, law), shape)
+    strength = np.broadcast_to(site_strength(load_pH, law), shape)
     share = share[..., None, None]
     for _ in range(steps):
         held[..., 0, :] += entering
-        out, sites = transfer(held, strength, law, run.liquid, share, sites)
+        out, sites = transfer(held, strength, law, liquid, share, sites)
         left += out / plates
     loaded = held / plates
-    transfers = int(np.ceil(bed_volumes * plates / run.liquid))
+    transfers = int(np.ceil(bed_volumes * plates / liquid))
     eluate = np.empty((*cells, transfers, len(law.names)))
     total = np.zeros_like(left)
     strength = np.broadcast_to(site_strength(pH_elution, law)[..., None, :], shape)
     whole = np.ones_like(share)
     for step in range(transfers):
-        out, sites = transfer(held, strength, law, run.liquid, whole, sites)
+        out, sites = transfer(held, strength, law, liquid, whole, sites)
         total += out / plates
         eluate[..., step, :] = total
-    volumes = np.arange(1, transfers + 1) * run.liquid / plates
+    volumes = np.arange(1, transfers + 1) * liquid / plates
+    for array in (left, loaded, eluate, volumes):
+        array.setflags(write=False)
     return Cycle(effluent=left, bed=loaded, eluate=eluate, volumes=volumes)
 
 

@@ -1,0 +1,257 @@
+"""Stiff integration of balances: d U(y)/dt = R(t, y) by backward differences of order 1 to 5.
+
+Unknown are the concentrations y, balanced are the amounts U(y). Backward differences are kept of
+both: those of U enter the formula, so that whatever R conserves stays conserved to rounding at any
+tolerance; those of y predict and measure the error. Step and order change as in the usual
+quasi-constant-step method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.errors import ConvergenceError, Trace
+
+Array = NDArray[np.float64]
+
+MAX_ORDER = 5
+MOST_STEPS = 100_000
+_NEWTON = 4
+_POLISH = 2
+_SHRINK = 1 / 5
+_GROW = 10.0
+_SAFETY = 9 / 10
+_ENOUGH = 1 / 32
+_STALE = 1 / 4
+_LEAST = 1e-15
+
+_GAMMA = np.append(0.0, np.cumsum(1 / np.arange(1, MAX_ORDER + 1)))
+_ERROR = 1 / np.arange(1, MAX_ORDER + 3)
+
+
+class System(Protocol):
+    """Balances with a Newton matrix U' - gamma R' that can be factorised."""
+
+    linear: bool
+    """Whether one exact Newton step solves the equations."""
+
+    def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
+        """U and R at y; remembers the local slopes."""
+        ...
+
+    def factorise(self, gamma: float) -> None:
+        """Prepare ``solve`` with the slopes of the last ``evaluate``."""
+        ...
+
+    def solve(self, right: Array) -> Array:
+        """(U' - gamma R')^-1 right."""
+        ...
+
+    def amounts(self, step: Array) -> Array:
+        """U' step with the slopes that were factorised."""
+        ...
+
+    def outflow(self, y: Array) -> Array:
+        """What leaves through the outlet per time, linear in y."""
+        ...
+
+
+@dataclass(slots=True)
+class Work:
+    """How much was done."""
+
+    steps: int = 0
+    rejected: int = 0
+    evaluations: int = 0
+    factorisations: int = 0
+
+
+def integrate(
+    system: System,
+    start: float,
+    end: float,
+    y: Array,
+    amount: Array,
+    *,
+    tolerance: float,
+    floor: Array,
+    first: float,
+    work: Work,
+    watch: Callable[[float, float, float, Array], None],
+) -> tuple[Array, Array, Array]:
+    """y and U at ``end``, and the outflow summed over [start, end].
+
+    Parameters
+    ----------
+    y, amount: unknowns and their balanced amounts at ``start``; both (n,).
+    tolerance: error allowed per step, relative to |y| + ``floor``/tolerance.
+    floor: absolute error allowed per step, (n,).
+    first: first step to try [s].
+    watch: called after each step with (t before, t, h, backward differences of y).
+
+    Raises
+    ------
+    ConvergenceError
+        when the step becomes too small to advance.
+    """
+    n = y.size
+    m = system.outflow(y).size
+    # One table of backward differences for y, U and the integral of the outflow.
+    table = np.zeros((MAX_ORDER + 3, 2 * n + m))
+    u_now, rate = system.evaluate(start, y)
+    work.evaluations += 1
+    system.factorise(0.0)
+    work.factorisations += 1
+    slope = system.solve(rate)
+    weight = 1 / (floor + tolerance * np.abs(y))
+    h = min(first, end - start)
+    fast = _norm(slope * weight)
+    if fast > 0:
+        h = min(h, 0.5 / fast)
+    table[0, :n], table[0, n : 2 * n] = y, amount
+    table[1, :n], table[1, n : 2 * n] = h * slope, h * rate
+    table[1, 2 * n :] = h * system.outflow(y)
+    order, equal, t = 1, 0, start
+    gamma, crate, fresh = -1.0, 1.0, True
+    limit = _LEAST * end
+    while t < end:
+        if work.steps >= MOST_STEPS or h < limit:
+            raise ConvergenceError(
+                "the column could not be integrated further",
+                trace=Trace(
+                    equation="column balances",
+                    history=(t, h),
+                    advice="narrow fronts on a coarse grid: more cells, or the limited scheme",
+                ),
+            )
+        if t + h >= end * (1 - 1e-15):
+            _rescale(table, order, (end - t) / h)
+            h, equal = end - t, 0
+        after = end if t + h >= end * (1 - 1e-15) else t + h
+        ahead = table[: order + 1].sum(axis=0)
+        c = h / _GAMMA[order]
+        psi = (_GAMMA[1 : order + 1] @ table[1 : order + 1, n:]) / _GAMMA[order]
+        y_new = ahead[:n].copy()
+        weight = 1 / (floor + tolerance * np.abs(y_new))
+        last, converged = np.inf, False
+        for attempt in range(_NEWTON):
+            u_now, rate = system.evaluate(after, y_new)
+            work.evaluations += 1
+            if gamma < 0 or (
+                attempt == 0 and (system.linear or abs(c / gamma - 1) > _STALE) and c != gamma
+            ):
+                system.factorise(c)
+                work.factorisations += 1
+                gamma, crate, fresh = c, 1.0, True
+            moved = ahead[n : 2 * n] - u_now
+            moved += c * rate
+            moved -= psi[:n]
+            step = system.solve(moved)
+            if c != gamma:
+                step *= 2 / (1 + c / gamma)
+            size = _norm(step * weight)
+            if not np.isfinite(size):
+                break
+            y_new += step
+            if attempt:
+                crate = max(crate * 3 / 10, size / last)
+                if size > 2 * last:
+                    break
+            if system.linear or size * min(1.0, crate) <= _ENOUGH:
+                converged = True
+                break
+            last = size
+        if not converged:
+            if fresh and gamma == c:
+                _rescale(table, order, _STALE)
+                h, equal = h * _STALE, 0
+                work.rejected += 1
+            gamma, fresh = -1.0, False
+            continue
+        d = np.empty(2 * n + m)
+        d[:n] = y_new - ahead[:n]
+        error = _norm(d[:n] * weight) * _ERROR[order]
+        if error > 1:
+            factor = max(_SHRINK, _SAFETY * error ** (-1 / (order + 1)))
+            _rescale(table, order, factor)
+            h, equal = h * factor, 0
+            work.rejected += 1
+            continue
+        # The flux form of the step: exact conservation whatever Newton left over.
+        ratio = c / gamma
+        d[n : 2 * n] = moved + u_now - ahead[n : 2 * n]
+        d[n : 2 * n] += ratio * (system.amounts(step) - 2 / (1 + ratio) * moved)
+        d[2 * n :] = c * system.outflow(y_new) - psi[n:]
+        fresh = False
+        work.steps += 1
+        before, t = t, after
+        equal += 1
+        table[order + 2] = d - table[order + 1]
+        table[order + 1] = d
+        for i in range(order, -1, -1):
+            table[i] += table[i + 1]
+        watch(before, t, h, table[: order + 1, :n])
+        if equal < order + 1:
+            continue
+        grow = [np.inf, error, np.inf]
+        if order > 1:
+            grow[0] = _norm(table[order, :n] * weight) * _ERROR[order - 1]
+        if order < MAX_ORDER:
+            grow[2] = _norm(table[order + 2, :n] * weight) * _ERROR[order + 1]
+        with np.errstate(divide="ignore"):
+            factors = np.array(grow) ** (-1 / np.arange(order, order + 3))
+        best = int(np.argmax(factors))
+        order += best - 1
+        factor = min(_GROW, _SAFETY * float(factors[best]))
+        _rescale(table, order, factor)
+        h, equal = h * factor, 0
+    # The amounts are what was balanced: the concentrations handed on belong to them.
+    y, amount = table[0, :n].copy(), table[0, n : 2 * n].copy()
+    for _ in range(0 if system.linear else _POLISH):
+        u_now, _ = system.evaluate(end, y)
+        system.factorise(0.0)
+        y += system.solve(amount - u_now)
+    return y, amount, table[0, 2 * n :].copy()
+
+
+def _norm(x: Array) -> float:
+    return float(np.sqrt(x @ x / x.size))
+
+
+def _rescale(table: Array, order: int, factor: float) -> None:
+    """Backward differences for a step that is ``factor`` times as long."""
+    if factor == 1:
+        return
+    i = np.arange(1, order + 1)
+    j = i[None, :]
+    stretched = _pascal((i[:, None] - 1 - factor * j) / i[:, None])
+    plain = _pascal((i[:, None] - 1 - j) / i[:, None])
+    table[: order + 1] = (stretched @ plain).T @ table[: order + 1]
+
+
+def _pascal(m: Array) -> Array:
+    """Running products down the rows, with a first row and column of the unit matrix."""
+    out = np.zeros((len(m) + 1, len(m) + 1))
+    out[1:, 1:] = m
+    out[0] = 1.0
+    return np.asarray(np.cumprod(out, axis=0), dtype=float)
+
+
+def read_out(differences: Array, t: float, h: float, times: Array) -> Array:
+    """The polynomial through the last points at ``times`` (T,): shape (T, n).
+
+    >>> parabola = np.array([[9.0], [5.0], [2.0]])  # t^2 at 3, 2, 1
+    >>> read_out(parabola, 3.0, 1.0, np.array([1.5])).tolist()
+    [[2.25]]
+    """
+    order = len(differences) - 1
+    if order == 0:
+        return np.broadcast_to(differences[0], (len(times), differences.shape[1]))
+    i = np.arange(order)
+    p = np.cumprod(((times[:, None] - t) / h + i) / (1 + i), axis=1)
+    return np.asarray(differences[0] + p @ differences[1:])
