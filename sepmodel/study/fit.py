@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -658,7 +659,10 @@ def leave_one_laboratory_out(
 
     Elements no other laboratory measured are left out of the answer: nothing predicts them.
     """
+    book = book or Book()
     options = options or Options()
+    if options.relative_error is None:
+        options = replace(options, relative_error=book["fit/defaults:relative_error"])
     result = []
     for name in table.laboratories:
         mine = np.array([lab == name for lab in table.laboratory])
@@ -671,7 +675,7 @@ def leave_one_laboratory_out(
         if not rows.any():
             continue
         target = replace(table.rows(rows), laboratory=("",) * int(rows.sum()))
-        forward = Forward.build(target, options, book or Book())
+        forward = Forward.build(target, options, book)
         theta = np.array([known[e] for e in target.elements])
         measured = target.distribution_ratio
         error = predict(forward, theta)["log_d"] - np.log10(
@@ -690,6 +694,24 @@ def leave_one_laboratory_out(
                     )
                 )
     return result
+
+
+@lru_cache(maxsize=8)
+def _left_out(table: str, activity: str) -> tuple[LeftOut, ...]:
+    options = Options(activity=activity, loss="soft_l1")
+    return tuple(leave_one_laboratory_out(shakeout.read(table), options))
+
+
+def left_out_rms(
+    laboratory: str, element: str, activity: str = "ideal", table: str = "nd-pr-pc88a"
+) -> float:
+    """rms error of log10 D of an element of a laboratory, predicted by a fit without it."""
+    for row in _left_out(table, activity):
+        if (row.laboratory, row.element) == (laboratory, element):
+            return row.rms
+    raise InputError(
+        Problem(message="no such laboratory and element", value=f"{laboratory}, {element}")
+    )
 
 
 def left_out_dicts(left: Sequence[LeftOut]) -> list[dict[str, Any]]:
