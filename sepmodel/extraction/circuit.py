@@ -32,7 +32,7 @@ DEEPEST = 5
 # Iterations from a caller's guess before it is given up.
 GUESSED = 32
 # Coarser cascades need not be solved to the last digit.
-ROUGH: dict[str, Any] = {"tolerance": 1e-4, "accept": 1e-2, "limit": 32}
+ROUGH: dict[str, Any] = {"tolerance": 0.1, "accept": 0.1, "limit": 32}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
