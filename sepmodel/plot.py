@@ -358,6 +358,12 @@ def fit_figures(found: Fit) -> dict[str, bytes]:
     return written
 
 
+def _marker(element: str) -> str:
+    """A point for solid lines, a square for dashes, a triangle for dots: as colours repeat."""
+    dashes = look(element)["linestyle"]
+    return "o" if dashes == SOLID else "s" if dashes == DASHED else "^"
+
+
 def fit_parity(found: Fit) -> Figure:
     """Predicted against measured distribution ratio; hollow points were not used."""
     from matplotlib.figure import Figure as New
@@ -369,14 +375,14 @@ def fit_parity(found: Fit) -> Figure:
     axes.fill_between(ends, ends - 0.1, ends + 0.1, color=BANDS[0], lw=0)
     axes.plot(ends, ends, color=FAINT, lw=0.8)
     for i, element in enumerate(found.table.elements):
-        colour = look(element)["color"]
+        colour, marker = look(element)["color"], _marker(element)
         for used in (True, False):
             rows = found.table.used == used
             axes.plot(
                 found.log_d[rows, i],
                 found.log_d_predicted[rows, i],
                 linestyle="none",
-                marker="o",
+                marker=marker,
                 ms=4,
                 mew=0.9,
                 color=colour,
@@ -411,7 +417,7 @@ def fit_residuals(found: Fit) -> Figure:
                 state,
                 error[:, i],
                 linestyle="none",
-                marker="o",
+                marker=_marker(element),
                 ms=3.5,
                 color=look(element)["color"],
                 label=element,
