@@ -1,7 +1,8 @@
 """sepmodel: rare-earth separation routes, with numbers that can be checked.
 
-``load`` reads a case, ``run`` solves it; both take a file, a name or the tables themselves. What
-cannot be used, met or solved raises a child of ``SepmodelError``.
+``load`` reads a case, ``run`` solves it, ``compare`` sets the routes of a study side by side; all
+take a file, a name or the tables themselves. What cannot be used, met or solved raises a child of
+``SepmodelError``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sepmodel.errors import (
     Problem,
     SepmodelError,
 )
-from sepmodel.run import LoadedCase, load, run
+from sepmodel.run import LoadedCase, compare, load, run
 
 if TYPE_CHECKING:
     from sepmodel.result import Result
@@ -33,6 +34,7 @@ __all__ = [
     "Result",
     "SepmodelError",
     "__version__",
+    "compare",
     "fit",
     "load",
     "run",

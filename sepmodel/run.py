@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
 
 if TYPE_CHECKING:
     from sepmodel.data import Book, Constant
     from sepmodel.fields import Case
+    from sepmodel.plant.compare import Comparison
+    from sepmodel.plant.inputs import Route, Study
     from sepmodel.result import Result
 
     Solver: TypeAlias = Callable[[Any, Book], Result]
 
+DEFAULT_STUDY = "magnet-scrap"
 # A balance open by more than this is a wrong answer, whatever the solver says of itself.
 _OPEN = 1e-6
 
@@ -40,6 +43,13 @@ def _cascade() -> Kind:
     from sepmodel.extraction.solve import solve_case
 
     return Kind(CascadeCase, solve_case)
+
+
+def _circuit() -> Kind:
+    from sepmodel.extraction.circuit_inputs import CircuitCase
+    from sepmodel.extraction.circuit_solve import solve_case
+
+    return Kind(CircuitCase, solve_case)
 
 
 def _column() -> Kind:
@@ -75,6 +85,11 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "elution": _elution,
     "route": _route,
     "study": _study,
+}
+# Equilibrium models whose cases have another shape: a circuit's pH is an answer.
+SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
+    ("cascade", "mass-action"): _circuit,
+    ("cascade", "correlation"): _circuit,
 }
 
 
@@ -141,7 +156,9 @@ def _kind(document: Mapping[str, Any], file: str) -> Kind:
 
     name = document.get("kind")
     if isinstance(name, str) and name in KINDS:
-        return KINDS[name]()
+        model = document.get("model")
+        equilibrium = model.get("equilibrium") if isinstance(model, Mapping) else None
+        return SHAPES.get((name, str(equilibrium)), KINDS[name])()
     wrong = Problem(
         message="missing key" if name is None else "unknown kind",
         file=file,
@@ -180,7 +197,7 @@ def run(
     if loaded is None:
         source = name.document if isinstance(name, LoadedCase) else name
         loaded = load(source, set)
-    kind = KINDS[loaded.kind]()
+    kind = _kind(loaded.document, str(loaded.path or ""))
     if kind.solve is None:
         raise InputError(
             Problem(
@@ -255,3 +272,63 @@ def result_files(result: Result, loaded: LoadedCase) -> dict[str, str]:
 def result_folder(result: Result) -> Path:
     """The folder a result goes to when no other is named: ``results/<name>-<hash8>``."""
     return Path("results") / f"{result.name}-{result.inputs_hash[:8]}"
+
+
+def compare(
+    study: LoadedCase | str | Path | Mapping[str, Any] = DEFAULT_STUDY,
+    set: Mapping[str, Any] | None = None,
+    *,
+    constants: Mapping[str, float] | None = None,
+    ranges: bool | Collection[str] = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """The routes of a study on one boundary, with ranges and rankings.
+
+    ``set`` replaces values of the study by path, ``constants`` numbers of the data sets (strict SI)
+    by key; ``ranges`` False leaves out the ranges, which take most of the time; ``progress`` is
+    called with a text, the steps done and the steps in all.
+
+    Raises
+    ------
+    InputError
+        a study, route or constant that cannot be used. A route that misses the specification is no
+        error: its row says so.
+    """
+    from sepmodel.plant import compare as plant
+
+    loaded = study if isinstance(study, LoadedCase) and not set else None
+    if loaded is None:
+        loaded = load(study.document if isinstance(study, LoadedCase) else study, set)
+    _require_kind(loaded, "study")
+    inputs = cast("Study", loaded.inputs)
+    routes = [load(f"routes/{name}.toml") for name in inputs.routes]
+    for route in routes:
+        _require_kind(route, "route")
+    started = time.perf_counter()
+    found = plant.compare(
+        inputs,
+        [cast("Route", route.inputs) for route in routes],
+        overrides=constants,
+        ranges=ranges,
+        progress=progress,
+    )
+    used = {key: constant for route in found.routes for key, constant in route.used.items()}
+    text = "".join(inputs_hash(case, used, constants) for case in (loaded, *routes))
+    return replace(
+        found,
+        inputs_hash=hashlib.sha256(text.encode("utf-8")).hexdigest(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _require_kind(loaded: LoadedCase, kind: str) -> None:
+    if loaded.kind != kind:
+        raise InputError(
+            Problem(
+                message=f"not a {kind}",
+                file=str(loaded.path or ""),
+                key="kind",
+                value=loaded.kind,
+                expected=kind,
+            )
+        )

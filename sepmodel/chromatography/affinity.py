@@ -152,6 +152,12 @@ def design(
         for an unusable feed or groups that overlap.
     InfeasibleError
         when no series of columns reaches the specification, or iron was not removed.
+
+    >>> heavy = Product(name="heavy", elements=("Dy",), purity=0.5, recovery=0.9)
+    >>> light = Product(name="light", elements=("Nd",), purity=0.9, recovery=0.9)
+    >>> plant = design({"Nd": 0.8, "Dy": 0.2}, (heavy, light), Book())
+    >>> len(plant.columns), plant.recovery["heavy"] >= 0.9
+    (1, True)
     """
     check_feed(feed)
     if len(products) != 2:

@@ -18,6 +18,7 @@ from sepmodel import products as products_
 from sepmodel.chromatography import constant_pattern as pattern
 from sepmodel.chromatography.results import Pool, check_feed, check_groups, rare_earth_total
 from sepmodel.chromatography.zones import (
+    AHEAD,
     Chemistry,
     DisplacementColumn,
     Operation,
@@ -49,10 +50,10 @@ _SETTLED = 1e-12
 class DisplacementDesign:
     """A displacement plant, averaged over whole cycles; strict SI.
 
-    ``pools`` by product, by-product and "loss"; ``one_column`` the yields of a single column
-    without recycle against the recoveries demanded; ``alternatives`` ligand in circulation [mol/s]
-    of every train that meets the products, ``refused`` why a ligand alone does not; ``duties``
-    under the names of the price tables.
+    ``pools`` by product, by-product, "ahead" (left with the presaturant) and "loss";
+    ``one_column`` the yields of a single column without recycle against the recoveries demanded;
+    ``alternatives`` ligand in circulation [mol/s] of every train that meets the products,
+    ``refused`` why a ligand alone does not; ``duties`` under the names of the price tables.
     """
 
     products: tuple[Product, ...]
@@ -142,6 +143,11 @@ def design(
         for an unusable feed or products that overlap.
     InfeasibleError
         with the limit and the nearest value when no ligand meets the specification.
+
+    >>> wanted = [Product(name=e, elements=(e,), purity=0.99, recovery=0.9) for e in ("Nd", "Pr")]
+    >>> plant = design({"Nd": 0.75, "Pr": 0.25}, wanted, Book())
+    >>> {column.ligand for column in plant.columns}
+    {'dtpa'}
     """
     check_feed(feed)
     check_groups([p.elements for p in products], feed)
@@ -332,7 +338,7 @@ def _assemble(
         ligand_masses={k.upper(): m for k, m in masses.items()},
         alternatives=dict(plan.alternatives),
         refused=dict(plan.refused),
-        warnings=_warnings(feed, columns, chemistry, presaturant),
+        warnings=_warnings(feed, columns, pools.get(AHEAD), chemistry, presaturant),
     )
 
 
@@ -371,11 +377,21 @@ def feed_earths(feed: Mapping[str, float]) -> dict[str, float]:
 def _warnings(
     feed: Mapping[str, float],
     columns: Sequence[DisplacementColumn],
+    ahead: Pool | None,
     chemistry: Chemistry,
     presaturant: str,
 ) -> tuple[Warned, ...]:
     """What the reader of a design must know."""
     found = []
+    if ahead is not None:
+        found.append(
+            Warned(
+                code="ahead-of-presaturant",
+                message=f"{', '.join(ahead.moles)}: stronger complexes than {presaturant}'s, leave "
+                f"with it ahead of the train",
+                where=", ".join(ahead.moles),
+            )
+        )
     for ligand in dict.fromkeys(c.ligand for c in columns):
         inside = dict.fromkeys(e for c in columns if c.ligand == ligand for e in c.fresh)
         weak = [e for e in inside if chemistry.constants[ligand][e] > chemistry.ahead[ligand]]

@@ -18,6 +18,9 @@ from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.products import Product
 from sepmodel.species import CHARGES
 
+AHEAD = "ahead"
+"""Name of the outlet that takes what runs ahead of the presaturant and leaves with it."""
+
 _HALVINGS = 10
 _FIXED_POINT = 100
 _SETTLED = 1e-12
@@ -49,6 +52,7 @@ class Operation:
     presaturant_recycle: float
     loss: float
     preference: float
+    ahead_most: float
     base_metal_most: float
     pressure: float
     pump_efficiency: float
@@ -104,6 +108,7 @@ def operation(
         presaturant_recycle=book[run + "presaturant-recycle"],
         loss=book[run + "handling-loss"],
         preference=book[run + "resin-preference-presaturant"],
+        ahead_most=book[run + "ahead-most"],
         base_metal_most=book[run + "base-metal-most"],
         pressure=book[run + "pressure-drop"],
         pump_efficiency=book[run + "pump-efficiency"],
@@ -202,7 +207,7 @@ class Chemistry:
     ahead: Mapping[str, float]
     preference: float
 
-    def holds(self, ligand: str, elements: Sequence[str]) -> list[str]:
+    def leaking(self, ligand: str, elements: Sequence[str]) -> list[str]:
         """Elements the presaturant cannot stay ahead of, even with the resin's help."""
         limit = self.ahead[ligand] + self.preference
         return [e for e in elements if self.constants[ligand][e] >= limit]
@@ -256,13 +261,7 @@ def separate(
 ) -> Train:
     """One train with ``ligand``; with ``apart``, neighbours another ligand splits better leave it
     together and get a train with that ligand."""
-    leak = chemistry.holds(ligand, list(moles))
-    if leak:
-        raise InfeasibleError(
-            f"with {ligand} the presaturant does not stay ahead of {', '.join(leak)}",
-            limit={"log10 K of the presaturant": chemistry.ahead[ligand] + chemistry.preference},
-            nearest={"log10 K": max(chemistry.constants[ligand][e] for e in leak)},
-        )
+    moles, ahead = _held_back(moles, products, ligand, chemistry, run)
     groups = groups_of(moles, products, purity, ligand, chemistry, run)
     merged = _merge(groups, ligand, chemistry) if apart else [[g] for g in groups]
     if apart and len(merged) == len(groups):
@@ -310,7 +309,38 @@ def separate(
                 fast = chemistry.constants[ligand][e] > chemistry.constants[ligand][order[0]]
                 target = (again[0] if fast else again[-1]).name
                 outlets[target] = {**outlets[target], e: outlets[target].get(e, 0.0) + n}
+    if ahead:
+        outlets[AHEAD] = ahead
     return Train(columns=tuple(columns), outlets=outlets)
+
+
+def _held_back(
+    moles: Mapping[str, float],
+    products: Sequence[Product],
+    ligand: str,
+    chemistry: Chemistry,
+    run: Operation,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What the presaturant holds back, and what nobody ordered that runs ahead of it.
+
+    Raises
+    ------
+    InfeasibleError
+        when a product or too large a share would run ahead.
+    """
+    leak = chemistry.leaking(ligand, list(moles))
+    ordered = [e for p in products for e in p.elements if e in leak]
+    share = sum(moles[e] for e in leak) / sum(moles.values())
+    if ordered or share > run.ahead_most:
+        raise InfeasibleError(
+            f"with {ligand} the presaturant does not stay ahead of {', '.join(ordered or leak)}",
+            limit={"log10 K": chemistry.ahead[ligand] + chemistry.preference},
+            nearest={"log10 K": max(chemistry.constants[ligand][e] for e in ordered or leak)},
+        )
+    return (
+        {e: n for e, n in moles.items() if e not in leak},
+        {e: moles[e] for e in leak},
+    )
 
 
 def _merge(groups: list[Group], ligand: str, chemistry: Chemistry) -> list[list[Group]]:
@@ -330,7 +360,7 @@ def _merge(groups: list[Group], ligand: str, chemistry: Chemistry) -> list[list[
 def _better(part: Sequence[Group], ligand: str, chemistry: Chemistry) -> str:
     """The ligand that tells the groups apart best, among those the presaturant holds back for."""
     elements = [e for g in part for e in g.elements]
-    usable = [k for k in chemistry.constants if k == ligand or not chemistry.holds(k, elements)]
+    usable = [k for k in chemistry.constants if k == ligand or not chemistry.leaking(k, elements)]
 
     def worst(k: str) -> float:
         return min(_alpha_between(a, b, k, chemistry) for a, b in pairwise(part))

@@ -58,8 +58,9 @@ class Section:
 class Inlet:
     """A stream entering ``stage`` (1-based) of ``section``.
 
-    ``flow`` [m3/s] (...), ``conc`` [mol/m3] (..., C), ``acid`` [mol/m3] (...) free strong acid of
-    an aqueous inlet. The organic inlet of the whole circuit is part of :class:`CircuitInputs`.
+    ``flow`` [m3/s] (...), ``conc`` [mol/m3] (..., C), ``acid`` [mol/m3] (...) titratable protons,
+    ``sulfate`` [mol/m3] (...) with bisulfate, of an aqueous inlet. The organic inlet of the whole
+    circuit is part of :class:`CircuitInputs`.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Inlet:
     flow: ArrayLike
     conc: ArrayLike
     acid: ArrayLike = 0.0
+    sulfate: ArrayLike = 0.0
     phase: str = "aqueous"
 
 
@@ -136,7 +138,8 @@ def prepare(inputs: CircuitInputs) -> Plan:
     shapes = [np.shape(inputs.organic_flow), np.shape(inputs.dimer)]
     shapes.append(np.shape(inputs.organic_conc)[:-1])
     for inlet in inputs.inlets:
-        shapes += [np.shape(inlet.flow), np.shape(inlet.conc)[:-1], np.shape(inlet.acid)]
+        shapes += [np.shape(inlet.flow), np.shape(inlet.conc)[:-1]]
+        shapes += [np.shape(inlet.acid), np.shape(inlet.sulfate)]
     shapes += [np.shape(draw.flow) for draw in inputs.draws]
     batch = np.broadcast_shapes(*shapes)
     size = int(np.prod(batch, dtype=int))
@@ -150,6 +153,7 @@ def prepare(inputs: CircuitInputs) -> Plan:
     feed[1, :, 0] = members(inputs.organic_conc, (c,)) * organic[:, None]
     water = np.zeros((size, n))
     acid = np.zeros((size, n))  # equivalents of anions [mol/s]
+    sulfate = np.zeros((size, n))
     oil = np.zeros((size, n))
     oil[:, 0] = organic
     for inlet in inputs.inlets:
@@ -160,6 +164,7 @@ def prepare(inputs: CircuitInputs) -> Plan:
         if phase == 0:
             water[:, stage] += flow
             acid[:, stage] += flow * (members(inlet.acid) + conc @ inputs.charge)
+            sulfate[:, stage] += flow * members(inlet.sulfate)
         else:
             oil[:, stage] += flow
     draw = np.zeros((2, size, n, 1))
@@ -167,17 +172,18 @@ def prepare(inputs: CircuitInputs) -> Plan:
     links: list[chains.Link] = []
     taken = [(first[d.section] + d.stage - 1, PHASES.index(d.phase), d) for d in inputs.draws]
     # Aqueous down the circuit, organic up; what is returned enters below where it came from.
-    fed = water.copy(), acid.copy(), oil.copy()
-    flow_aq, charge = np.empty((size, n)), np.empty((size, n))
-    down, down_acid = np.zeros(size), np.zeros(size)
+    fed = (np.stack([water, acid, sulfate], axis=-1), oil.copy())
+    # Water, anion equivalents and sulfate, in one.
+    aqueous = fed[0].copy()
+    passing = np.empty_like(aqueous)
+    down = np.zeros((size, 3))
     leaves = {first[s.name]: s.name for s in inputs.sections[1:] if s.aqueous_to == "out"}
     for k in range(n - 1, -1, -1):
-        flow_aq[:, k] = down + water[:, k]
-        charge[:, k] = down_acid + acid[:, k]
+        passing[:, k] = down + aqueous[:, k]
         part = np.zeros(size)
         for stage, phase, item in taken:
             if stage == k and phase == 0:
-                fraction = members(item.flow) / np.maximum(flow_aq[:, k], np.finfo(float).tiny)
+                fraction = members(item.flow) / np.maximum(passing[:, k, 0], np.finfo(float).tiny)
                 outlets[item.name] = (k, 0, fraction)
                 part = part + fraction
         rest = np.maximum(1.0 - part, 0.0)
@@ -187,8 +193,7 @@ def prepare(inputs: CircuitInputs) -> Plan:
                 if source == leaves[k]:
                     returned += share
                     stage = last[target]
-                    water[:, stage] += rest * share * flow_aq[:, k]
-                    acid[:, stage] += rest * share * charge[:, k]
+                    aqueous[:, stage] += (rest * share)[:, None] * passing[:, k]
                     links.append(
                         chains.Link(
                             source=(k, 0),
@@ -198,10 +203,10 @@ def prepare(inputs: CircuitInputs) -> Plan:
                     )
             outlets[leaves[k]] = (k, 0, rest * (1.0 - returned))
             draw[0, :, k, 0] = 1.0
-            down, down_acid = np.zeros(size), np.zeros(size)
+            down = np.zeros((size, 3))
         else:
             draw[0, :, k, 0] = part
-            down, down_acid = rest * flow_aq[:, k], rest * charge[:, k]
+            down = rest[:, None] * passing[:, k]
     outlets["raffinate"] = (0, 0, 1.0 - draw[0, :, 0, 0])
     flow_org = np.empty((size, n))
     up = np.zeros(size)
@@ -213,7 +218,7 @@ def prepare(inputs: CircuitInputs) -> Plan:
                 outlets[item.name] = (k, 1, fraction)
                 draw[1, :, k, 0] += fraction
         up = flow_org[:, k] * (1.0 - draw[1, :, k, 0])
-    _check_flows(inputs, flow_aq, flow_org, draw)
+    _check_flows(inputs, passing[..., 0], flow_org, draw)
     outlets["organic"] = (n - 1, 1, 1.0 - draw[1, :, n - 1, 0])
     if inputs.closed:
         rest = 1.0 - draw[1, :, n - 1, 0]
@@ -228,8 +233,10 @@ def prepare(inputs: CircuitInputs) -> Plan:
     chain = chains.Chain(feed=feed, draw=draw, bypass=bypass, carry=carry, links=tuple(links))
     dimer = members(inputs.dimer)
     if carry is not None:
-        flow_aq, charge, flow_org = _carried(inputs, chain, fed)
-    totals = np.stack([np.broadcast_to(dimer[:, None], (size, n)), charge / flow_aq], axis=-1)
+        passing, flow_org = _carried(chain, fed)
+    flow_aq = passing[..., 0]
+    dimers = np.broadcast_to(dimer[:, None, None], (size, n, 1))
+    totals = np.concatenate([dimers, passing[..., 1:] / flow_aq[..., None]], axis=-1)
     log_ratio = np.log(flow_org / flow_aq)[..., None] + shift
     return Plan(
         batch=batch,
@@ -360,31 +367,27 @@ def _by_section(inputs: CircuitInputs, c: int) -> tuple[Array, Array, Array | No
     return efficiency, shift, np.repeat(carried, counts, axis=1)[:, None, :, None]
 
 
-def _carried(
-    inputs: CircuitInputs, chain: chains.Chain, fed: tuple[Array, Array, Array]
-) -> tuple[Array, Array, Array]:
-    """Aqueous flow, its equivalents and organic flow at each stage when phases carry each other.
+def _carried(chain: chains.Chain, fed: tuple[Array, Array]) -> tuple[Array, Array]:
+    """What the aqueous (water, anions, sulfate) and the organic carry when phases are entrained.
 
     Water and anions are components that never extract, the organic one that always does; they
     follow the same chain. The organic lost with the aqueous is made up at stage 1.
     """
-    size, n = fed[0].shape
-    feed = np.zeros((2, size, n, 3))
-    feed[0, :, :, 0], feed[0, :, :, 1], feed[1, :, :, 2] = fed
+    size, n = fed[1].shape
+    feed = np.zeros((2, size, n, 4))
+    feed[0, :, :, :3], feed[1, :, :, 3] = fed
     links = []
     for link in chain.links:
-        full = link.source[1] == 1
-        whole = np.max(link.share, axis=1)
-        share = np.stack([whole, whole, np.zeros_like(whole) if full else whole], axis=1)
+        share = np.repeat(np.max(link.share, axis=1)[:, None], 4, axis=1)
+        if link.source[1] == 1:
+            share[:, 3] = 0.0
         links.append(replace(link, share=share))
     far = 0.1 * chains.NOTHING
-    ratio = np.broadcast_to(np.array([far, far, -far]), (size, n, 3))
-    draw = chain.draw
+    ratio = np.broadcast_to(np.array([far, far, far, -far]), (size, n, 4))
     flows = chains.solve(
-        chains.Chain(feed=feed, draw=draw, carry=chain.carry, links=tuple(links)), ratio
+        chains.Chain(feed=feed, draw=chain.draw, carry=chain.carry, links=tuple(links)), ratio
     )
-    aqueous, organic = np.exp(flows.aqueous), np.exp(flows.organic)
-    return aqueous[..., 0], aqueous[..., 1], organic[..., 2]
+    return np.exp(flows.aqueous[..., :3]), np.exp(flows.organic[..., 3])
 
 
 def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
@@ -572,7 +575,13 @@ def _member(inputs: CircuitInputs, plan: Plan, members: NDArray[np.int64]) -> Ci
         dimer=pick(inputs.dimer, 0),
         organic_conc=pick(inputs.organic_conc, 1),
         inlets=tuple(
-            replace(i, flow=pick(i.flow, 0), conc=pick(i.conc, 1), acid=pick(i.acid, 0))
+            replace(
+                i,
+                flow=pick(i.flow, 0),
+                conc=pick(i.conc, 1),
+                acid=pick(i.acid, 0),
+                sulfate=pick(i.sulfate, 0),
+            )
             for i in inputs.inlets
         ),
         draws=tuple(replace(d, flow=pick(d.flow, 0)) for d in inputs.draws),

@@ -41,6 +41,8 @@ _MARGIN = 1e-2
 # Rounds of the search among neighbouring stage counts, and of tightening the targets.
 _ROUNDS = 40
 _TIGHTENINGS = 6
+# A stage that improves the separation by less than this share is not worth another look.
+_GAIN = 1e-2
 # A specification counts as met within rounding.
 _ROUNDING = 1e-9
 # An element below this share of the feed cannot decide how a circuit is built.
@@ -333,12 +335,15 @@ def _transfers(task: _Task) -> tuple[float, float]:
     light = dict(zip(task.light, task.f[: task.cut].tolist(), strict=True))
     heavy = dict(zip(task.heavy, task.f[task.cut :].tolist(), strict=True))
     stray_heavy, stray_light = sum(heavy.values()), sum(light.values())
-    for _ in range(_SWEEPS):
+    for _ in range(_ROUNDS):
         heavy_before, light_before = stray_heavy, stray_light
         stray_heavy = _foreign(task.raffinate, light, heavy, task.heavy[0], light_before)
         stray_heavy = min(stray_heavy, _lost(task.organic, heavy, task.heavy[0]))
         stray_light = _foreign(task.organic, heavy, light, task.light[-1], heavy_before)
         stray_light = min(stray_light, _lost(task.raffinate, light, task.light[-1]))
+        moved = abs(stray_heavy - heavy_before) + abs(stray_light - light_before)
+        if moved <= _TRACE * min(stray_heavy, stray_light):
+            break
     whole = (sum(heavy.values()), sum(light.values()))
     for moved, group, into in (
         (stray_heavy, whole[0], "raffinate"),
@@ -446,12 +451,14 @@ def _choose(task: _Task, stray_heavy: float, stray_light: float, solvent: float 
             nearest={"solvent": least},
         )
     chosen = np.array([solvent])
-    while True:
+    # For two elements the bound is exact: no need to march into the pinch.
+    sharp = len(task.f) == 2 and solvent < least * (1 - _ROUNDING)
+    while not sharp:
         marched = _march(task, stray_heavy, stray_light, chosen, offset, longest, every=True)
         if marched.steps[0] <= task.most or longest >= task.most:
             break
         longest = min(2 * longest, task.most)
-    if not marched.steps[0] <= task.most:
+    if sharp or not marched.steps[0] <= task.most:
         raise InfeasibleError(
             f"with a solvent of {solvent:.6g} mol/s no number of stages up to {task.most} parts "
             f"{task.light[-1]} from {task.heavy[0]}: the least solvent is {least:.6g} mol/s",
@@ -713,9 +720,9 @@ def _confirm(task: _Task, start: _Start) -> tuple[tuple[int, int, Array, Array] 
     for _ in range(_ROUNDS):
         good = [p for p in tried if met(p)]
         if not good:
-            if n + m > task.most:
+            before, (n, m) = (n, m), _stronger(tried, n, m)
+            if n + m > task.most or _pinched(tried, before, (n, m)):
                 return None, len(tried)
-            n, m = _stronger(tried, n, m)
             look([(n, m), (n + 1, m), (n, m + 1)])
             continue
         # Fewest stages; among equals the one that leaves least of the heavier in the raffinate.
@@ -727,6 +734,18 @@ def _confirm(task: _Task, start: _Start) -> tuple[tuple[int, int, Array, Array] 
     if best is None:
         return None, len(tried)
     return (*best, *tried[best][1:]), len(tried)
+
+
+def _pinched(
+    tried: Mapping[tuple[int, int], tuple[bool, Array, Array]],
+    fewer: tuple[int, int],
+    more: tuple[int, int],
+) -> bool:
+    """Whether another stage hardly separates better: this solvent flow cannot do what is asked."""
+    if fewer not in tried or more not in tried:
+        return False
+    strays = [float(tried[pair][1] @ tried[pair][2]) for pair in (fewer, more)]
+    return strays[1] > (1 - _GAIN) * strays[0]
 
 
 def _stronger(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,32 +27,46 @@ def extractabilities(book: Book, set_id: str, names: Sequence[str]) -> NDArray[n
     >>> extractabilities(Book(), "separation_factors/pc88a-hcl", ["Pr", "Nd"])
     array([1. , 1.4])
     """
-    pairs = [tuple(name.split("/")) for name in book.names(set_id) if name.count("/") == 1]
+    pairs = [name for name in book.names(set_id) if name.count("/") == 1]
+    return _along(pairs, names, lambda pair: _factor(book, set_id, pair), set_id)
+
+
+def chained(pairs: Mapping[str, float], names: Sequence[str]) -> NDArray[np.float64]:
+    """The same from pairs ``"Nd/Pr" = D(Nd)/D(Pr)`` given outright.
+
+    >>> chained({"Gd/Eu": 1.4, "Eu/Sm": 2.0}, ["Gd", "Eu", "Sm"]).tolist()
+    [2.8, 2.0, 1.0]
+    """
+    return _along(list(pairs), names, pairs.__getitem__, "the case")
+
+
+def _along(
+    pairs: Sequence[str], names: Sequence[str], value: Callable[[str], float], where: str
+) -> NDArray[np.float64]:
+    """Extractabilities along the chains of pairs that join all of ``names`` to the first."""
     first = names[0]
     route: dict[str, tuple[tuple[str, int], ...]] = {first: ()}
     waiting = [first]
     while waiting:
         here = waiting.pop(0)
-        for heavy, light in pairs:
+        for pair in pairs:
+            heavy, _, light = pair.partition("/")
             for start, end, sign in ((heavy, light, -1), (light, heavy, 1)):
                 if start == here and end not in route:
-                    route[end] = (*route[here], (f"{heavy}/{light}", sign))
+                    route[end] = (*route[here], (pair, sign))
                     waiting.append(end)
     unknown = [name for name in names if name not in route]
     if unknown:
         raise InputError(
             Problem(
-                message=f"the separation factors of {set_id} do not join {first} and "
+                message=f"the separation factors of {where} do not join {first} and "
                 + ", ".join(unknown),
-                key="set",
-                value=set_id,
+                key="separation_factors",
+                value=", ".join(pairs),
                 expected=f"pairs that join all of {', '.join(names)}",
             )
         )
-    logs = {
-        name: sum(sign * math.log(_factor(book, set_id, pair)) for pair, sign in route[name])
-        for name in names
-    }
+    logs = {name: sum(sign * math.log(value(pair)) for pair, sign in route[name]) for name in names}
     least = min(logs.values())
     # Fifteen digits: a chain of logarithms must not turn 1.4 into 1.4000000000000001.
     return np.array([float(f"{math.exp(logs[name] - least):.15g}") for name in names])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.data import Book
-from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.errors import InfeasibleError
 from sepmodel.extraction import cascade, factors
 from sepmodel.extraction.inputs import CascadeCase, Draw, Inlet
 from sepmodel.products import amounts
@@ -122,33 +119,7 @@ def _extractability(case: CascadeCase, book: Book) -> Array:
         return factors.extractabilities(book, str(case.model.set), case.components)
     if not any("/" in name for name in own):
         return np.array([own[name] for name in case.components])
-    return chained(own, case.components)
-
-
-def chained(pairs: Mapping[str, float], names: Sequence[str]) -> Array:
-    """Relative extractabilities from pairs ``"Nd/Pr" = D(Nd)/D(Pr)`` that join all of ``names``.
-
-    >>> chained({"Gd/Eu": 1.4, "Eu/Sm": 2.0}, ["Gd", "Eu", "Sm"]).tolist()
-    [1.4, 1.0, 0.5]
-    """
-    logs = {names[1] if len(names) > 1 else names[0]: 0.0}
-    for _ in names:
-        for pair, factor in pairs.items():
-            heavy, _, light = pair.partition("/")
-            if heavy in logs:
-                logs.setdefault(light, logs[heavy] - math.log(factor))
-            if light in logs:
-                logs.setdefault(heavy, logs[light] + math.log(factor))
-    if unknown := [name for name in names if name not in logs]:
-        raise InputError(
-            Problem(
-                message=f"the separation factors do not join {', '.join(unknown)} to the others",
-                key="mass_flow.separation_factors",
-                value=", ".join(pairs),
-                expected="pairs that join all components",
-            )
-        )
-    return np.array([float(f"{math.exp(logs[name]):.15g}") for name in names])
+    return factors.chained(own, case.components)
 
 
 def _efficiency(case: CascadeCase) -> Array:

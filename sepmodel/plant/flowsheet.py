@@ -7,7 +7,7 @@ leaves the plant. Free acid is not a component: it is what electroneutrality lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from sepmodel.balance import molar_closure, require
 from sepmodel.data import Book, Constant
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
 from sepmodel.products import Product
 from sepmodel.species import CHARGES, RARE_EARTHS, molar_mass
 from sepmodel.stream import Stream, mix
@@ -81,17 +81,55 @@ class UnitResult:
     warnings: tuple[Mapping[str, str], ...] = ()
 
 
+@dataclass(eq=False, slots=True)
+class Memo:
+    """Designs that take time, kept by what was asked and by the constants they read.
+
+    A computation that reads only its arguments and a book gives the same answer for the same
+    question while none of the constants it read has another value. Failures are kept as well.
+    """
+
+    _kept: dict[Hashable, list[tuple[dict[str, float], Mapping[str, Constant], Any]]] = field(
+        default_factory=dict
+    )
+
+    def __call__(self, asked: Hashable, book: Book, compute: Callable[[Book], Any]) -> Any:
+        """``compute(book)``, or its former answer to ``asked`` at the same constants."""
+        kept = self._kept.setdefault(asked, [])
+        for values, used, former in kept:
+            if values == _overridden(used, book):
+                book.used.update(used)
+                answer = former
+                break
+        else:
+            own = replace(book, used={})
+            try:
+                answer = compute(own)
+            except (InfeasibleError, ConvergenceError) as error:
+                answer = error
+            kept.append((_overridden(own.used, book), own.used, answer))
+            book.used.update(own.used)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _overridden(used: Mapping[str, Constant], book: Book) -> dict[str, float]:
+    return {key: value for key, value in book.overrides.items() if key in used}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Context:
     """What every unit of a plant knows beside its inlets.
 
     ``products`` are the specifications, ``feed`` the rare earths [mol/s] that enter one train,
-    ``effluent`` the limit ("discharge" or "zero-liquid").
+    ``effluent`` the limit ("discharge" or "zero-liquid"), ``memo`` where designs are kept.
     """
 
     products: tuple[Product, ...]
     feed: Mapping[str, float]
     effluent: str
+    memo: Memo = field(default_factory=Memo)
 
 
 # inlets by port, the unit's parameters, the context, the constants -> result

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sepmodel import data, products
 from sepmodel.fields import (
     Case,
+    Count,
     Flag,
     Name,
+    NonNegative,
     Number,
     OpenFraction,
     Positive,
@@ -28,6 +30,16 @@ from sepmodel.fields import (
 from sepmodel.species import oxide
 
 SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
+
+
+def _price_set(name: str) -> str:
+    prices = [s.removeprefix("prices/") for s in data.set_ids() if s.startswith("prices/")]
+    if name not in prices:
+        refuse("no such price set", f"one of {', '.join(prices)}", name)
+    return name
+
+
+PriceSet = Annotated[SetId, AfterValidator(_price_set)]
 End = Annotated[
     Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*\.(\*|[A-Za-z0-9][A-Za-z0-9_+-]*)$")
 ]
@@ -57,6 +69,14 @@ class Conditioning(UnitTable):
     acid: Annotated[float, Quantity("mol/m^3")]
 
 
+class Weighing(Table):
+    """What a train is optimised for: see ``sepmodel.extraction.design.Weights``."""
+
+    inventory: NonNegative
+    solvent: NonNegative
+    stages: NonNegative
+
+
 class ExtractionTrain(UnitTable):
     """A train of extraction circuits, designed for the products it is given.
 
@@ -70,6 +90,8 @@ class ExtractionTrain(UnitTable):
     set: SetId = "process/extraction"
     elements: tuple[RareEarth, ...] = ()
     downstream_loss: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0
+    weights: Weighing
+    cells: Literal["box", "industrial"] = "box"
 
 
 class Group(Table):
@@ -85,6 +107,7 @@ class ProteinColumn(UnitTable):
 
     type: Literal["protein-column"]
     protein: Name = "lanmodulin-mex"
+    columns: Count
     heavy: Group
     light: Group
 
@@ -99,9 +122,10 @@ class DisplacementTrain(UnitTable):
 
 
 class Concentrating(UnitTable):
-    """A dilute liquor precipitated as carbonate and dissolved again in acid at feed strength."""
+    """A dilute liquor precipitated and dissolved again in acid at feed strength."""
 
     type: Literal["concentrating"]
+    method: Literal["carbonate", "bicarbonate", "hydroxide"]
     set: SetId = "process/concentrating"
     rare_earths: Concentration
 
@@ -159,7 +183,7 @@ class Route(Case):
     """A route: units, links, and what of it polishes."""
 
     kind: Literal["route"]
-    maturity: Literal["sx", "lad", "protein"]
+    maturity: Literal["sx", "displacement", "protein"]
     level: Text
     unit: tuple[UnitCase, ...] = Field(min_length=1)
     link: tuple[LinkTable, ...] = Field(min_length=1)
@@ -234,8 +258,8 @@ class Study(Case):
     feed: Name
     rate: Annotated[float, Quantity("kg_REO/s", above=0)]
     train: Annotated[float, Quantity("kg_REO/s", above=0)] | None = None
-    market: SetId = "ex-china-2025"
-    reagents: SetId = "reagents-us-2025"
+    market: PriceSet = "ex-china-2025"
+    reagents: PriceSet = "reagents-us-2025"
     grid: Name = "US"
     effluent: Literal["discharge", "zero-liquid"] = "zero-liquid"
     routes: tuple[Name, ...] = Field(min_length=1)
@@ -264,10 +288,6 @@ class Study(Case):
                     )
         if len(set(self.routes)) < len(self.routes):
             refuse("a route is named twice", value=", ".join(self.routes))
-        for name in (f"prices/{self.market}", f"prices/{self.reagents}"):
-            if name not in data.set_ids():
-                prices = [s for s in data.set_ids() if s.startswith("prices/")]
-                refuse("no such price set", f"one of {', '.join(prices)}", name)
         return self
 
     @property

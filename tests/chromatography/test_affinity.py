@@ -30,7 +30,7 @@ def plant():
     return affinity.design(FEED, (HEAVY, LIGHT), Book())
 
 
-@pytest.mark.parametrize("name", ["binding", "stages", "results"])
+@pytest.mark.parametrize("name", ["binding", "stages", "affinity", "results"])
 def test_docstring_examples(name):
     module = importlib.import_module(f"sepmodel.chromatography.{name}")
     result = doctest.testmod(module)

@@ -33,7 +33,7 @@ def plant():
     return displacement.design(FEED, MAGNET, Book())
 
 
-@pytest.mark.parametrize("name", ["constant_pattern", "zones"])
+@pytest.mark.parametrize("name", ["constant_pattern", "zones", "displacement"])
 def test_docstring_examples(name):
     module = importlib.import_module(f"sepmodel.chromatography.{name}")
     result = doctest.testmod(module)
@@ -144,6 +144,12 @@ def test_ligand_is_chosen_by_the_pair():
 
 def test_feeds_the_presaturant_cannot_hold_are_refused():
     heavy = {"Dy": 0.3, "Yb": 0.4, "Lu": 0.3}
+    traces = {**FEED, "Lu": 0.005}
+    clay = displacement.design(traces, MAGNET, Book())
+    assert clay.pools["ahead"].moles == {"Lu": pytest.approx(0.005, rel=0.01)}
+    assert any(w.code == "ahead-of-presaturant" for w in clay.warnings)
+    with pytest.raises(InfeasibleError, match="does not stay ahead of Lu"):
+        displacement.design(traces, (*MAGNET, product("Lu", "Lu")), Book(), ligands=("edta",))
     with pytest.raises(InfeasibleError, match="does not stay ahead of Lu"):
         displacement.design(heavy, (product("Dy", "Dy"),), Book(), ligands=("edta",))
     with pytest.raises(InfeasibleError, match="Fe has to be removed"):

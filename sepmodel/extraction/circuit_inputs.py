@@ -1,0 +1,160 @@
+"""What a cascade case file holds when its equilibrium is mass action or a correlation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sepmodel.extraction.inputs import MOST_STAGES, Efficiency, Member, SetId
+from sepmodel.fields import (
+    Case,
+    Concentration,
+    Count,
+    Flag,
+    Flow,
+    Name,
+    Number,
+    Quantity,
+    Real,
+    Table,
+    Temperature,
+    Text,
+    refuse,
+)
+
+Fraction = Annotated[float, Number("a fraction", low=0, high=1)]
+Entrained = Annotated[float, Number("an entrained fraction", low=0, high=0.5)]
+Sections = Literal["extraction", "scrub", "strip"]
+MolarMass = Annotated[float, Quantity("kg/mol", above=0)]
+
+
+class Model(Table):
+    """The equilibrium and its constants.
+
+    ``mass-action``: log K of every component from ``set``, or, with ``separation_factors`` (a set
+    of them), the log K of ``level`` from ``set`` and the others by their factors; ``log_k``
+    replaces single values. The counter-ion's constant and soap stoichiometry come from ``soap``.
+    ``correlation``: log D = f(pH, dosage) of ``set``.
+    """
+
+    equilibrium: Literal["mass-action", "correlation"]
+    set: SetId | None = None
+    activity: Literal["ideal"] = "ideal"
+    separation_factors: SetId | None = None
+    level: Member | None = None
+    log_k: dict[Member, Real] = Field(default_factory=dict)
+    counter_ion: Literal["Na", "NH4"] | None = None
+    soap: SetId = "extractants/soap"
+
+
+class Organic(Table):
+    """The solvent: ``extractant`` formal (monomer) concentration before saponification."""
+
+    flow: Flow
+    extractant: Concentration
+    saponification: Fraction = 0.0
+    composition: dict[Member, Text] = Field(default_factory=dict)
+
+
+class Section(Table):
+    """A stretch of stages; the organic runs through the sections in the order of the file."""
+
+    name: Sections
+    stages: Count
+    efficiency: Efficiency | dict[Member, Efficiency] = 1.0
+    temperature: Temperature | None = None
+    entrainment_aq: Entrained = 0.0
+    entrainment_org: Entrained = 0.0
+
+
+class Inlet(Table):
+    """An aqueous stream: concentrations by amount or by mass, free acid, sulfate in all.
+
+    ``stage`` counts from 1 inside the section; by default it is the section's last.
+    """
+
+    name: Name
+    phase: Literal["aqueous"] = "aqueous"
+    section: Sections
+    stage: Count | None = None
+    flow: Flow
+    composition: dict[Member, Text] = Field(default_factory=dict)
+    acid: Concentration = 0.0
+    sulfate: Concentration = 0.0
+
+
+class Draw(Table):
+    """A side stream of what leaves a stage."""
+
+    name: Name
+    phase: Literal["aqueous", "organic"]
+    section: Sections
+    stage: Count
+    flow: Flow
+
+
+class Recycle(Table):
+    """What is returned: the organic to its first stage, strip liquor to the scrub section."""
+
+    organic: Flag = False
+    strip_reflux: Annotated[float, Number("a fraction below 1", low=0, below=1)] = 0.0
+
+
+class CircuitCase(Case):
+    """An extraction circuit at steady state, with pH as an answer."""
+
+    kind: Literal["cascade"]
+    components: tuple[Member, ...] = Field(min_length=1)
+    purity_basis: Literal["oxide-mass", "mole"] = "oxide-mass"
+    model: Model
+    organic: Organic
+    section: tuple[Section, ...] = Field(min_length=1)
+    inlet: tuple[Inlet, ...] = Field(min_length=1)
+    draw: tuple[Draw, ...] = ()
+    recycle: Recycle = Recycle()
+    molar_mass: dict[Text, MolarMass] = Field(default_factory=dict)
+
+    @property
+    def stages(self) -> int:
+        """Stages of all sections."""
+        return sum(section.stages for section in self.section)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CircuitCase:
+        if len(set(self.components)) < len(self.components):
+            refuse("a component is named twice", value=", ".join(self.components))
+        if self.model.counter_ion in self.components:
+            refuse("the counter-ion is not listed among the components", value=str(self.components))
+        order = ("extraction", "scrub", "strip")
+        names = [section.name for section in self.section]
+        if names != [name for name in order if name in names]:
+            refuse("the sections do not follow the organic", ", ".join(order), ", ".join(names))
+        if self.stages > MOST_STAGES:
+            refuse("too many stages", f"at most {MOST_STAGES} in all sections", self.stages)
+        counts = {section.name: section.stages for section in self.section}
+        ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
+        given = [port.name for port in ports]
+        if len(set(given)) < len(given):
+            refuse("a name of an inlet or draw is used twice", "names of their own", str(given))
+        for port in ports:
+            if port.section not in counts:
+                refuse(f"{port.name} is in no section of the case", f"one of {names}")
+            if port.stage is not None and port.stage > counts[port.section]:
+                refuse(
+                    f"{port.name} lies beyond the last stage of {port.section}",
+                    f"a stage from 1 to {counts[port.section]}",
+                    port.stage,
+                )
+        tables = [set(inlet.composition) for inlet in self.inlet]
+        for named in (*tables, set(self.organic.composition), set(self.model.log_k)):
+            for name in sorted(named):
+                if name not in (*self.components, self.model.counter_ion):
+                    refuse("a component that the case does not have", value=name)
+        if self.recycle.strip_reflux and {"scrub", "strip"} - set(names):
+            refuse("reflux of strip liquor needs a scrub and a strip section", value=str(names))
+        if self.organic.saponification and self.model.counter_ion is None:
+            refuse("a saponified organic names its counter-ion", 'model.counter_ion = "Na"')
+        if self.model.equilibrium == "correlation" and self.model.set is None:
+            refuse("a correlation comes from a set", "model.set")
+        return self

@@ -1,0 +1,81 @@
+"""Circuit case files: runs, warnings and refusals."""
+
+import numpy as np
+import pytest
+
+import sepmodel
+from sepmodel.errors import InputError
+
+CASE = "magnet-circuit"
+
+
+def codes(result):
+    return {warning.code for warning in result.warnings}
+
+
+def test_the_shipped_circuit_runs_and_closes():
+    result = sepmodel.run(CASE)
+    assert result.balance["max"] < 1e-10
+    assert set(result.streams) >= {"raffinate", "strip_liquor", "loaded_organic", "barren_organic"}
+    assert result.streams["raffinate"].pH == pytest.approx(1.34, abs=0.02)
+    assert result.profiles["pH"].values.shape == (20,)
+    assert np.all(result.profiles["loading"].values < 1)
+    assert np.all(result.profiles["separation_factor"].values > 1)
+    # One soap of sodium is one mole of base.
+    assert result.quantities["base"]["value"] == pytest.approx(0.35 * 3.43, rel=1e-6)
+
+
+def test_a_common_shift_of_the_constants_does_not_separate():
+    """At trace acid a level shift moves pH, not the separation factors."""
+    plain = sepmodel.run(CASE)
+    moved = sepmodel.run(CASE, {"model.log_k.Nd": -1.9})
+    a = plain.profiles["separation_factor"].values
+    b = moved.profiles["separation_factor"].values
+    assert np.allclose(a, b, rtol=1e-9)
+    assert moved.streams["raffinate"].pH < plain.streams["raffinate"].pH
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"organic.saponification": 0.6}, "cannot hold so much Na"),
+        ({"model.separation_factors": "separation_factors/none"}, "none"),
+        ({"inlet.feed.composition.Nd": "-1 mol/L"}, "negative"),
+        ({"inlet.feed.composition.Nd": "1 kg"}, "mol/m"),
+        ({"inlet.feed.composition.Xx": "1 mol/L"}, "unknown element|does not have"),
+        ({"inlet.feed.stage": 9}, "beyond the last stage"),
+        ({"recycle.strip_reflux": 1.0}, "below 1"),
+        ({"section.strip.name": "scrub"}, "sections do not follow|twice"),
+        ({"components": ["Pr", "Nd"]}, "does not have"),
+        ({"model.separation_factors": "separation_factors/pc88a-hcl", "model.level": "La2"}, "La2"),
+    ],
+)
+def test_bad_cases_are_refused(settings, text):
+    with pytest.raises(InputError, match=text):
+        sepmodel.run(CASE, settings)
+
+
+def test_reversed_constants_are_refused_unless_codes_are_compared():
+    reverse = {"model.separation_factors": "separation_factors/pc88a-hcl", "model.log_k.Pr": -1.0}
+    with pytest.raises(InputError, match="reversed-series: Nd is extracted less than Pr"):
+        sepmodel.run(CASE, reverse)
+    marked = sepmodel.run(CASE, {**reverse, "purpose": "code regression"})
+    assert {"reversed-series", "code-regression"} <= codes(marked)
+
+
+def test_named_warnings():
+    wide = sepmodel.run(CASE, {"inlet.strip-acid.flow": "0.1 L/h", "inlet.strip-acid.acid": "12 M"})
+    assert "phase-ratio" in codes(wide)
+    rich = sepmodel.run(
+        CASE, {"organic.saponification": 0.49, "section.scrub.temperature": "300 K"}
+    )
+    assert "temperature-unused" in codes(rich)
+
+
+def test_prommis_inputs_are_marked_as_code_regression():
+    from pathlib import Path
+
+    path = Path(__file__).parents[2] / "validation" / "prommis-dehpa-sulfate" / "case.toml"
+    result = sepmodel.run(path)
+    assert {"reversed-series", "code-regression"} <= codes(result)
+    assert result.streams["raffinate"].conc["Y"]["value"] > 0

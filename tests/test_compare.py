@@ -1,0 +1,276 @@
+"""The comparison of routes: what must change, what must not, and that every book closes."""
+
+import csv
+import doctest
+import io
+import json
+import math
+
+import pytest
+
+import sepmodel
+from sepmodel import files, report
+from sepmodel.data import Book, load_set, models_dir
+from sepmodel.errors import InputError
+from sepmodel.plant import compare, operations
+from sepmodel.run import load
+
+STUDY = "magnet-scrap"
+SX, PROTEIN, DISPLACEMENT = "conventional-extraction", "protein", "displacement"
+# Figures of a route that are amounts of substance or energy, not money.
+PHYSICAL = tuple(m for m in compare.METRICS if m not in compare.MONEY)
+
+
+def document(name=STUDY, **changes):
+    return {**load(name).document, **changes}
+
+
+def run(study=STUDY, **options):
+    options.setdefault("ranges", False)
+    return sepmodel.compare(study, **options)
+
+
+def metrics(comparison):
+    return {r.route.name: r.account.metrics for r in comparison.routes if r.account}
+
+
+def cells(comparison):
+    """Every number of the comparison by route and name."""
+    return {
+        (r.route.name, name): value
+        for r in comparison.routes
+        if r.account
+        for name, value in compare.figures(r.account).items()
+    }
+
+
+def moved(one, other, rel=1e-9):
+    """The cells that differ."""
+    a, b = cells(one), cells(other)
+    assert a.keys() == b.keys()
+    return {key for key in a if not math.isclose(a[key], b[key], rel_tol=rel, abs_tol=1e-15)}
+
+
+@pytest.fixture(scope="module")
+def base():
+    return run()
+
+
+@pytest.mark.parametrize("module", [compare, operations, report])
+def test_doctests(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_every_route_meets_every_specification_or_says_why(base):
+    assert [r.route.name for r in base.routes] == [SX, PROTEIN, DISPLACEMENT]
+    for result in base.routes:
+        missed = [p for p in result.account.products.values() if p["missed"]]
+        assert (result.status == "meets") == (not missed) == (not result.reasons)
+        assert result.status == "meets"
+
+
+def test_every_balance_closes(base):
+    for result in base.routes:
+        closure = result.sheet.closure
+        assert max(closure.values()) < 1e-9
+        assert {"Nd", "Pr", "Dy", "Tb", "Gd", "Ho", "La", "Ce", "Fe", "Na", "Cl", "C2O4"} <= set(
+            closure
+        )
+
+
+def test_what_units_contribute_adds_up_to_the_route(base):
+    for result in base.routes:
+        for metric in ("cost", "carbon"):
+            parts = [c.value for c in result.account.contributions if c.metric == metric]
+            assert math.fsum(parts) == pytest.approx(result.account.metrics[metric], rel=1e-9)
+
+
+def test_allocations_share_out_the_whole_burden(base):
+    for result in base.routes:
+        products = result.account.products.values()
+        slate = sum(p["oxide"] for p in products)
+        for metric in ("cost", "carbon"):
+            for basis in compare.ALLOCATIONS:
+                shared = sum(p[f"{metric} by {basis}"] * p["oxide"] for p in products)
+                assert shared / slate == pytest.approx(result.account.metrics[metric], rel=1e-9)
+
+
+def test_a_doubled_rate_leaves_every_figure_unchanged(base):
+    """The plant has twice the trains of the size the study names."""
+    study = document(rate="2000 t_REO/year", train="1000 t_REO/year")
+    doubled = run(study)
+    assert doubled.trains == pytest.approx(2.0)
+    assert cells(doubled) == cells(base)
+
+
+def test_a_doubled_train_leaves_what_is_not_money_unchanged(base):
+    doubled = metrics(run(document(rate="2000 t_REO/year")))
+    for route, before in metrics(base).items():
+        for metric in PHYSICAL:
+            # Columns are charged by volume and stages by number: both follow the feed exactly.
+            assert doubled[route][metric] == pytest.approx(before[metric], rel=1e-9), metric
+        assert doubled[route]["capital"] < before["capital"]
+        assert doubled[route]["cost"] < before["cost"]
+
+
+def test_a_tighter_purity_never_needs_fewer_stages():
+    stages = []
+    for purity in (0.98, 0.99, 0.995, 0.999, 0.9995):
+        study = document(routes=[SX])
+        study["product"] = [{**p, "purity": purity} for p in study["product"]]
+        stages.append(metrics(run(study))[SX]["stages"])
+    assert stages == sorted(stages)
+    assert stages[0] < stages[-1]
+
+
+def test_a_price_moves_the_cost_of_those_who_pay_it(base):
+    key = "prices/reagents-us-2025:EDTA"
+    dearer = run(constants={key: 2 * Book()[key]})
+    touched = moved(base, dearer)
+    assert {route for route, _ in touched} == {DISPLACEMENT}
+    assert {name.rpartition("/")[2].partition(" by ")[0] for _, name in touched} == {"cost", "opex"}
+
+
+def test_a_product_price_moves_the_shares_and_the_money_tied_up(base):
+    key = (
+        "prices/ex-china-2025:Tb2O3"
+        if "Tb2O3" in load_set("prices/ex-china-2025")
+        else ("prices/ex-china-2025:Tb4O7")
+    )
+    touched = moved(base, run(constants={key: 2 * Book()[key]}))
+    names = {name for _, name in touched}
+    assert {"Tb/cost by value", "NdPr/carbon by value", "capital"} <= names
+    assert not names & {"carbon", "energy", "opex", "stages", "Tb/purity", "Tb/recovery"}
+
+
+def test_an_emission_factor_moves_carbon_alone(base):
+    key = "factors/carbon:protein"
+    touched = moved(base, run(constants={key: 2 * Book()[key]}))
+    assert {route for route, _ in touched} == {PROTEIN}
+    assert all("carbon" in name for _, name in touched)
+
+
+def test_a_reagent_dose_moves_the_route_that_doses_it(base):
+    key = "process/concentrating:acid_excess"
+    touched = moved(base, run(constants={key: 1.1 * Book()[key]}))
+    assert {route for route, _ in touched} == {PROTEIN}
+    names = {name for _, name in touched}
+    assert {"acid", "base", "salt", "cost", "carbon"} <= names
+    assert not names & {"stages", "columns", "protein", "Dy/purity", "Dy/recovery", "ligand"}
+
+
+def test_an_impurity_of_the_feed_moves_reagents_and_no_design(base):
+    key = "feeds/magnet-scrap:Fe"
+    touched = {name for _, name in moved(base, run(constants={key: 1.05 * Book()[key]}))}
+    assert {"base", "waste", "cost"} <= touched
+    assert not touched & {"stages", "protein", "ligand", "Dy/purity", "Tb/recovery"}
+
+
+def test_the_order_of_routes_products_units_and_links_changes_nothing(base):
+    study = document(routes=[DISPLACEMENT, SX, PROTEIN])
+    study["product"] = study["product"][::-1]
+    assert cells(run(study)) == pytest.approx(cells(base), rel=1e-9)
+    route = load(f"routes/{SX}.toml").document
+    turned = {**route, "unit": route["unit"][::-1], "link": route["link"][::-1]}
+    inputs = [load(turned).inputs]
+    alone = load(document(routes=[SX])).inputs
+    again = compare.compare(alone, inputs, ranges=False)
+    assert again.routes[0].account.metrics == pytest.approx(metrics(base)[SX], rel=1e-12)
+
+
+def test_the_order_of_a_feeds_elements_changes_nothing(base, tmp_path, monkeypatch):
+    text = (models_dir() / "feeds" / "magnet-scrap.toml").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    nd = next(k for k, line in enumerate(lines) if line.startswith("Nd = "))
+    la = next(k for k, line in enumerate(lines) if line.startswith("La = "))
+    lines[nd], lines[la] = lines[la], lines[nd]
+    folder = tmp_path / "models" / "feeds"
+    folder.mkdir(parents=True)
+    (folder / "magnet-scrap.toml").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert cells(run()) == pytest.approx(cells(base), rel=1e-9)
+
+
+def test_ranges_hold_the_base_and_pairs_share_their_constants():
+    keys = ["prices/reagents-us-2025:HCl", "factors/grid:US", "economics/finance:discount_rate"]
+    found = run(ranges=keys)
+    for result in found.routes:
+        for metric in ("cost", "carbon"):
+            span = result.ranges[metric]
+            assert span.low < span.value < span.high
+        assert {s.key for s in result.swings["carbon"]} == {"factors/grid:US"}
+    # One constant alone: the range of the ratio spans the two ratios exactly.
+    pair = next(p for p in found.pairs if p.metric == "carbon" and p.second == DISPLACEMENT)
+    ends = [
+        run(constants={"factors/grid:US": end}) for end in load_set("factors/grid")["US"].si_range
+    ]
+    ratios = [
+        metrics(end)[pair.first]["carbon"] / metrics(end)[pair.second]["carbon"] for end in ends
+    ]
+    assert sorted(ratios) == pytest.approx(
+        sorted({min(pair.low, *ratios), max(pair.high, *ratios)}), rel=1e-9
+    )
+    assert pair.low <= pair.ratio <= pair.high
+
+
+def test_a_route_that_cannot_be_designed_is_a_row_and_no_error():
+    study = document(routes=[PROTEIN])
+    study["product"] = [{**p, "recovery": 0.9995} for p in study["product"]]
+    found = run(study)
+    assert found.routes[0].status in ("FAILS", "infeasible")
+    assert found.routes[0].reasons
+    row = compare.rows(found)[0]
+    assert row["meets_spec"] is False
+    assert row["status"] != "meets"
+
+
+def test_json_and_csv_say_units_and_hold_no_nan(base):
+    text = files.json_text(compare.to_dict(base))
+    assert "NaN" not in text
+    told = json.loads(text)
+    assert {"schema", "study", "status", "functional_unit", "boundary", "rows"} <= set(told)
+    keys = {
+        "route",
+        "product",
+        "meets_spec",
+        "purity",
+        "recovery",
+        "metrics",
+        "model_level",
+        "estimated",
+        "status",
+    }
+    assert all(keys <= set(row) for row in told["rows"])
+    assert told["rows"][0]["metrics"]["cost"]["unit"] == "USD2025/kg_REO"
+    table = list(csv.reader(io.StringIO(compare.csv_text(base))))
+    assert all("[" in head and head.endswith("]") for head in table[0][4:])
+    assert len(table) == 1 + len(told["rows"])
+
+
+def test_the_table_fits_eighty_columns(base):
+    assert max(map(len, report.table(base).splitlines())) <= 80
+
+
+def test_extraction_lies_in_the_published_bands(base):
+    """6 to 18 USD/kg and 8 to 20 kg CO2e/kg of oxide, gate to gate: bands, not data."""
+    extraction = metrics(base)[SX]
+    assert 6 < extraction["cost"] < 18
+    assert 8 < extraction["carbon"] < 20
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"market": "the-moon-2025"}, "market"),
+        ({"rate": "1000 t/year"}, "rate"),
+        ({"effluent": "river"}, "effluent"),
+        ({"routes": ["teleportation"]}, ""),
+        ({"feed": "cheese"}, ""),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_bad_studies_are_refused_with_the_key(change, key):
+    with pytest.raises(InputError) as refused:
+        run(document(**change))
+    if key:
+        assert key in {p.key for p in refused.value.problems}
