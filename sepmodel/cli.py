@@ -176,6 +176,64 @@ def fit(
 
 
 @app.command()
+@click.argument("study", required=False)
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+@click.option("--wide", is_flag=True, help="Every figure, in 160 columns.")
+@click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes (all processors).")
+@click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+def compare(
+    study: str | None,
+    settings: tuple[str, ...],
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+    wide: bool,
+    ranges: bool,
+    workers: int | None,
+    figures: bool,
+    quiet: bool,
+) -> None:
+    """Compare routes on one feed and one boundary: table, page, JSON, CSV, figures.
+
+    STUDY is a study file or a name; without it the magnet scrap study is run.
+
+    \b
+    Examples:
+      sepmodel compare
+      sepmodel compare magnet-scrap-nd-pr --no-ranges
+      sepmodel compare --set market=china-2025 --set grid=CN --wide
+    """
+    from sepmodel import report
+    from sepmodel.case import parse_settings
+    from sepmodel.files import write_folder
+    from sepmodel.plant.compare import to_dict
+    from sepmodel.run import DEFAULT_STUDY, load
+    from sepmodel.run import compare as compared
+
+    loaded = load(study or DEFAULT_STUDY, parse_settings(settings))
+    _announce(loaded.path, loaded.shadows)
+    _check_target(json_to, force)
+    with _progress(f"comparing the routes of {loaded.name}") as progress:
+        found = compared(
+            loaded, ranges=ranges, workers=workers or os.cpu_count() or 1, progress=progress
+        )
+    with _busy("writing the page"):
+        contents = report.contents(found, figures=figures)
+    folder = Path(out) if out else report.folder(found)
+    about = {"version": __version__, "name": loaded.name, "inputs_hash": found.inputs_hash}
+    write_folder(folder, contents, about, force=force)
+    _deliver(to_dict(found), json_to)
+    if json_to != "-" and not quiet:
+        click.echo(report.table(found, wide=wide))
+        click.echo(f"wrote {folder}/ (open {folder / 'report.html'})")
+
+
+@app.command()
 @click.argument("key", required=False)
 @click.option("--case", "case", metavar="CASE", help="What a case rests on; it is solved.")
 @_json_option
@@ -485,6 +543,25 @@ def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
 
     with Console(stderr=True).status(text) as status:
         yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Any]:
+    """A bar on a terminal; yields the function that moves it, None where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+
+        def move(_: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield move
 
 
 def _console() -> Console:
