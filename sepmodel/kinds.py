@@ -9,7 +9,7 @@ from typing import Any
 from sepmodel import data
 from sepmodel.errors import InputError, Problem
 from sepmodel.fields import meant
-from sepmodel.run import KINDS, Kind
+from sepmodel.run import KINDS, SHAPES, Kind
 
 
 def kind(name: str) -> Kind:
@@ -31,9 +31,17 @@ def command_of(name: str) -> str:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """JSON schema of a kind of case file."""
-    document = kind(name).model.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+    """JSON schema of a kind of case file; ``anyOf`` where its models differ in shape."""
+    from pydantic.json_schema import models_json_schema
+
+    first = kind(name).model
+    others = [shape().model for (owner, _), shape in SHAPES.items() if owner == name]
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    if not others:
+        return {**head, **first.model_json_schema(by_alias=True)}
+    models = list(dict.fromkeys([first, *others]))
+    found, definitions = models_json_schema([(m, "validation") for m in models], by_alias=True)
+    return {**head, "anyOf": [found[m, "validation"] for m in models], **definitions}
 
 
 def write_starter(name: str, case_name: str) -> Path:

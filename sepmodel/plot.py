@@ -104,6 +104,12 @@ def figures(result: Result) -> dict[str, bytes]:
     drawn: dict[str, Any] = {}
     if {"share_aq", "share_org"} <= set(result.profiles):
         drawn["stages"] = stage_profiles
+    if {"pH", "loading"} <= set(result.profiles):
+        drawn["acidity"] = acidity
+    if "chromatogram" in result.profiles:
+        drawn["chromatogram"] = chromatogram
+    if "train" in result.profiles:
+        drawn["train"] = band_pattern
     written = {}
     for name, draw in drawn.items():
         with style():
@@ -134,15 +140,7 @@ def stage_profiles(result: Result) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    missing = [name for name in ("share_aq", "share_org") if name not in result.profiles]
-    if missing:
-        raise InputError(
-            Problem(message="the result has no profile", value=missing, expected="a cascade")
-        )
-    phases = {
-        "aqueous": result.profiles["share_aq"],
-        "organic": result.profiles["share_org"],
-    }
+    phases = {"aqueous": _profile(result, "share_aq"), "organic": _profile(result, "share_org")}
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     tables = [profile.values for profile in phases.values()]
@@ -154,6 +152,82 @@ def stage_profiles(result: Result) -> Figure:
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure
+
+
+def acidity(result: Result) -> Figure:
+    """pH and loading of the extractant along the stages of a circuit."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, name in zip(panels, ("pH", "loading"), strict=True):
+        profile = _profile(result, name)
+        stages = [float(stage) for stage in profile.axes["stage"]]
+        axes.plot(stages, profile.values, color=INK, marker=".")
+        _stage_axis(axes, profile)
+        axes.set_ylabel(name)
+    panels[1].set_ylim(bottom=0)
+    _name_bands(panels[0], _profile(result, "pH"))
+    panels[-1].set_xlabel("stage, from the raffinate end")
+    figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def chromatogram(result: Result) -> Figure:
+    """What leaves a column against the volume that went through it; the steps are marked."""
+    return _curves(result, "chromatogram", "bed volumes", "concentration at the outlet")
+
+
+def band_pattern(result: Result) -> Figure:
+    """The bands of a displacement train along the column, at its end."""
+    return _curves(result, "train", "depth behind the front (m)", "mole share")
+
+
+def _curves(result: Result, name: str, across: str, up: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    profile = _profile(result, name)
+    first, second = profile.axes
+    x = np.array([float(value) for value in profile.axes[first]])
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for index, component in enumerate(profile.axes[second]):
+        axes.plot(x, profile.values[:, index], label=component, **look(str(component)))
+    for place in profile.marks.values():
+        axes.axvline(float(place), color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
+    _name_bands(axes, profile)
+    unit = "" if profile.unit == "1" else f" ({profile.unit.replace('^3', '³')})"
+    axes.set(xlabel=across, ylabel=f"{up}{unit}", xlim=(x[0], x[-1]))
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def _profile(result: Result, name: str) -> Profile:
+    if name not in result.profiles:
+        raise InputError(
+            Problem(
+                message="the result has no such profile",
+                value=name,
+                expected=f"one of {', '.join(result.profiles)}",
+            )
+        )
+    return result.profiles[name]
+
+
+def _stage_axis(axes: Axes, profile: Profile) -> None:
+    """Sections as bands, feeds and draws as dotted lines, whole numbers below."""
+    from matplotlib.ticker import MaxNLocator
+
+    stages = list(profile.axes["stage"])
+    axes.set_xlim(stages[0] - 0.5, stages[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    shades = BANDS * len(profile.bands)
+    for shade, (first, last) in zip(shades, profile.bands.values(), strict=False):
+        axes.axvspan(first - 0.5, last + 0.5, color=shade, zorder=-2, linewidth=0)
+    for stage in profile.marks.values():
+        axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
 
 
 def _floor(tables: Sequence[Any]) -> float:
@@ -183,17 +257,11 @@ def _shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
     room = (high - low) / 30
     axes.set_yticks(_opened(ticks).tolist(), [_percent(t) for t in ticks])
     axes.set_ylim(low - room, high + room)
-    axes.set_xlim(stages[0] - 0.5, stages[-1] + 0.5)
     for index, name in enumerate(components):
         axes.plot(stages, drawn[:, index], label=name, **look(name))
     _label_ends(axes, drawn, components, low - room, high + room)
     _label_exits(axes, stages, drawn, components, low - room, high + room)
-    for shade, (first, last) in zip(
-        BANDS * len(profile.bands), profile.bands.values(), strict=False
-    ):
-        axes.axvspan(first - 0.5, last + 0.5, color=shade, zorder=-2, linewidth=0)
-    for stage in profile.marks.values():
-        axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
+    _stage_axis(axes, profile)
 
 
 def _percent(share: float) -> str:
@@ -292,6 +360,12 @@ def fit_figures(found: Fit) -> dict[str, bytes]:
     return written
 
 
+def _marker(element: str) -> str:
+    """A point for solid lines, a square for dashes, a triangle for dots: as colours repeat."""
+    dashes = look(element)["linestyle"]
+    return "o" if dashes == SOLID else "s" if dashes == DASHED else "^"
+
+
 def fit_parity(found: Fit) -> Figure:
     """Predicted against measured distribution ratio; hollow points were not used."""
     from matplotlib.figure import Figure as New
@@ -303,14 +377,14 @@ def fit_parity(found: Fit) -> Figure:
     axes.fill_between(ends, ends - 0.1, ends + 0.1, color=BANDS[0], lw=0)
     axes.plot(ends, ends, color=FAINT, lw=0.8)
     for i, element in enumerate(found.table.elements):
-        colour = look(element)["color"]
+        colour, marker = look(element)["color"], _marker(element)
         for used in (True, False):
             rows = found.table.used == used
             axes.plot(
                 found.log_d[rows, i],
                 found.log_d_predicted[rows, i],
                 linestyle="none",
-                marker="o",
+                marker=marker,
                 ms=4,
                 mew=0.9,
                 color=colour,
@@ -345,7 +419,7 @@ def fit_residuals(found: Fit) -> Figure:
                 state,
                 error[:, i],
                 linestyle="none",
-                marker="o",
+                marker=_marker(element),
                 ms=3.5,
                 color=look(element)["color"],
                 label=element,

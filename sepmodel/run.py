@@ -78,6 +78,11 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "route": _route,
     "study": _study,
 }
+# Equilibrium models whose cases have another shape: a circuit's pH is an answer.
+SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
+    ("cascade", "mass-action"): _circuit,
+    ("cascade", "correlation"): _circuit,
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -143,12 +148,9 @@ def _kind(document: Mapping[str, Any], file: str) -> Kind:
 
     name = document.get("kind")
     if isinstance(name, str) and name in KINDS:
-        # A cascade's file has another shape where pH is an answer.
         model = document.get("model")
         equilibrium = model.get("equilibrium") if isinstance(model, Mapping) else None
-        if name == "cascade" and equilibrium in ("mass-action", "correlation"):
-            return _circuit()
-        return KINDS[name]()
+        return SHAPES.get((name, str(equilibrium)), KINDS[name])()
     wrong = Problem(
         message="missing key" if name is None else "unknown kind",
         file=file,

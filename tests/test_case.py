@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import json
+import re
 import time
 import tomllib
 
@@ -259,10 +260,14 @@ def test_a_result_names_what_it_rests_on():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_a_schema(kind):
-    schema = kinds.schema(kind)
-    assert schema["properties"]["kind"]["const"] == kind
-    assert schema["additionalProperties"] is False
-    json.dumps(schema)
+    document = kinds.schema(kind)
+    text = json.dumps(document)
+    for reference in set(re.findall(r'"#/\$defs/([^"]+)"', text)):
+        assert reference in document["$defs"]
+    names = [shape["$ref"].rpartition("/")[2] for shape in document.get("anyOf", [])]
+    for schema in [document["$defs"][name] for name in names] or [document]:
+        assert schema["properties"]["kind"]["const"] == kind
+        assert schema["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("path", STARTERS, ids=lambda p: p.stem)

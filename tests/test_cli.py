@@ -197,7 +197,7 @@ def test_sources_and_schema_and_doctor(sepmodel):
     assert "10.1515/pac-2019-0603" in sepmodel("sources", "prohaska2022")[1]
     assert "llepe-mixtures" in sepmodel("sources", "--case", "nd-pr")[1]
     schema = json.loads(sepmodel("schema", "cascade")[1])
-    assert {"schema", "kind", "name", "components"} <= set(schema["required"])
+    assert {"schema", "kind", "name"} <= set(schema["$defs"]["CascadeCase"]["required"])
     code, out, _ = sepmodel("doctor")
     assert code == 0
     assert "self-check" in out

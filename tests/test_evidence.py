@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import sepmodel
 from sepmodel import data, feed, provenance, run
 from sepmodel.finishing import calcination, electrolysis
 from sepmodel.plant import economics, equipment, impacts, train
@@ -132,3 +133,17 @@ def check_evidence(used):
 @pytest.mark.parametrize("computation", COMPUTATIONS, ids=lambda c: c.__name__)
 def test_every_constant_a_computation_used_says_who_where_and_how_sure(computation):
     check_evidence(computation(data.Book()))
+
+
+DEFAULT_STUDIES = sorted((data.models_dir() / "studies").glob("magnet-scrap.toml"))
+
+
+@pytest.mark.parametrize("study", DEFAULT_STUDIES, ids=lambda path: path.stem)
+def test_every_constant_of_the_default_comparison_says_who_where_and_how_sure(study):
+    comparison = sepmodel.compare(study.stem, ranges=False)
+    used = {key: c for route in comparison.routes for key, c in route.used.items()}
+    assert {route.route.name for route in comparison.routes if route.used} == {
+        route.route.name for route in comparison.routes
+    }
+    assert len(used) > 100
+    check_evidence(used)

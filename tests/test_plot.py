@@ -49,5 +49,19 @@ def test_elements_are_told_apart():
 def test_what_has_no_profile_has_no_figure(result):
     bare = replace(result, profiles={})
     assert plot.figures(bare) == {}
-    with pytest.raises(InputError, match="no profile"):
+    with pytest.raises(InputError, match="no such profile"):
         plot.stage_profiles(bare)
+
+
+@pytest.mark.parametrize(
+    ("case", "figure", "words"),
+    [
+        ("magnet-circuit", "acidity", ["pH", "loading", "strip, 4 stages"]),
+        ("lanmodulin-nd-dy", "chromatogram", ["Nd", "Dy", "bed volumes", "elute"]),
+        ("displacement-nd-pr-dy", "train", ["Pr", "mole share"]),
+    ],
+)
+def test_other_technologies_have_their_figures(case, figure, words):
+    drawn = plot.figures(sepmodel.run(case))
+    text = "".join(ElementTree.fromstring(drawn[f"{figure}.svg"]).itertext())
+    assert all(word in text for word in words)

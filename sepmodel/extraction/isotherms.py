@@ -172,6 +172,35 @@ def pH_curve(
     return _isotherm(constants, solvent, found)
 
 
+def separation_map(
+    constants: ExchangeSet,
+    heavy: str,
+    light: str,
+    shares: Mapping[str, float],
+    totals: ArrayLike,
+    acids: ArrayLike,
+    solvent: Solvent,
+) -> tuple[Array, Array, Array]:
+    """Separation factor over pH and loading: each of shape (totals, acids), with pH and loading.
+
+    Feeds of every total [mol/m3] and acidity [mol/m3] at fixed shares. On the ideal basis with one
+    stoichiometry the factor is the ratio of the constants everywhere, which is what single-metal
+    constants imply and mixtures contradict; other bases bend it through the activities.
+    """
+    whole = sum(shares.values())
+    totals = np.asarray(totals, dtype=float)[:, None]
+    feed = {name: totals * share / whole for name, share in shares.items()}
+    acid = np.broadcast_to(np.asarray(acids, dtype=float), (len(totals), np.size(acids)))
+    found = shake(
+        constants, {n: np.broadcast_to(v, acid.shape) for n, v in feed.items()}, acid, solvent
+    )
+    count = len(constants.components) - bool(constants.counter_ion)
+    loading = found.conc_org[..., :count].sum(axis=-1) / solvent.extractant
+    i, j = constants.components.index(heavy), constants.components.index(light)
+    factor: Array = np.exp(found.log_d[..., i] - found.log_d[..., j])
+    return factor, found.pH, loading
+
+
 def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, float]:
     """pH of D = 1 at trace loading of an acid solvent, by metal: -(log K + n log d) / z.
 

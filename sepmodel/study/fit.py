@@ -16,6 +16,8 @@ the differences of log K, are shared. What the data cannot tell apart is said, n
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -193,27 +195,31 @@ class Fit:
         basis = self.options.activity
         out = [
             "schema = 1",
-            f'title = "{title}"',
+            f"title = {json.dumps(title)}",
             'kind = "extraction constants"',
             f'activity = "{basis}"',
             'reaction = "M3+ + 3 (HA)2 = M(HA2)3 + 3 H+"',
             'dimer = "(HA)2 = formal concentration / 2"',
         ]
         if extractant:
-            out.append(f'extractant = "{extractant}"')
-        labs = ", ".join(self.table.laboratories)
+            out.append(f"extractant = {json.dumps(extractant)}")
+        labs = ", ".join(self.table.laboratories).replace("\\", "/").replace('"', "'")
+        count = len(self.table.elements)
+        covariance = [[float(f"{v:.4g}") for v in row] for row in self.covariance[:count, :count]]
         out += [
             f'notes = """Fitted to {int(self.table.used.sum())} shake-outs ({labs}) by forward',
             f"prediction, {self.options.loss} loss, relative analytical error",
             f"{self.options.relative_error:g}. Levels of the laboratories against their mean: "
-            + ", ".join(f"{k} {v:+.2f}" for k, v in self.offsets.items())
+            + ", ".join(f"{v:+.2f}" for v in self.offsets.values())
             + ".",
             'The numbers belong together and to one activity basis."""',
+            f"covariance_of = {json.dumps(list(self.table.elements))}",
+            f"covariance = {json.dumps(covariance)}",
             "",
             "[defaults]",
             'unit = "1"',
             f'basis = "log10 K, molar, dimer = formal/2, {basis} activities"',
-            f'source = "{source}"',
+            f"source = {json.dumps(source)}",
             f'class = "{"estimated" if estimated else "derived"}"',
             "",
             "[constants]",
@@ -736,8 +742,8 @@ def summary_lines(found: Fit, left: Sequence[LeftOut] = ()) -> list[str]:
         f"misfit over the stated analytical error, squared: {ratio:.2f} "
         f"({found.freedom} degrees of freedom)"
     )
-    elements = found.table.elements
-    for heavy, light in zip(elements[1:], elements[:-1], strict=True):
+    rising = sorted(found.log_k, key=lambda element: found.log_k[element])
+    for heavy, light in itertools.pairwise(rising):
         factor, error = found.separation_factor(heavy, light)
         lines.append(
             f"separation factor {heavy}/{light} {factor:.3g} (times or over {10**error:.2f})"

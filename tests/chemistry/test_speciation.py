@@ -213,3 +213,55 @@ def test_hydroxide_limit_of_the_reference():
     pH = np.array([7.0, 7.4])
     index = speciation.hydroxide_saturation(speciation.solve(t, [100.0], pH), "Nd", BOOK)
     assert index[0] < 0 < index[1]
+
+
+def test_against_phreeqc():
+    """EDTA with Nd and Dy at fixed pH, activity coefficients switched off in the engine."""
+    engine = pytest.importorskip(
+        "phreeqpython", reason="the independent engine is in the extra 'xcheck'"
+    ).PhreeqPython(database="phreeqc.dat")
+    t = speciation.tableau(("Nd", "Dy"), ("EDTA",), BOOK, hydroxide=False)
+    s = speciation.solve(t, [1.0, 0.5, 1.2], 4.0, BOOK, strength=0.1)
+    names = {"Nd": "Nd+3", "Dy": "Dy+3", "EDTA": "Edta-4", "H": "H+"}
+    lines = [
+        "SOLUTION_MASTER_SPECIES",
+        "Nd Nd+3 0 Nd 144.242",
+        "Dy Dy+3 0 Dy 162.5",
+        "Edta Edta-4 0 288.2 288.2",
+        "SOLUTION_SPECIES",
+    ]
+    for name in ("Nd", "Dy", "EDTA"):
+        lines += [f"{names[name]} = {names[name]}", "log_k 0", "-gamma 1e9 0"]
+    log_beta = speciation.constants_at(t, 0.1, BOOK)[:, 0]
+    for i, (name, z) in enumerate(zip(t.species, t.species_charges, strict=True)):
+        if i < 4:
+            continue
+        left = " + ".join(
+            f"{int(n)} {names[c]}"
+            for n, c in zip(t.stoichiometry[i], t.components, strict=True)
+            if n
+        )
+        label = name.replace("(EDTA)", "Edta") + (f"{int(z):+d}" if z else "")
+        lines += [f"{left} = {label}", f"log_k {float(log_beta[i])!r}", "-gamma 1e9 0"]
+    lines += [
+        "H+ = H+",
+        "log_k 0",
+        "-gamma 1e9 0",
+        "SOLUTION 1",
+        "units mol/kgw",
+        "pH 4.0",
+        "Nd 1e-3",
+        "Dy 0.5e-3",
+        "Edta 1.2e-3",
+        "SELECTED_OUTPUT 1",
+        "-reset false",
+        "USER_PUNCH 1",
+        "-headings Nd Dy",
+        '10 PUNCH MOL("Nd+3"), MOL("Dy+3")',
+        "END",
+    ]
+    engine.ip.run_string("\n".join(lines))
+    table = engine.ip.get_selected_output_array()
+    theirs = dict(zip(table[0], table[-1], strict=True))
+    for metal in ("Nd", "Dy"):
+        assert float(s[metal]) / 1000 == pytest.approx(theirs[metal], rel=2e-3)

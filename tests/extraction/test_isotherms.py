@@ -154,3 +154,25 @@ def test_extractants_stand_in_their_order_of_acidity():
         for name in ("d2ehpa-chloride", "li1987-pc88a-ideal", "cyanex272-chloride")
     ]
     assert found == sorted(found, reverse=True)
+
+
+def test_separation_maps():
+    """Constant on the ideal basis; with Pitzer activities Nd/Pr falls as the solvent fills."""
+    arguments = ("Nd", "Pr", {"Nd": 3, "Pr": 1}, [10.0, 100.0, 300.0], [5.0, 50.0], ONE_MOLAR)
+    factor, pH, loading = isotherms.separation_map(LIGHT, *arguments)
+    assert factor.shape == pH.shape == loading.shape == (3, 2)
+    np.testing.assert_allclose(factor, 10 ** (2.418 - 2.148))
+    assert np.all(np.diff(loading, axis=0) > 0)
+    other = exchange_set.load("extractants/li1987-pc88a-pitzer", ("Pr", "Nd"), Book())
+    bent, _, _ = isotherms.separation_map(other, *arguments)
+    assert 1.8 < bent.min() < bent.max() < 2.1
+    assert np.all(np.diff(bent, axis=0) < 0)
+
+
+def test_a_circuit_refuses_constants_of_another_basis():
+    from sepmodel.case import parse_settings
+    from sepmodel.run import load, run
+
+    other = parse_settings(['model.set="extractants/li1987-pc88a-pitzer"'])
+    with pytest.raises(InputError, match="another activity basis"):
+        run(load("magnet-circuit", other))

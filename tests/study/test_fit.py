@@ -170,6 +170,9 @@ def test_the_data_set_that_comes_out_can_be_read(tmp_path, monkeypatch):
     plain = fit(noisy(measured(design()), np.random.default_rng(1)))
     text = plain.to_toml(title="ours", source="li1987")
     assert tomllib.loads(text)["defaults"]["class"] == "derived"
+    np.testing.assert_allclose(
+        tomllib.loads(text)["covariance"], plain.covariance[:3, :3], rtol=1e-3
+    )
     folder = tmp_path / "models" / "data" / "extractants"
     folder.mkdir(parents=True)
     (folder / "ours.toml").write_text(text, encoding="utf-8")

@@ -1,0 +1,130 @@
+"""Derivatives of circuits against each other and against Richardson-extrapolated differences."""
+
+import doctest
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_circuit import SERIES, closed, magnet
+
+from sepmodel.errors import InputError
+from sepmodel.extraction import derivatives
+from sepmodel.extraction.circuit import Draw, solve
+
+RELATIVE, ABSOLUTE, SMALL = 1e-6, 1e-8, 1e-3
+
+
+def evaluate(result, outputs):
+    values = []
+    inputs = result.inputs
+    for output in outputs:
+        kind, outlet, members = output.name.split()
+        stream = result.outlets[outlet]
+        if kind == "ln":
+            values.append(stream.log_moles[..., inputs.components.index(members)])
+            continue
+        wanted = np.array([c in members.split("+") for c in inputs.components])
+        counted = np.array([c not in inputs.reset for c in inputs.components])
+        moles = stream.moles
+        others = moles[..., ~wanted & counted].sum(axis=-1)
+        values.append(np.log(moles[..., wanted].sum(axis=-1) / others))
+    return np.array(values)
+
+
+def differences(inputs, start, outputs, names, scale):
+    """Central differences at three steps, extrapolated; all perturbed circuits as one batch."""
+    columns = []
+    for name, slope in zip(names, scale, strict=True):
+        # A step over which the outputs change by a few per cent at most.
+        points = min(1e-2, 0.05 / slope) * np.array([1, -1, 0.5, -0.5, 0.25, -0.25])
+        if name.startswith("log_k:"):
+            i = inputs.components.index(name.removeprefix("log_k:"))
+            f = []
+            for h in points:
+                log_k = inputs.model.log_k.copy()
+                log_k[i] += h
+                moved = replace(inputs, model=replace(inputs.model, log_k=log_k))
+                f.append(evaluate(solve(moved, guess=start), outputs))
+            f = np.array(f).T
+        else:
+            moved = derivatives._scaled(inputs, {name: np.exp(points)}, points.size)
+            f = evaluate(solve(moved, guess=start), outputs)
+        d = [(f[:, 2 * i] - f[:, 2 * i + 1]) / (2 * points[2 * i]) for i in range(3)]
+        e = [(4 * d[1] - d[0]) / 3, (4 * d[2] - d[1]) / 3]
+        columns.append((16 * e[1] - e[0]) / 15)
+    return np.array(columns).T
+
+
+def assert_agree(found, exact, noise=0.0):
+    tolerance = np.where(np.abs(exact) > SMALL, RELATIVE * np.abs(exact), ABSOLUTE)
+    tolerance = np.maximum(tolerance, noise)
+    assert np.all(np.abs(found - exact) < tolerance)
+
+
+def outputs_of(result, heavy, light):
+    return [
+        derivatives.logit_purity(result, "strip", heavy),
+        derivatives.logit_purity(result, "raffinate", light),
+        derivatives.log_flow("raffinate", heavy[0]),
+        derivatives.log_flow("strip", light[-1]),
+    ]
+
+
+def test_doctests():
+    assert doctest.testmod(derivatives).failed == 0
+
+
+@pytest.mark.parametrize("extras", [False, True], ids=["plain", "reflux, draw, efficiency, carry"])
+def test_against_differences(extras):
+    inputs = magnet("Nd", (9, 10, 4))
+    if extras:
+        inputs = replace(
+            inputs,
+            reflux=(("strip", "scrub", 0.2),),
+            sections=(
+                replace(inputs.sections[0], efficiency=0.9),
+                replace(inputs.sections[1], carry_aq=0.01, carry_org=0.01),
+                inputs.sections[2],
+            ),
+            draws=(
+                Draw(
+                    name="side",
+                    phase="organic",
+                    section="scrub",
+                    stage=2,
+                    flow=0.01 * inputs.organic_flow,
+                ),
+            ),
+        )
+    result = solve(inputs)
+    outputs = outputs_of(result, ["Nd", "Tb", "Dy"], ["Pr"])
+    backward = derivatives.adjoint(result, outputs)
+    ahead = derivatives.forward(result, outputs)
+    assert np.allclose(backward.values, ahead.values, rtol=1e-9, atol=1e-11)
+    exact = differences(
+        inputs, result.u, outputs, backward.parameters, np.abs(backward.values).max(axis=0)
+    )
+    # The differences of so small a draw are themselves no better.
+    assert_agree(backward.values, exact, noise=ABSOLUTE)
+
+
+@pytest.mark.slow
+def test_forty_parameters_of_a_hundred_stages():
+    inputs = closed(SERIES, np.ones(15), "Sm", (40, 45, 15), reflux=0.4, ratio=2.5)
+    result = solve(inputs)
+    outputs = outputs_of(result, list(SERIES[4:]), list(SERIES[:4]))
+    backward = derivatives.adjoint(result, outputs)
+    assert len(backward.parameters) >= 30
+    assert_agree(
+        backward.values,
+        differences(
+            inputs, result.u, outputs, backward.parameters, np.abs(backward.values).max(axis=0)
+        ),
+    )
+
+
+def test_refusals():
+    result = solve(magnet("Tb", (3, 3, 2)))
+    output = derivatives.log_flow("strip", "Nd")
+    with pytest.raises(InputError, match="no such parameter"):
+        derivatives.adjoint(result, [output], ["flow:nowhere"])
