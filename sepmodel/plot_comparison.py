@@ -23,8 +23,12 @@ _LINES = (
 )  # fmt: skip
 _SHARED = ("cost", "carbon")
 _DRIVERS = 6
+# Columns of a legend.
+_COLUMNS = 4
 # Bars that are a smaller share of the whole than this carry no number.
 _LEGIBLE = 0.06
+# Beyond this ratio of its ends an axis is logarithmic.
+_WIDE = 5
 
 
 def figures(comparison: Comparison) -> dict[str, bytes]:
@@ -58,19 +62,18 @@ CAPTIONS = {
     "drivers": (
         "What moves the cost",
         "Cost with one constant at the low and at the high end of its range, all others at their "
-        "base (vertical line); the strongest of each route. Logarithmic axes.",
+        "base (vertical line); the strongest of each route. Pale: the constant is an estimate.",
     ),
 }
 
 
 def headlines(routes: Sequence[RouteResult]) -> Figure:
     """Base and range of every ranked figure, a panel each, a row for each route."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     ranked = [metric for metric, column in METRICS.items() if column.ranked]
-    figure, panels = pyplot.subplots(
-        len(ranked), 1, figsize=(8.0, 0.55 * len(ranked) * (len(routes) + 1)), squeeze=False
-    )
+    figure: Figure = Figure(figsize=(8.0, 0.55 * len(ranked) * (len(routes) + 1)))
+    panels = figure.subplots(len(ranked), 1, squeeze=False)
     for metric, axes in zip(ranked, panels[:, 0], strict=True):
         unit = METRICS[metric].unit
         for row, result in enumerate(routes):
@@ -78,9 +81,7 @@ def headlines(routes: Sequence[RouteResult]) -> Figure:
         axes.set_xscale("log")
         _plain_log(axes)
         axes.set_ylim(0.4, len(routes) + 0.6)
-        axes.set_yticks(
-            range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes]
-        )
+        axes.set_yticks(range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes])
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color="#e6e9ec", linewidth=0.7)
@@ -113,7 +114,8 @@ def _headline(
 
 def composition(routes: Sequence[RouteResult]) -> Figure:
     """Shares of the groups of duties in cost and carbon, a bar for each route."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     lines = list(
         dict.fromkeys(
@@ -125,23 +127,21 @@ def composition(routes: Sequence[RouteResult]) -> Figure:
         )
     )
     colour = {line: _LINES[k % len(_LINES)] for k, line in enumerate(lines)}
-    figure, panels = pyplot.subplots(
-        len(_SHARED), 1, figsize=(8.0, 0.9 * len(_SHARED) * (len(routes) + 1)), squeeze=False
-    )
+    figure: Figure = Figure(figsize=(8.0, 0.9 * len(_SHARED) * (len(routes) + 1)))
+    panels = figure.subplots(len(_SHARED), 1, squeeze=False)
     for metric, axes in zip(_SHARED, panels[:, 0], strict=True):
         for row, result in enumerate(routes):
             _bar(axes, result, metric, len(routes) - row, lines, colour)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], labels=["0", "50 %", "100 %"])
-        axes.set_yticks(
-            range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes]
-        )
+        axes.set_yticks(range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes])
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_title(f"{METRICS[metric].label}: shares; total in {pretty(METRICS[metric].unit)}")
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour[line]) for line in lines]
-    figure.tight_layout(rect=(0, 0.2 if len(lines) > 4 else 0.1, 1, 1))
-    figure.legend(handles, lines, loc="lower center", ncols=4, fontsize=8)
+    handles = [Rectangle((0, 0), 1, 1, color=colour[line]) for line in lines]
+    rows = -(-len(lines) // _COLUMNS)
+    figure.tight_layout(rect=(0, 0.25 * (rows + 1) / figure.get_figheight(), 1, 1))
+    figure.legend(handles, lines, loc="lower center", ncols=_COLUMNS, fontsize=8)
     return figure
 
 
@@ -175,12 +175,11 @@ def _bar(
 
 def cost_drivers(routes: Sequence[RouteResult]) -> Figure:
     """The constants that move each route's cost most: a tornado for each route."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     unit = METRICS["cost"].unit
-    figure, panels = pyplot.subplots(
-        len(routes), 1, figsize=(8.0, 0.33 * len(routes) * (_DRIVERS + 3)), squeeze=False
-    )
+    figure: Figure = Figure(figsize=(8.0, 0.33 * len(routes) * (_DRIVERS + 3)))
+    panels = figure.subplots(len(routes), 1, squeeze=False)
     for row, (result, axes) in enumerate(zip(routes, panels[:, 0], strict=True)):
         assert result.account is not None
         base = units.to(result.account.metrics["cost"], unit)
@@ -194,17 +193,17 @@ def cost_drivers(routes: Sequence[RouteResult]) -> Figure:
                 alpha=1.0 if solid else 0.55, solid_capstyle="butt",
             )  # fmt: skip
         axes.axvline(base, color=FAINT, linewidth=1)
-        axes.set_xscale("log")
-        _plain_log(axes)
+        every = [units.to(end, unit) for swing in found for end in (swing.low, swing.high)]
+        if max(every, default=1.0) > _WIDE * min(every, default=1.0):
+            axes.set_xscale("log")
+            _plain_log(axes)
         axes.set_ylim(0.3, max(len(found), 1) + 0.7)
         axes.set_yticks(
             range(len(found), 0, -1), labels=[_named(swing.key, result) for swing in found]
         )
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.spines["left"].set_visible(False)
-        axes.set_title(
-            f"{result.route.title}: {pretty(unit)}, pale where the constant is an estimate"
-        )
+        axes.set_title(f"{result.route.title}: cost, {pretty(unit)}")
     figure.tight_layout()
     return figure
 
