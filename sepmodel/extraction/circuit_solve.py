@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel import units
+from sepmodel import data, units
 from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.correlation import Correlation
 from sepmodel.chemistry.equilibrium import Equilibrium
@@ -106,6 +106,17 @@ def _model(
         rare = [name for name in ions if name in RARE_EARTHS]
         values = factors.extractabilities(book, case.model.separation_factors, rare)
         relative = dict(zip(rare, np.log10(values).tolist(), strict=True))
+    if case.model.set is not None:
+        basis = data.set_meta(case.model.set).get("activity", case.model.activity)
+        if basis != case.model.activity:
+            raise InputError(
+                Problem(
+                    message="constants of another activity basis than the circuit's",
+                    key="model.set",
+                    value=f"{case.model.set} ({basis})",
+                    expected=f"a set fitted with {case.model.activity} activities",
+                )
+            )
     for name in ions:
         if name in own:
             log_k.append(own[name])

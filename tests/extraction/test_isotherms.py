@@ -167,3 +167,12 @@ def test_separation_maps():
     bent, _, _ = isotherms.separation_map(other, *arguments)
     assert 1.8 < bent.min() < bent.max() < 2.1
     assert np.all(np.diff(bent, axis=0) < 0)
+
+
+def test_a_circuit_refuses_constants_of_another_basis():
+    from sepmodel.case import parse_settings
+    from sepmodel.run import load, run
+
+    other = parse_settings(['model.set="extractants/li1987-pc88a-pitzer"'])
+    with pytest.raises(InputError, match="another activity basis"):
+        run(load("magnet-circuit", other))
