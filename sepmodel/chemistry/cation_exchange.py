@@ -7,7 +7,7 @@ and K.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 C_STANDARD = 1000.0
 # Bounds of ln(d/h) and number of halvings of the one-stage guess.
 WIDEST = 128.0
-BISECTIONS = 32
+BISECTIONS = 16
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -42,11 +42,15 @@ class CationExchange:
     charge: Array
     dimers: Array
     log_gamma: Array | None = None
+    _unknowns: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_unknowns", 2 - np.array_equal(self.charge, self.dimers))
 
     @property
     def unknowns(self) -> int:
         """One where every n = z, else two."""
-        return 1 if np.array_equal(self.charge, self.dimers) else 2
+        return self._unknowns
 
     def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
         """Equilibrium of one stage by bisection on ln(d/h), protons from the charge balance."""

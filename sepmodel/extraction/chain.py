@@ -17,7 +17,7 @@ Axis order: [member, stage, component]; cut c (0..N) lies between stages c and c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -56,6 +56,72 @@ class Chain:
     bypass: Array | None = None
     carry: Array | None = None
     links: tuple[Link, ...] = ()
+    derived: Derived = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "derived", _derive(self))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Derived:
+    """Logarithms of a chain's feeds and draws, and where a sweep has to stop.
+
+    ``feed`` (2, 1 + K, B, N, C) with one mole in each link after the feeds; ``drawn, kept``
+    (2, B, N, 1 or C); ``rising, falling``: events of the sweeps, see :class:`Events`.
+    """
+
+    feed: Array
+    drawn: Array
+    kept: Array
+    rising: Events
+    falling: Events
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Events:
+    """Starts of the runs without feeds and draws, and which stages have which, for one sweep."""
+
+    starts: tuple[int, ...]
+    fed_in: tuple[bool, ...]
+    fed_along: tuple[bool, ...]
+    taken_in: tuple[bool, ...]
+    taken_along: tuple[bool, ...]
+
+
+def _derive(chain: Chain) -> Derived:
+    feed = chain.feed[:, None]
+    if chain.links:
+        feed = np.zeros((2, 1 + len(chain.links), *chain.feed.shape[1:]))
+        feed[:, 0] = chain.feed
+        for j, link in enumerate(chain.links):
+            stage, phase = link.target
+            feed[phase, 1 + j, :, stage] = 1.0
+    fed = np.any(feed > 0, axis=(1, 2, 4))
+    taken = np.any(chain.draw > 0, axis=(1, 3))
+    return Derived(
+        feed=log(feed),
+        drawn=log(chain.draw),
+        kept=log(1.0 - chain.draw),
+        rising=_events(fed[0], fed[1], taken[0], taken[1]),
+        falling=_events(fed[1, ::-1], fed[0, ::-1], taken[1, ::-1], taken[0, ::-1]),
+    )
+
+
+def _events(
+    fed_in: NDArray[np.bool_],
+    fed_along: NDArray[np.bool_],
+    taken_in: NDArray[np.bool_],
+    taken_along: NDArray[np.bool_],
+) -> Events:
+    stop = fed_in[:-1] | fed_along[1:] | taken_along[:-1] | taken_in[1:]
+    starts = (0, *(np.flatnonzero(stop) + 1).tolist(), fed_in.size)
+    return Events(
+        starts=starts,
+        fed_in=tuple(fed_in.tolist()),
+        fed_along=tuple(fed_along.tolist()),
+        taken_in=tuple(taken_in.tolist()),
+        taken_along=tuple(taken_along.tolist()),
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -120,27 +186,29 @@ def solve(chain: Chain, log_ratio: Array) -> Fluxes:
     """All fluxes for given ln A, shape (B, N, C)."""
     ports = _ports(chain, log_ratio)
     count = len(chain.links)
-    feed = chain.feed
-    if count:
-        feed = np.zeros((2, 1 + count, *log_ratio.shape))
-        feed[:, 0] = chain.feed
-        for j, link in enumerate(chain.links):
-            stage, phase = link.target
-            feed[phase, 1 + j, :, stage] = 1.0
-    else:
-        feed = feed[:, None]
-    log_feed = log(feed)
+    known = chain.derived
     rising = ports.tu - ports.td
     # From below, then the mirror image from above.
     below, lower = _sweep(
-        rising, ports.qd - ports.td, ports.qu - ports.td, log_feed[0], log_feed[1],
-        chain.draw[0], chain.draw[1],
-    )  # fmt: skip
+        rising,
+        ports.qd - ports.td,
+        ports.qu - ports.td,
+        known.feed,
+        known.drawn,
+        known.kept,
+        known.rising,
+    )
     flip = np.s_[..., ::-1, :]
+    other = np.s_[::-1, ..., ::-1, :]
     above, upper = _sweep(
-        -rising[flip], (ports.qu - ports.tu)[flip], (ports.qd - ports.tu)[flip],
-        log_feed[1][flip], log_feed[0][flip], chain.draw[1][flip], chain.draw[0][flip],
-    )  # fmt: skip
+        -rising[flip],
+        (ports.qu - ports.tu)[flip],
+        (ports.qd - ports.tu)[flip],
+        known.feed[other],
+        known.drawn[other],
+        known.kept[other],
+        known.falling,
+    )
     above = Side(lost=above.lost[flip], back=above.back[flip])
     lost_lo, back_lo, source_lo = lower
     lost_hi, back_hi, source_hi = (part[flip] for part in upper)
@@ -197,41 +265,34 @@ def _sweep(
     rising: Array,
     returned: Array,
     reflected: Array,
-    feed_in: Array,
-    feed_along: Array,
-    draw_in: Array,
-    draw_along: Array,
+    feed: Array,
+    drawn: Array,
+    kept: Array,
+    events: Events,
 ) -> tuple[Side, tuple[Array, Array, Array]]:
     """Eliminate the chain from one end.
 
     For a stage seen from its far side: 1/lost_n = m_n / lost_(n-1) + k_n and back_n / lost_n =
     m_n back_(n-1) / lost_(n-1) + r_n with ln m = ``rising``, ln k = ``returned``, ln r =
-    ``reflected``; both are running sums between events (feeds and draws). "Along" is the phase
-    that travels in the direction of the sweep, "in" the other.
+    ``reflected``; both are running sums between events (feeds and draws). Phase 1 travels in
+    the direction of the sweep ("along"), phase 0 against it ("in").
 
     Returns what every stage sees on the near side, and (lost, back, source) of the part before
     every cut, shapes (B, N + 1, C) and (K, B, N + 1, C).
     """
     members, stages, comps = rising.shape
-    fed = [np.asarray(np.isfinite(f).any(axis=(0, 1, 3))) for f in (feed_in, feed_along)]
-    taken = [np.asarray(drawn.any(axis=(0, 2))) for drawn in (draw_in, draw_along)]
-    starts = [0]
-    for n in range(1, stages):
-        if fed[0][n - 1] or fed[1][n] or taken[1][n - 1] or taken[0][n]:
-            starts.append(n)
-    starts.append(stages)
     near_lost, near_back = np.empty_like(rising), np.empty_like(rising)
     lost = np.empty((members, stages + 1, comps))
     back = np.empty_like(lost)
-    source = np.empty((feed_in.shape[0], *lost.shape))
+    source = np.empty((feed.shape[1], *lost.shape))
     lost[:, 0], back[:, 0] = 0.0, -np.inf
-    source[:, :, 0] = feed_along[:, :, 0]
+    source[:, :, 0] = feed[1, :, :, 0]
     coming = source[:, :, 0]
-    for a, b in pairwise(starts):
+    for a, b in pairwise(events.starts):
         lost_0, back_0 = lost[:, a], back[:, a]
-        if taken[0][a]:
-            drawn, kept = log(draw_in[:, a]), log(1.0 - draw_in[:, a])
-            lost_0, back_0 = add(drawn, kept + lost_0), kept + back_0
+        if events.taken_in[a]:
+            stay = kept[0, :, a]
+            lost_0, back_0 = add(drawn[0, :, a], stay + lost_0), stay + back_0
         climb = np.cumsum(rising[:, a:b], axis=1)
         terms = np.empty((2, members, b - a + 1, comps))
         terms[0, :, 0] = -lost_0
@@ -246,17 +307,17 @@ def _sweep(
         lost[:, a + 1 : b + 1], back[:, a + 1 : b + 1] = run_lost, run_back
         source[:, :, a + 1 : b + 1] = coming[:, :, None] + (climb + run_lost - lost_0[:, None])
         # The event at the cut after the run.
-        if taken[1][b - 1]:
-            drawn, kept = log(draw_along[:, b - 1]), log(1.0 - draw_along[:, b - 1])
-            lost[:, b] = add(lost[:, b], drawn + back[:, b])
-            back[:, b] = kept + back[:, b]
-            source[:, :, b] += kept
+        if events.taken_along[b - 1]:
+            stay = kept[1, :, b - 1]
+            lost[:, b] = add(lost[:, b], drawn[1, :, b - 1] + back[:, b])
+            back[:, b] = stay + back[:, b]
+            source[:, :, b] += stay
         if b < stages:
-            if fed[1][b]:
-                source[:, :, b] = add(source[:, :, b], feed_along[:, :, b])
+            if events.fed_along[b]:
+                source[:, :, b] = add(source[:, :, b], feed[1, :, :, b])
             coming = source[:, :, b]
-            if fed[0][b - 1]:
-                coming = add(coming, back[:, b] + feed_in[:, :, b - 1])
+            if events.fed_in[b - 1]:
+                coming = add(coming, back[:, b] + feed[0, :, :, b - 1])
     return Side(lost=near_lost, back=near_back), (lost, back, source)
 
 
@@ -402,8 +463,9 @@ def respond(chain: Chain, fluxes: Fluxes) -> Response:
     kept_aq, kept_org = 1.0 - chain.draw[0], 1.0 - chain.draw[1]
     up = ports.tu - add(ports.td, ports.qu + above.lost)
     down = ports.td - add(ports.tu, ports.qd + below.lost)
-    up[:, 1:] += np.maximum(log(kept_org[:, :-1]), NOTHING)
-    down[:, :-1] += np.maximum(log(kept_aq[:, 1:]), NOTHING)
+    log_kept = np.maximum(chain.derived.kept, NOTHING)
+    up[:, 1:] += log_kept[1, :, :-1]
+    down[:, :-1] += log_kept[0, :, 1:]
     up[:, 0], down[:, -1] = 0.0, 0.0
     shape = moved.shape
     ones = np.ones((shape[0], 1, shape[2]))

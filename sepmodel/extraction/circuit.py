@@ -32,7 +32,7 @@ DEEPEST = 5
 # Iterations from a caller's guess before it is given up.
 GUESSED = 32
 # Coarser cascades need not be solved to the last digit.
-ROUGH: dict[str, Any] = {"tolerance": 1e-4, "accept": 1e-2, "limit": 32}
+ROUGH: dict[str, Any] = {"tolerance": 0.1, "accept": 0.1, "limit": 32}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -178,8 +178,11 @@ def prepare(inputs: CircuitInputs) -> Plan:
     passing = np.empty_like(aqueous)
     down = np.zeros((size, 3))
     leaves = {first[s.name]: s.name for s in inputs.sections[1:] if s.aqueous_to == "out"}
-    for k in range(n - 1, -1, -1):
-        passing[:, k] = down + aqueous[:, k]
+    stops = sorted({0, *leaves, *(stage for stage, phase, _ in taken if phase == 0)})
+    top = n
+    for k in reversed(stops):
+        here = np.cumsum(aqueous[:, k:top][:, ::-1], axis=1)[:, ::-1]
+        passing[:, k:top] = down[:, None] + here
         part = np.zeros(size)
         for stage, phase, item in taken:
             if stage == k and phase == 0:
@@ -207,17 +210,20 @@ def prepare(inputs: CircuitInputs) -> Plan:
         else:
             draw[0, :, k, 0] = part
             down = rest[:, None] * passing[:, k]
+        top = k
     outlets["raffinate"] = (0, 0, 1.0 - draw[0, :, 0, 0])
     flow_org = np.empty((size, n))
     up = np.zeros(size)
-    for k in range(n):
-        flow_org[:, k] = up + oil[:, k]
+    start = 0
+    for k in sorted({n - 1, *(stage for stage, phase, _ in taken if phase == 1)}):
+        flow_org[:, start : k + 1] = up[:, None] + np.cumsum(oil[:, start : k + 1], axis=1)
         for stage, phase, item in taken:
             if stage == k and phase == 1:
                 fraction = members(item.flow) / np.maximum(flow_org[:, k], np.finfo(float).tiny)
                 outlets[item.name] = (k, 1, fraction)
                 draw[1, :, k, 0] += fraction
         up = flow_org[:, k] * (1.0 - draw[1, :, k, 0])
+        start = k + 1
     _check_flows(inputs, passing[..., 0], flow_org, draw)
     outlets["organic"] = (n - 1, 1, 1.0 - draw[1, :, n - 1, 0])
     if inputs.closed:

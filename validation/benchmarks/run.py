@@ -1,0 +1,13 @@
+"""Timings of the extraction kernels: python validation/benchmarks/run.py [--quick].
+
+Numerical libraries read their number of threads once, when they are loaded: it is set here, before.
+"""
+
+import os
+import runpy
+from pathlib import Path
+
+if __name__ == "__main__":
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    runpy.run_path(str(Path(__file__).parent / "suite.py"), run_name="__main__")
