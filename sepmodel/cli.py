@@ -285,7 +285,7 @@ def new(kind: str, name: str | None) -> None:
     from sepmodel import kinds
 
     path = kinds.write_starter(kind, name or f"my-{kind}")
-    click.echo(f"wrote {path}; next: sepmodel {kinds.command_of(kind)} {path}")
+    click.echo(f"wrote {path}; next: {kinds.next_step(kind, path)}")
 
 
 @app.command()

@@ -25,9 +25,15 @@ def kind(name: str) -> Kind:
     return KINDS[name]()
 
 
-def command_of(name: str) -> str:
-    """The command that takes a case of this kind."""
-    return kind(name).command
+def next_step(name: str, path: Path) -> str:
+    """What to do with a starter that was written.
+
+    >>> next_step("cascade", Path("mine.toml"))
+    'sepmodel run mine.toml'
+    """
+    if name == "route":
+        return f"name {path.stem} in the routes of a study in this folder"
+    return f"sepmodel {kind(name).command} {path}"
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -59,6 +59,13 @@ def _column() -> Kind:
     return Kind(ColumnCase, solve_case)
 
 
+def _elution() -> Kind:
+    from sepmodel.chromatography.elution import solve_case
+    from sepmodel.chromatography.inputs import ElutionCase
+
+    return Kind(ElutionCase, solve_case)
+
+
 def _route() -> Kind:
     from sepmodel.plant.inputs import Route
 
@@ -75,6 +82,7 @@ def _study() -> Kind:
 KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "column": _column,
+    "elution": _elution,
     "route": _route,
     "study": _study,
 }
@@ -293,9 +301,7 @@ def compare(
         loaded = load(study.document if isinstance(study, LoadedCase) else study, set)
     _require_kind(loaded, "study")
     inputs = cast("Study", loaded.inputs)
-    routes = [load(f"routes/{name}.toml") for name in inputs.routes]
-    for route in routes:
-        _require_kind(route, "route")
+    routes = [_route_called(name, loaded.path) for name in inputs.routes]
     started = time.perf_counter()
     found = plant.compare(
         inputs,
@@ -311,6 +317,24 @@ def compare(
         inputs_hash=hashlib.sha256(text.encode("utf-8")).hexdigest(),
         seconds=time.perf_counter() - started,
     )
+
+
+def _route_called(name: str, study: Path | None) -> LoadedCase:
+    """A route of a study: the file of that name beside the study, else one of the models."""
+    beside = study.parent / f"{name}.toml" if study is not None else None
+    route = load(beside if beside is not None and beside.is_file() else f"routes/{name}.toml")
+    _require_kind(route, "route")
+    if route.name != name:
+        raise InputError(
+            Problem(
+                message="a route is called as its file",
+                file=str(route.path),
+                key="name",
+                value=route.name,
+                expected=name,
+            )
+        )
+    return route
 
 
 def _require_kind(loaded: LoadedCase, kind: str) -> None:

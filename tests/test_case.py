@@ -270,6 +270,10 @@ def test_every_kind_has_a_schema(kind):
         assert schema["additionalProperties"] is False
 
 
+def test_every_kind_has_a_starter():
+    assert {path.stem for path in STARTERS} == set(KINDS)
+
+
 @pytest.mark.parametrize("path", STARTERS, ids=lambda p: p.stem)
 def test_starters_load_and_solve(path):
     loaded = load(path)
@@ -361,3 +365,24 @@ def test_a_run_cut_short_can_be_repeated(tmp_path, monkeypatch):
     assert (tmp_path / "a.txt").read_text() == "2"
     files.write_folder(tmp_path, {"a.txt": "3", "b.txt": "3"}, ABOUT)
     assert (tmp_path / "b.txt").read_text() == "3"
+
+
+def test_a_study_finds_the_routes_beside_it(tmp_path):
+    kinds_written = {}
+    for kind, name in (("study", "mine"), ("route", "my-route")):
+        text = (data.models_dir() / "starters" / f"{kind}.toml").read_text(encoding="utf-8")
+        text = text.replace(f'name = "my-{kind}"', f'name = "{name}"', 1)
+        kinds_written[kind] = tmp_path / f"{name}.toml"
+        kinds_written[kind].write_text(text, encoding="utf-8")
+    study = kinds_written["study"]
+    compared = sepmodel.compare(study, {"routes": ["my-route"]}, ranges=False)
+    assert [row.route.name for row in compared.routes] == ["my-route"]
+    shipped = sepmodel.compare(study, {"routes": ["conventional-extraction"]}, ranges=False)
+    cost = compared.routes[0].account.metrics["cost"]
+    assert cost == pytest.approx(shipped.routes[0].account.metrics["cost"], rel=1e-12)
+    route = kinds_written["route"]
+    route.write_text(route.read_text(encoding="utf-8").replace('"my-route"', '"other"'))
+    with pytest.raises(InputError, match="called as its file"):
+        sepmodel.compare(study, {"routes": ["my-route"]}, ranges=False)
+    with pytest.raises(InputError, match="not a study"):
+        sepmodel.compare("nd-pr")
