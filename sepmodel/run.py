@@ -59,6 +59,13 @@ def _column() -> Kind:
     return Kind(ColumnCase, solve_case)
 
 
+def _elution() -> Kind:
+    from sepmodel.chromatography.elution import solve_case
+    from sepmodel.chromatography.inputs import ElutionCase
+
+    return Kind(ElutionCase, solve_case)
+
+
 def _route() -> Kind:
     from sepmodel.plant.inputs import Route
 
@@ -75,6 +82,7 @@ def _study() -> Kind:
 KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "column": _column,
+    "elution": _elution,
     "route": _route,
     "study": _study,
 }

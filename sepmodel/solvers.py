@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Members = NDArray[np.int64]
+# J^-1 r of some rows of the members it was made for: (r (k, n), rows (k,)) -> (k, n).
+Linear = Callable[[Array, Members], Array]
 
 # The step is halved at most so often before the member is given up.
 HALVINGS = 10
-# Required fall of the residual norm per unit step.
+# Required fall per unit step of the residual norm, or of the norm of the Newton correction taken
+# with the old Jacobian (which does not depend on how the residuals are scaled).
 DESCENT = 1e-4
+NATURAL = 0.5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -41,29 +45,32 @@ class Solution:
 
 def newton(
     evaluate: Callable[[Array, Members], tuple[Array, Any]],
-    direction: Callable[[Array, Any, Members], Array],
+    linearise: Callable[[Any, Members], Linear],
     start: Array,
     *,
     tolerance: float = 1e-12,
     accept: float = 1e-10,
     limit: int = 100,
     cap: float = 2.0,
+    natural: bool = False,
 ) -> Solution:
-    """Solve r(u) = 0 for every member: u <- u - t J^-1 r with t |J^-1 r| <= ``cap``, |r| falling.
+    """Solve r(u) = 0 for every member: u <- u - t J^-1 r t |J^-1 r| <= ``cap``, |r| falling.
 
     Parameters
     ----------
-    evaluate: (u (b, n), members (b,)) -> residuals (b, n) and anything ``direction`` needs.
-    direction: (r, that, members) -> J^-1 r, shape (b, n).
+    evaluate: (u (b, n), members (b,)) -> residuals (b, n) and anything ``linearise`` needs.
+    linearise: (that, members) -> a function of residuals and rows that returns J^-1 r.
     start: first guess, shape (B, n).
     tolerance: a member is done when its largest |r| falls to this.
     accept: ... or when it has stopped falling (rounding) below this.
+    natural: a step is also good when the next Newton correction, with the same Jacobian, is
+        shorter: a test that does not depend on how the residuals are scaled.
 
     >>> import numpy as np
     >>> cubes = np.array([[8.0], [27.0]])
     >>> roots = newton(
     ...     lambda u, who: (u**3 - cubes[who], u),
-    ...     lambda r, u, who: r / (3 * u**2),
+    ...     lambda u, who: lambda r, rows: r / (3 * u[rows] ** 2),
     ...     np.array([[1.0], [1.0]]),
     ... )
     >>> roots.u.round(9).ravel().tolist()
@@ -95,14 +102,14 @@ def newton(
             who = who[going]
             r, state = evaluate(u[who], who)
             going = np.ones(who.size, dtype=bool)
-        step = direction(r, state, who)
+        linear = linearise(state, who)
+        step = linear(r, np.arange(who.size))
         largest = np.max(np.abs(step), axis=1)
         stopped[who[~np.isfinite(largest)]] = True
         going &= np.isfinite(largest)
         step[~going] = 0.0
-        length = np.minimum(1.0, cap / np.maximum(largest, cap))
-        length = np.where(going, length, 0.0)
-        merit = np.sqrt(np.sum(r * r, axis=1))
+        length = np.where(going, np.minimum(1.0, cap / np.maximum(largest, cap)), 0.0)
+        merit, correction = _merit(r), _merit(step)
         trial = u[who] - length[:, None] * step
         r_new, state_new = evaluate(trial, who)
         good = ~going | (_merit(r_new) <= (1.0 - DESCENT * length) * merit)
@@ -115,17 +122,23 @@ def newton(
         stopped[who[final]] = True
         u[who[good]] = trial[good]
         todo = np.flatnonzero(~good & ~final)
+        r_new, trial = r_new[todo], trial[todo]
         shortened += todo.size
-        for _ in range(HALVINGS):
+        for attempt in range(HALVINGS + 1):
             if todo.size == 0:
                 break
-            length[todo] *= 0.5
-            members = who[todo]
-            trial = u[members] - length[todo, None] * step[todo]
-            r_new, _ = evaluate(trial, members)
+            if attempt:
+                length[todo] *= 0.5
+                trial = u[who[todo]] - length[todo, None] * step[todo]
+                r_new, _ = evaluate(trial, who[todo])
             good = _merit(r_new) <= (1.0 - DESCENT * length[todo]) * merit[todo]
-            u[members[good]] = trial[good]
-            todo = todo[~good]
+            tried = np.flatnonzero(~good & np.isfinite(_merit(r_new)) & natural)
+            if tried.size:
+                rows = todo[tried]
+                after = _merit(linear(r_new[tried], rows))
+                good[tried] = after <= (1.0 - NATURAL * length[rows]) * correction[rows]
+            u[who[todo[good]]] = trial[good]
+            todo, trial, r_new = todo[~good], trial[~good], r_new[~good]
         stopped[who[todo]] = True
         r, state = evaluate(u[who], who)
     return Solution(

@@ -11,7 +11,9 @@ from sepmodel.fields import (
     Case,
     Composition,
     Count,
+    Flag,
     Name,
+    NonNegative,
     Number,
     OpenFraction,
     Positive,
@@ -149,3 +151,116 @@ class ColumnCase(Case):
         named = [e for pool in self.pool for e in pool.elements]
         if len(set(named)) < len(named):
             refuse("an element belongs to two pools", "each element in one pool at most")
+
+
+Dimensionless = dict[Name, NonNegative]
+PerLength = Annotated[float, Quantity("m/s", above=0)]
+Diffusivity = Annotated[float, Quantity("m^2/s", above=0)]
+Held = Annotated[float, Quantity("mol/m^3", above=0)]
+Strength = Annotated[float, Quantity("m^3/mol", low=0)]
+Seconds = Annotated[float, Quantity("s", above=0)]
+
+
+class Packing(Table):
+    """A bed: interstitial ``velocity`` is u/void; without beads ``void`` is all the liquid."""
+
+    length: Length
+    velocity: PerLength
+    void: Annotated[float, Number("a liquid fraction", above=0, below=1)]
+    dispersion: Annotated[float, Quantity("m^2/s", low=0)]
+
+
+class Porous(Table):
+    """Beads; without ``diffusion`` the lumped rate model."""
+
+    radius: Length
+    porosity: Annotated[float, Number("a liquid fraction", above=0, below=1)]
+    film: dict[Name, PerLength]
+    diffusion: dict[Name, Diffusivity] | None = None
+
+
+class LinearLaw(Table):
+    """q = K c."""
+
+    law: Literal["linear"]
+    coefficient: Dimensionless
+
+
+class LangmuirLaw(Table):
+    """q = Q K c / (1 + sum K c)."""
+
+    law: Literal["langmuir"]
+    constant: dict[Name, Strength]
+    capacity: dict[Name, Held]
+
+
+class SelectivityLaw(Table):
+    """q = Q a c / sum a c."""
+
+    law: Literal["constant-selectivity"]
+    selectivity: dict[Name, Positive]
+    capacity: Held
+
+
+class Stretch(Table):
+    """A section of the inlet programme: ``composition`` at its beginning, ``final`` at its end."""
+
+    duration: Seconds
+    composition: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]]
+    final: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]] | None = None
+
+
+class Numerics(Table):
+    """How the equations are solved."""
+
+    scheme: Literal["galerkin", "limited"] = "galerkin"
+    degree: Count | None = None
+    elements: Count | None = None
+    cells: Count | None = None
+    shells: Annotated[int, Number("a count of at least 2", low=2, whole=True)] | None = None
+    tolerance: OpenFraction | None = None
+    estimate: Flag = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Numerics:
+        if self.scheme == "galerkin" and self.cells is not None:
+            refuse("a Galerkin scheme has no cells", "degree and elements")
+        if self.scheme == "limited" and (self.degree or self.elements):
+            refuse("a limited scheme has neither degree nor elements", "cells")
+        return self
+
+
+class ElutionCase(Case):
+    """A column of any components with explicit constants: transport, isotherm, inlet programme."""
+
+    kind: Literal["elution"]
+    components: tuple[Name, ...] = Field(min_length=1)
+    bed: Packing
+    beads: Porous | None = None
+    isotherm: Annotated[LinearLaw | LangmuirLaw | SelectivityLaw, Field(discriminator="law")]
+    rate: dict[Name, Annotated[float, Quantity("1/s", above=0)]] | None = None
+    section: tuple[Stretch, ...] = Field(min_length=1)
+    initial: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]] = Field(default_factory=dict)
+    numerics: Numerics = Field(default_factory=Numerics)
+    every: Seconds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ElutionCase:
+        names = set(self.components)
+        if len(names) < len(self.components):
+            refuse("a component is named twice", "each component once", ", ".join(self.components))
+        complete = {"rate": self.rate}
+        if self.beads is not None:
+            complete.update(
+                {"beads.film": self.beads.film, "beads.diffusion": self.beads.diffusion}
+            )
+        for key, value in self.isotherm:
+            complete[f"isotherm.{key}"] = value if isinstance(value, dict) else None
+        for key, table in complete.items():
+            if table is not None and set(table) != names:
+                refuse(f"{key} has not one value for each component", ", ".join(self.components))
+        partial = [self.initial, *(s.composition for s in self.section)]
+        partial += [s.final for s in self.section if s.final is not None]
+        if unknown := sorted({n for table in partial for n in table} - names):
+            refuse("not among the components", ", ".join(self.components), ", ".join(unknown))
+        return self

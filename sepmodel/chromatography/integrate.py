@@ -23,6 +23,7 @@ MAX_ORDER = 5
 MOST_STEPS = 100_000
 _NEWTON = 4
 _POLISH = 2
+_PATIENCE = 8
 _SHRINK = 1 / 5
 _GROW = 10.0
 _SAFETY = 9 / 10
@@ -103,20 +104,9 @@ def integrate(
     m = system.outflow(y).size
     # One table of backward differences for y, U and the integral of the outflow.
     table = np.zeros((MAX_ORDER + 3, 2 * n + m))
-    u_now, rate = system.evaluate(start, y)
-    work.evaluations += 1
-    system.factorise(0.0)
-    work.factorisations += 1
-    slope = system.solve(rate)
-    weight = 1 / (floor + tolerance * np.abs(y))
-    h = min(first, end - start)
-    fast = _norm(slope * weight)
-    if fast > 0:
-        h = min(h, 0.5 / fast)
     table[0, :n], table[0, n : 2 * n] = y, amount
-    table[1, :n], table[1, n : 2 * n] = h * slope, h * rate
-    table[1, 2 * n :] = h * system.outflow(y)
-    order, equal, t = 1, 0, start
+    h = _begin(system, start, min(first, end - start), table, tolerance, floor)
+    order, equal, t, failures = 1, 0, start, 0
     gamma, crate, fresh = -1.0, 1.0, True
     limit = _LEAST * end
     while t < end:
@@ -129,6 +119,12 @@ def integrate(
                     advice="narrow fronts on a coarse grid: more cells, or the limited scheme",
                 ),
             )
+        if failures > _PATIENCE:
+            # Newton left concentrations apart from their amounts by more than the tolerance: no
+            # step is short enough then. Start anew from the amounts.
+            _polish(system, t, table, n)
+            h = _begin(system, t, min(first, end - t), table, tolerance, floor)
+            order, equal, failures, gamma = 1, 0, 0, -1.0
         if t + h >= end * (1 - 1e-15):
             _rescale(table, order, (end - t) / h)
             h, equal = end - t, 0
@@ -179,7 +175,7 @@ def integrate(
         if error > 1:
             factor = max(_SHRINK, _SAFETY * error ** (-1 / (order + 1)))
             _rescale(table, order, factor)
-            h, equal = h * factor, 0
+            h, equal, failures = h * factor, 0, failures + 1
             work.rejected += 1
             continue
         # The flux form of the step: exact conservation whatever Newton left over.
@@ -187,7 +183,7 @@ def integrate(
         d[n : 2 * n] = moved + u_now - ahead[n : 2 * n]
         d[n : 2 * n] += ratio * (system.amounts(step) - 2 / (1 + ratio) * moved)
         d[2 * n :] = c * system.outflow(y_new) - psi[n:]
-        fresh = False
+        fresh, failures = False, 0
         work.steps += 1
         before, t = t, after
         equal += 1
@@ -210,13 +206,35 @@ def integrate(
         factor = min(_GROW, _SAFETY * float(factors[best]))
         _rescale(table, order, factor)
         h, equal = h * factor, 0
-    # The amounts are what was balanced: the concentrations handed on belong to them.
-    y, amount = table[0, :n].copy(), table[0, n : 2 * n].copy()
-    for _ in range(0 if system.linear else _POLISH):
-        u_now, _ = system.evaluate(end, y)
+    _polish(system, end, table, n)
+    return table[0, :n].copy(), table[0, n : 2 * n].copy(), table[0, 2 * n :].copy()
+
+
+def _begin(
+    system: System, t: float, first: float, table: Array, tolerance: float, floor: Array
+) -> float:
+    """Fill the first differences of ``table`` from its zeroth; the first step [s]."""
+    n = floor.size
+    y = table[0, :n]
+    _, rate = system.evaluate(t, y)
+    system.factorise(0.0)
+    slope = system.solve(rate)
+    fast = _norm(slope / (floor + tolerance * np.abs(y)))
+    h = min(first, 0.5 / fast) if fast > 0 else first
+    table[1:] = 0.0
+    table[1, :n], table[1, n : 2 * n] = h * slope, h * rate
+    table[1, 2 * n :] = h * system.outflow(y)
+    return h
+
+
+def _polish(system: System, t: float, table: Array, n: int) -> None:
+    """Make the concentrations of ``table`` belong to its amounts, which are what was balanced."""
+    if system.linear:
+        return
+    for _ in range(_POLISH):
+        u_now, _ = system.evaluate(t, table[0, :n])
         system.factorise(0.0)
-        y += system.solve(amount - u_now)
-    return y, amount, table[0, 2 * n :].copy()
+        table[0, :n] += system.solve(table[0, n : 2 * n] - u_now)
 
 
 def _norm(x: Array) -> float:

@@ -175,6 +175,7 @@ def solve(
         tolerance=TOLERANCE,
         accept=ACCEPT,
         limit=LIMIT,
+        natural=True,
     )
     if failures == "raise" and not np.all(found.converged):
         raise _failure(inputs, found)

@@ -96,16 +96,13 @@ def matrix(plan: Plan, state: Any) -> Array:
     )
 
 
-def newton_step(plan: Plan, state: Any, r: Array) -> Array:
-    """J^-1 r for residuals r (B, N, m)."""
+def full_matrix(plan: Plan, state: Any) -> Array:
+    """Jacobian of all closures by all unknowns, (B, N m, N m)."""
     full = matrix(plan, state)
-    members, stages, m = r.shape
+    members, stages, m = full.shape[:3]
     n = np.arange(stages)
     full[:, n, :, n, :] += np.swapaxes(state[1].by_u, 0, 1)
-    flat = full.reshape(members, stages * m, stages * m)
-    step = np.empty_like(r)
-    step[:] = np.linalg.solve(flat, r.reshape(members, -1, 1)).reshape(r.shape)
-    return step
+    return full.reshape(members, stages * m, stages * m)
 
 
 def iterate(plan: Plan, start: Array, **options: Any) -> solvers.Solution:
@@ -118,10 +115,17 @@ def iterate(plan: Plan, start: Array, **options: Any) -> solvers.Solution:
         r, state = evaluate(part, u.reshape(who.size, n, m))
         return r.reshape(who.size, n * m), (part, state)
 
-    def direction(r: Array, state: Any, who: NDArray[np.int64]) -> Array:
-        part, found = state
-        return newton_step(part, found, r.reshape(who.size, n, m)).reshape(r.shape)
+    def linearise(state: Any, who: NDArray[np.int64]) -> solvers.Linear:
+        full = full_matrix(*state)
+
+        def step(r: Array, rows: NDArray[np.int64]) -> Array:
+            chosen = full if rows.size == full.shape[0] else full[rows]
+            out = np.empty_like(r)
+            out[:] = np.linalg.solve(chosen, r[..., None])[..., 0]
+            return out
+
+        return step
 
     settings = {"tolerance": TOLERANCE, "accept": ACCEPT, "limit": LIMIT} | options
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        return solvers.newton(residual, direction, start.reshape(size, n * m), **settings)
+        return solvers.newton(residual, linearise, start.reshape(size, n * m), **settings)

@@ -298,3 +298,23 @@ def test_refusals():
     assert np.all(np.isnan(recorded.raffinate[1]))
     with pytest.raises(InputError, match="first guess"):
         solve(binary(24, 21), guess=np.full(45, np.nan))
+
+
+def test_sharp_cuts_of_four_elements_converge():
+    """Outlets exactly as large as the elements meant for them: no descent in the residuals alone."""
+    rng = np.random.default_rng(1)
+    solvent = 1.7 * np.exp(rng.normal(0.0, 0.02, 20))
+    feed = Inlet(name="feed", phase="aqueous", stage=30, flows=np.full(4, 0.25))
+    result = solve(
+        MassFlowInputs(
+            components=("A", "B", "C", "D"),
+            extractability=np.array([6.0, 3.0, 1.5, 1.0]),
+            stages=60,
+            solvent=solvent,
+            scrub=solvent - 0.5,
+            inlets=(feed,),
+        )
+    )
+    assert np.all(result.converged)
+    assert np.all(result.closure < 1e-12)
+    assert np.all(result.loaded_organic[:, :2].sum(axis=-1) > 0.999 * 0.5)

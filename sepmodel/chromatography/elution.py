@@ -1,0 +1,143 @@
+"""An elution case as the result of the transport engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.chromatography import column
+from sepmodel.chromatography.inputs import ElutionCase, LangmuirLaw, LinearLaw, Stretch
+from sepmodel.chromatography.isotherms import (
+    ConstantSelectivity,
+    Isotherm,
+    Langmuir,
+    Linear,
+)
+from sepmodel.chromatography.transport import Galerkin, Limited, Scheme
+from sepmodel.data import Book
+from sepmodel.result import Outlet, Profile, Result, amount
+
+Array = NDArray[np.float64]
+
+LEVEL = "transport engine"
+
+
+def solve_case(case: ElutionCase, book: Book) -> Result:
+    """Chromatogram, contents and balance of an elution case, per m2 of cross-section.
+
+    Raises
+    ------
+    InputError, ConvergenceError
+        as ``column.simulate``.
+    """
+    names = case.components
+    total = sum(s.duration for s in case.section)
+    count = int(np.floor(total / case.every * (1 + np.finfo(float).eps)))
+    times = case.every * np.arange(count + 1)
+    numerics = case.numerics
+    given = {"shells": numerics.shells, "tolerance": numerics.tolerance}
+    settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    solved = column.simulate(
+        bed(case),
+        isotherm(case),
+        [_section(s, names) for s in case.section],
+        scheme=scheme(case),
+        rate=None if case.rate is None else _array(case.rate, names),
+        initial=_array(case.initial, names),
+        times=times,
+        estimate=numerics.estimate,
+        **settings,
+    )
+    open_ = np.abs(solved.fed - solved.left - solved.held + solved.held_before)
+    turnover = np.maximum(solved.fed, solved.held_before)
+    closures = [float(o / t) if t > 0 else 0.0 for o, t in zip(open_, turnover, strict=True)]
+    leaving = {n: amount(m, "mol/m^2") for n, m in zip(names, solved.left.tolist(), strict=True)}
+    error = None if np.isnan(solved.error) else solved.error
+    return Result(
+        kind=case.kind,
+        name=case.name,
+        model={"equilibrium": case.isotherm.law, "level": f"{LEVEL}, {solved.model}"},
+        solver={
+            "scheme": solved.scheme,
+            "estimated_error": error,
+            "iterations": solved.evaluations,
+            "steps": solved.steps,
+        },
+        streams={
+            "effluent": Outlet(
+                phase="aqueous", flow=amount(case.bed.velocity * total, "m"), moles=leaving
+            )
+        },
+        profiles={
+            "outlet": Profile(
+                unit="mol/m^3",
+                axes={"time": times.tolist(), "component": names},
+                values=solved.outlet,
+            ),
+            "column": Profile(
+                unit="mol/m^3",
+                axes={"position": solved.position.tolist(), "component": names},
+                values=solved.state.conc,
+            ),
+        },
+        quantities={"duration": amount(total, "s"), "length": amount(case.bed.length, "m")},
+        balance={
+            "components": dict(zip(names, closures, strict=True)),
+            "max": max(closures),
+        },
+        used=book.used,
+    )
+
+
+def bed(case: ElutionCase) -> column.Bed:
+    """The bed of a case."""
+    beads = None
+    if case.beads is not None:
+        diffusion = case.beads.diffusion
+        beads = column.Beads(
+            radius=case.beads.radius,
+            porosity=case.beads.porosity,
+            film=_array(case.beads.film, case.components),
+            diffusion=None if diffusion is None else _array(diffusion, case.components),
+        )
+    return column.Bed(
+        length=case.bed.length,
+        velocity=case.bed.velocity,
+        void=case.bed.void,
+        dispersion=case.bed.dispersion,
+        beads=beads,
+    )
+
+
+def isotherm(case: ElutionCase) -> Isotherm:
+    """The isotherm of a case."""
+    law, names = case.isotherm, case.components
+    if isinstance(law, LinearLaw):
+        return Linear(coefficient=_array(law.coefficient, names))
+    if isinstance(law, LangmuirLaw):
+        return Langmuir(constant=_array(law.constant, names), capacity=_array(law.capacity, names))
+    return ConstantSelectivity(selectivity=_array(law.selectivity, names), capacity=law.capacity)
+
+
+def scheme(case: ElutionCase) -> Scheme:
+    """The scheme of a case; what is not given has the engine's default."""
+    given = case.numerics
+    if given.scheme == "limited":
+        return Limited() if given.cells is None else Limited(cells=given.cells)
+    chosen = {"degree": given.degree, "elements": given.elements}
+    return Galerkin(**{k: v for k, v in chosen.items() if v is not None})
+
+
+def _section(stretch: Stretch, names: tuple[str, ...]) -> column.Section:
+    start = _array(stretch.composition, names)
+    if stretch.final is None:
+        return column.Section(duration=stretch.duration, conc=start)
+    slope = (_array(stretch.final, names) - start) / stretch.duration
+    return column.Section(duration=stretch.duration, conc=start, slope=slope)
+
+
+def _array(values: Mapping[str, float], names: tuple[str, ...]) -> Array:
+    return np.array([values.get(n, 0.0) for n in names])
