@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sepmodel.plant.compare import Comparison
-    from sepmodel.plant.flowsheet import Flowsheet
+    from sepmodel.extraction.isotherms import Isotherm, Steps
     from sepmodel.study.fit import Fit
 
 INK = "#222222"
@@ -431,269 +430,55 @@ def fit_residuals(found: Fit) -> Figure:
     return figure
 
 
-# --- comparison of routes ----------------------------------------------------------------------
+def loading_figure(curve: Isotherm, steps: Steps | None = None, metal: str = "") -> Figure:
+    """Organic against aqueous concentration of each metal [mol/L], and steps of one of them.
 
-# One colour per line of a breakdown, the same in every figure.
-LINE_COLOURS = {
-    "acid and base": _BLUE,
-    "precipitants": _SKY,
-    "ligand": _GREEN,
-    "protein and beads": _PURPLE,
-    "resin": "#8C6D31",
-    "solvent": _AMBER,
-    "energy": _ORANGE,
-    "water and effluent": "#7FC8A9",
-    "process gas": "#B07AA1",
-    "capital": "#4D4D4D",
-    "rare earths held": "#8a8a8a",
-    "labour and fixed": "#CFCFCF",
-    "other": "#F0E442",
-}
-CLASS_COLOURS = {
-    "estimated": _ORANGE,
-    "derived": _AMBER,
-    "reference": _BLUE,
-    "measured": _GREEN,
-}
-
-
-def comparison_figures(comparison: Comparison) -> dict[str, Any]:
-    """How each figure of a comparison is drawn, by file name."""
-    drawn: dict[str, Any] = {
-        "cost": lambda: breakdown(comparison, "cost"),
-        "carbon": lambda: breakdown(comparison, "carbon"),
-        "ranges": lambda: ranges(comparison),
-        "elements": lambda: destinations(comparison),
-    }
-    if any(r.swings.get("cost") for r in comparison.routes):
-        drawn["drivers"] = lambda: drivers(comparison, "cost")
-    return drawn
-
-
-def breakdown(comparison: Comparison, metric: str) -> Figure:
-    """A figure of every route split into its lines, one panel a route, each on its own scale."""
-    from matplotlib.figure import Figure
-
-    from sepmodel import units
-    from sepmodel.plant.compare import METRICS
-
-    results = [r for r in comparison.routes if r.account]
-    meta = METRICS[metric]
-    figure = Figure(figsize=(7.2, 0.5 + 1.05 * max(len(results), 1)), layout="constrained")
-    panels = figure.subplots(max(len(results), 1), 1, squeeze=False)[:, 0]
-    seen: dict[str, Any] = {}
-    for axes, result in zip(panels, results, strict=False):
-        assert result.account is not None
-        parts: dict[str, float] = {}
-        for c in result.account.contributions:
-            if c.metric == metric:
-                parts[c.line] = parts.get(c.line, 0.0) + units.to(c.value, meta.unit)
-        left = 0.0
-        for line in LINE_COLOURS:
-            if parts.get(line, 0.0) > 0:
-                bar = axes.barh(0, parts[line], left=left, color=LINE_COLOURS[line], height=0.62)
-                seen.setdefault(line, bar)
-                left += parts[line]
-        span = result.ranges.get(metric)
-        note = f"{units.significant(left)}"
-        if span is not None and span.high > span.low:
-            low, high = (units.to(x, meta.unit) for x in (span.low, span.high))
-            note += f"   ({units.significant(low, 2)} to {units.significant(high, 2)})"
-        axes.text(left * 1.015, 0, note, va="center", fontweight="bold")
-        axes.set_xlim(0, left * 1.34)
-        axes.set_yticks([])
-        axes.set_title(result.route.title)
-        axes.spines["left"].set_visible(False)
-    if len(results):
-        panels[len(results) - 1].set_xlabel(f"{meta.label} [{_plain_unit(meta.unit)}]")
-    figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=4, fontsize=8.5)
-    return figure
-
-
-def _plain_unit(unit: str) -> str:
-    return unit.replace("USD2025", "USD").replace("_REO", " oxide")
-
-
-def ranges(comparison: Comparison) -> Figure:
-    """Every ranked figure of every route with its range, on a common logarithmic scale a panel."""
-    from matplotlib.figure import Figure
-
-    from sepmodel import units
-    from sepmodel.plant.compare import METRICS
-
-    ranked = [name for name, meta in METRICS.items() if meta.ranked]
-    results = [r for r in comparison.routes if r.account]
-    height = 0.45 + len(ranked) * (0.42 + 0.24 * max(len(results), 1))
-    figure = Figure(figsize=(7.2, height), layout="constrained")
-    panels = figure.subplots(len(ranked), 1, squeeze=False)[:, 0]
-    for axes, metric in zip(panels, ranked, strict=True):
-        meta = METRICS[metric]
-        for row, result in enumerate(results):
-            assert result.account is not None
-            colour = ROUTE_COLOURS[row % len(ROUTE_COLOURS)]
-            value = units.to(result.account.metrics[metric], meta.unit)
-            span = result.ranges.get(metric)
-            if span is not None and span.low > 0:
-                ends = [units.to(x, meta.unit) for x in (span.low, span.high)]
-                axes.plot(ends, [row, row], color=colour, linewidth=4, alpha=0.35)
-            if value > 0:
-                axes.plot([value], [row], "o", color=colour, markersize=6)
-                axes.annotate(
-                    units.significant(value),
-                    (value, row),
-                    xytext=(0, 5),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_plain_number)
-        axes.xaxis.set_minor_formatter(_few_labels)
-        axes.set_yticks(range(len(results)), [r.route.title for r in results], fontsize=8.5)
-        axes.set_ylim(len(results) - 0.4, -0.75)
-        axes.tick_params(axis="y", length=0)
-        axes.set_title(f"{meta.label} [{_plain_unit(meta.unit)}]", fontsize=9)
-        axes.grid(axis="x", color="#e4e4e4", linewidth=0.6)
-        axes.set_axisbelow(True)
-    return figure
-
-
-ROUTE_COLOURS = (_BLUE, _PURPLE, _GREEN, _ORANGE, _AMBER, _BLACK)
-
-
-def _plain_number(value: float, _: int) -> str:
-    return f"{value:g}"
-
-
-def _few_labels(value: float, _: int) -> str:
-    """Labels of the minor ticks at two and five of a decade only."""
-    leading = f"{value:e}"[0]
-    return f"{value:g}" if leading in "25" else ""
-
-
-def drivers(comparison: Comparison, metric: str, count: int = 8) -> Figure:
-    """The constants that move a figure most, for each route: from their low to their high end."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
-    from sepmodel import units
-    from sepmodel.plant import compare
-
-    meta = compare.METRICS[metric]
-    results = [r for r in comparison.routes if r.account and r.swings.get(metric)]
-    figure = Figure(figsize=(7.2, 0.5 + len(results) * (0.5 + 0.21 * count)), layout="constrained")
-    panels = figure.subplots(max(len(results), 1), 1, squeeze=False)[:, 0]
-    for axes, result in zip(panels, results, strict=False):
-        assert result.account is not None
-        base = units.to(result.account.metrics[metric], meta.unit)
-        strongest = compare.drivers(result, metric, count)
-        names = []
-        for row, swing in enumerate(strongest):
-            ends = sorted(units.to(x, meta.unit) for x in (swing.low, swing.high))
-            colour = CLASS_COLOURS[result.used[swing.key].provenance]
-            low, high = min(ends[0], base), max(ends[1], base)
-            axes.barh(row, high - low, left=low, color=colour, height=0.66)
-            names.append(readable(swing.key))
-        axes.axvline(base, color=INK, linewidth=0.9)
-        axes.use_sticky_edges = False
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0)
-        axes.set_title(f"{result.route.title}: {units.significant(base)}")
-        if (
-            strongest
-            and max(max(s.low, s.high) for s in strongest) > 3 * result.account.metrics[metric]
-        ):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(_plain_number)
-            axes.xaxis.set_minor_formatter(_few_labels)
-    if results:
-        panels[len(results) - 1].set_xlabel(f"{meta.label} [{_plain_unit(meta.unit)}]")
-    figure.legend(
-        handles=[Patch(color=colour, label=name) for name, colour in CLASS_COLOURS.items()],
-        loc="outside lower center",
-        ncols=4,
-        fontsize=8.5,
-    )
-    return figure
-
-
-def readable(key: str) -> str:
-    """The key of a constant as a short label.
-
-    >>> readable("prices/reagents-us-2025:HCl")
-    'price of HCl'
+    Steps leave the curve where their acid differs from the curve's: each stage releases protons.
     """
-    set_id, _, name = key.partition(":")
-    name = name.replace("_", " ").replace("-", " " if name.count("-") > 1 else "-")
-    folder, _, last = set_id.partition("/")
-    if folder == "prices":
-        return f"price of {name}"
-    if set_id == "factors/grid":
-        return f"CO2e of grid power, {name}"
-    if folder == "factors":
-        return f"{'CO2e' if last == 'carbon' else last} of {name}"
-    if folder == "separation_factors":
-        return f"separation factor {name}"
-    if folder == "feeds":
-        return f"feed: {name}"
-    return f"{last.replace('-', ' ') or folder}: {name}"
+    from matplotlib.figure import Figure as New
 
-
-def destinations(comparison: Comparison) -> Figure:
-    """Where each rare earth of the feed ends, route by route, as shares of what was fed."""
-    from matplotlib.figure import Figure
-
-    results = [r for r in comparison.routes if r.sheet]
-    slate = [p.name for p in comparison.study.product]
-    columns = [*slate, "other rare earths", "lost"]
-    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-    panels = figure.subplots(1, max(len(results), 1), squeeze=False, sharey=True)[0]
-    for axes, result in zip(panels, results, strict=False):
-        assert result.sheet is not None
-        elements = list(result.sheet.context.feed)
-        table = np.array([_shares_of(result.sheet, e, slate) for e in elements])
-        axes.imshow(_shade(table), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (row, column), share in np.ndenumerate(table):
-            if share >= 5e-4:
-                axes.text(
-                    column,
-                    row,
-                    f"{100 * share:.1f}",
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="white" if share > 0.6 else INK,
-                )
-        axes.set_xticks(range(len(columns)), columns, rotation=55, ha="right", fontsize=8)
-        axes.set_yticks(range(len(elements)), elements)
-        axes.tick_params(length=0)
-        axes.set_title(_two_lines(result.route.title), fontsize=9)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+    figure = New(figsize=(5.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    for i, name in enumerate(curve.components):
+        if np.any(curve.conc_org[:, i] > 0) and name != "Na":
+            axes.plot(
+                curve.conc_aq[:, i] / 1000, curve.conc_org[:, i] / 1000, label=name, **look(name)
+            )
+    if steps is not None:
+        x, y = np.array(steps.aqueous) / 1000, np.array(steps.organic) / 1000
+        colour = look(metal)["color"]
+        axes.plot(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1], color=FAINT, lw=0.9)
+        axes.plot(x, y, color=FAINT, lw=0.9, linestyle=DASHED)
+        axes.plot(x[1:], y[:-1], "o", ms=3.5, color=colour)
+    axes.set(xlabel="aqueous, mol/L", ylabel="organic, mol/L", xlim=(0, None), ylim=(0, None))
+    axes.legend(frameon=False)
     return figure
 
 
-def _two_lines(text: str) -> str:
-    import textwrap
+def pH_figure(curve: Isotherm, phase_ratio: float = 1.0) -> Figure:
+    """Extracted share of each metal against the pH at equilibrium."""
+    from matplotlib.figure import Figure as New
 
-    return "\n".join(textwrap.wrap(text, 22))
+    figure = New(figsize=(5.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    order = np.argsort(curve.pH)
+    for i, name in enumerate(curve.components):
+        if np.any(curve.conc_aq[:, i] > 0) and name != "Na":
+            d = phase_ratio * 10 ** curve.log_d[order, i]
+            axes.plot(curve.pH[order], 100 * d / (1 + d), label=name, **look(name))
+    axes.axhline(50, color=FAINT, lw=0.6)
+    axes.set(xlabel="pH at equilibrium", ylabel="extracted, %", ylim=(0, 100))
+    axes.legend(frameon=False)
+    return figure
 
 
-def _shade(table: Any) -> Any:
-    """Shares as shades: the root, so that small ones can be seen."""
-    return np.sqrt(table)
+def map_figure(factor: Any, pH: Any, loading: Any, pair: str) -> Figure:
+    """Separation factor over pH and loading, as points coloured by the factor."""
+    from matplotlib.figure import Figure as New
 
-
-def _shares_of(sheet: Flowsheet, element: str, slate: Sequence[str]) -> list[float]:
-    """Shares of an element in each product, in the by-product concentrate and elsewhere."""
-    fed = sheet.context.feed[element]
-    found = dict.fromkeys(slate, 0.0)
-    other = 0.0
-    for port, stream in sheet.leaving.items():
-        name = port.partition(".")[2]
-        if name in found:
-            found[name] += stream[element] / fed
-        elif name == "concentrate":
-            other += stream[element] / fed
-    return [*found.values(), other, max(1 - sum(found.values()) - other, 0.0)]
+    figure = New(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    points = axes.scatter(np.ravel(pH), np.ravel(loading), c=np.ravel(factor), cmap="viridis", s=28)
+    figure.colorbar(points, ax=axes, label=f"separation factor {pair}")
+    axes.set(xlabel="pH at equilibrium", ylabel="loading, mol/mol extractant")
+    return figure

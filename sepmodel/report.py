@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepmodel import __version__, data, files, plot, units
+from sepmodel import __version__, files, units
+from sepmodel.data import Constant, evidence, sources
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 
 WIDTH = 80
+PAGE = "report.html"
+LOW_CONFIDENCE = "the composition of this feed is itself a guess."
 _LABEL = 24
 _SHOWN = ("cost", "opex", "capital", "carbon", "energy", "acid", "base", "salt", "water")
 _ALSO = ("precipitant", "ligand", "protein", "solvent", "stages", "columns", "held", "polishing")
@@ -48,7 +51,7 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
         ),
     ]
     if study.confidence == "low" or comparison.feed_confidence == "low":
-        lines += _wrapped("LOW CONFIDENCE: the composition of this feed is itself a guess.", width)
+        lines += _wrapped(f"LOW CONFIDENCE: {LOW_CONFIDENCE}", width)
     shown = [*_SHOWN, *_ALSO] if wide else list(_SHOWN)
     per_block = max(1, (width - _LABEL) // 18)
     for start in range(0, len(comparison.routes), per_block):
@@ -132,6 +135,8 @@ def pretty(unit: str) -> str:
     """
     if unit == "1":
         return ""
+    if unit == "USD2025*year/kg_REO":
+        return "USD per kg/year"
     return unit.replace("USD2025", "USD").replace("_REO", "").replace("percent", "%")
 
 
@@ -146,189 +151,147 @@ def _verdicts(comparison: Comparison, width: int) -> list[str]:
 
 def verdicts(comparison: Comparison) -> list[str]:
     """What the comparison says, in sentences."""
-    return [
-        *_who_meets(comparison),
-        *_who_leads(comparison),
-        *_polishing(comparison),
-        *_doubts(comparison),
-    ]
-
-
-def _who_meets(comparison: Comparison) -> list[str]:
     said = []
-    met = [r.route.title for r in comparison.routes if r.status == "meets"]
-    if len(met) == len(comparison.routes):
-        said.append("Every route meets every specification.")
-    elif met:
-        said.append(f"Meets every specification: {', '.join(met)}.")
+    titles = {r.route.name: r.route.title for r in comparison.routes}
     for result in comparison.routes:
         if result.status == "infeasible":
-            said.append(f"{result.route.title} could not be designed: {result.reasons[0]}.")
+            said.append(f"{result.route.title} could not be designed: {result.reasons[0]}")
         elif result.status == "FAILS":
             said.append(f"{result.route.title} FAILS: {'; '.join(result.reasons)}.")
-    return said
-
-
-def _who_leads(comparison: Comparison) -> list[str]:
-    """Rankings in words, those that are alike in one sentence."""
-    titles = {r.route.name: r.route.title for r in comparison.routes}
-    alike: dict[tuple[str, str], list[str]] = {}
     for metric, meta in METRICS.items():
         if not meta.ranked:
             continue
         ranks = compare.ranking(comparison, metric)
         if len(ranks["order"]) < 2:
             continue
-        order = ", then ".join(titles[name] for name in ranks["order"])
+        order = ", ".join(titles[name] for name in ranks["order"])
         undecided = [f"{titles[a]} and {titles[b]}" for a, b in ranks["undecided"]]
-        if not comparison.with_ranges:
-            verdict = "ranges were not computed"
-        elif undecided:
-            verdict = f"undecided between {'; '.join(undecided)}"
-        else:
-            verdict = "decided"
-        alike.setdefault((order, verdict), []).append(meta.label)
-    found = []
-    for (order, verdict), labels in alike.items():
-        listed = " and ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
-        found.append(f"Least {listed}: {order} ({verdict}).")
-    return found
-
-
-def _polishing(comparison: Comparison) -> list[str]:
-    said = []
-    unit = METRICS["cost"].unit
-    plain = [r for r in comparison.routes if r.account and not r.route.polish]
-    for result in comparison.routes:
-        if not (result.route.polish and result.account):
-            continue
-        figures = result.account.metrics
-        cost = number(units.to(figures["polishing"] * figures["cost"], unit))
-        beside = [r for r in plain if r.account and r.account.metrics["stages"] > 0]
-        compared = "".join(
-            f" ({r.route.title} as a whole: {number(r.account.metrics['stages'])})"
-            for r in beside
-            if r.account
-        )
+        verdict = f"undecided between {'; '.join(undecided)}" if undecided else "decided"
         said.append(
-            f"{result.route.title}: the polishing takes {number(figures['stages'])} extraction "
-            f"stages{compared} and {cost} {pretty(unit)}, because {result.route.polish.why}."
+            f"{meta.label[0].upper()}{meta.label[1:]} from low to high: {order} ({verdict})."
         )
+    for result in comparison.routes:
+        if result.route.polish and result.account:
+            share = number(100 * result.account.metrics["polishing"], 2)
+            said.append(
+                f"{result.route.title}: polishing is {share} % of the cost; it is needed because "
+                f"{result.route.polish.why}."
+            )
+        if result.account:
+            share_of = compare.estimated(result)
+            part = share_of["share_of_sensitivity"]
+            weight = f", which carry {100 * part:.0f} % of the cost's range" if part else ""
+            said.append(
+                f"{result.route.title}: {share_of['count']} of {share_of['of']} constants are "
+                f"estimates{weight}."
+            )
     return said
 
 
-def _doubts(comparison: Comparison) -> list[str]:
-    said = []
-    for result in comparison.routes:
-        if not result.account:
-            continue
-        share = compare.estimated(result)
-        part = share["share_of_sensitivity"]
-        weight = f", which carry {100 * part:.0f} % of the range of its cost" if part else ""
-        said.append(
-            f"{result.route.title}: {share['count']} of {share['of']} constants are "
-            f"estimates{weight}."
-        )
-    return said
+def write(
+    comparison: Comparison, folder: str | Path, *, force: bool = False, figures: bool = True
+) -> Path:
+    """Write everything a comparison has to say into ``folder``; returns the page.
 
+    comparison.json, comparison.csv, contributions.csv, table.txt (wide), the figures as SVG and
+    PNG, and report.html, one file that needs nothing beside it. Files that somebody changed are
+    not replaced unless ``force``.
+    """
+    from sepmodel import plot_comparison
 
-# --- files -----------------------------------------------------------------------------------
-
-
-def folder(comparison: Comparison) -> Path:
-    """The folder a comparison goes to when no other is named: ``results/<study>-<hash8>``."""
-    return Path("results") / f"{comparison.study.name}-{comparison.inputs_hash[:8]}"
-
-
-def contents(comparison: Comparison, *, figures: bool = True) -> dict[str, str | bytes]:
-    """Names and contents of the files of a comparison: page, JSON, CSV, table, figures."""
-    drawn: dict[str, bytes] = {}
-    if figures:
-        for name, draw in plot.comparison_figures(comparison).items():
-            with plot.style():
-                figure = draw()
-                for form in ("svg", "png"):
-                    drawn[f"{name}.{form}"] = plot.rendered(figure, form)
-    written: dict[str, str | bytes] = {
+    drawn = plot_comparison.figures(comparison) if figures else {}
+    contents: dict[str, str | bytes] = {
         "comparison.json": files.json_text(compare.to_dict(comparison)),
         "comparison.csv": compare.csv_text(comparison),
-        "comparison.txt": table(comparison, wide=True),
+        "contributions.csv": contributions_csv(comparison),
+        "table.txt": table(comparison, wide=True),
         **drawn,
+        PAGE: page(comparison, drawn),
     }
-    svgs = {n.removesuffix(".svg"): b.decode("utf-8") for n, b in drawn.items() if ".svg" in n}
-    written["report.html"] = html(comparison, svgs, beside=sorted(written))
-    return written
+    about = {
+        "version": __version__,
+        "name": comparison.study.name,
+        "inputs_hash": comparison.inputs_hash,
+    }
+    files.write_folder(Path(folder), contents, about, force=force)
+    return Path(folder) / PAGE
 
 
-FIGURES = {
-    "cost": (
-        "What it costs",
-        "Cost per kilogram of separated oxide by what it is spent on. Each route has a scale of "
-        "its own; the number is the sum, in brackets the range.",
-    ),
-    "carbon": (
-        "What it emits",
-        "Greenhouse gases per kilogram of separated oxide, reagents and power from the cradle.",
-    ),
-    "ranges": (
-        "Base and range of the ranked figures",
-        "Dot: base. Bar: low to high. Logarithmic scales. Bars that overlap may still be decided, "
-        "because both routes pay the same prices: see the table of rankings.",
-    ),
-    "elements": (
-        "Where each rare earth goes",
-        "Percent of what is fed in the leach liquor. Other rare earths leave as mixed carbonate.",
-    ),
-    "drivers": (
-        "What moves the cost most",
-        "Each bar runs from the cost at one end of a constant's range to the cost at the other, "
-        "the plant designed anew. Colour: how well the constant is known.",
-    ),
-}
+def contributions_csv(comparison: Comparison) -> str:
+    """What each unit of each route adds to cost and carbon, by group of duties."""
+    rows = [
+        [
+            result.route.name,
+            c.unit,
+            c.line,
+            METRICS[c.metric].label,
+            units.to(c.value, METRICS[c.metric].unit),
+            METRICS[c.metric].unit,
+        ]
+        for result in comparison.routes
+        if result.account
+        for c in result.account.contributions
+    ]
+    return files.csv_text(["route", "unit", "group", "figure", "value", "unit of value"], rows)
 
 
-def html(comparison: Comparison, svgs: dict[str, str], *, beside: Sequence[str] = ()) -> str:
-    """The comparison as one self-contained page."""
-    from importlib.resources import files as package_files
+def page(comparison: Comparison, drawn: Mapping[str, bytes]) -> str:
+    """The comparison as one self-contained HTML page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from jinja2 import Environment
-
-    text = package_files("sepmodel").joinpath("templates/report.html.j2").read_text("utf-8")
-    page: str = (
-        Environment(autoescape=True).from_string(text).render(**_page(comparison, svgs, beside))
+    environment = Environment(
+        loader=PackageLoader("sepmodel"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
-    return page
+    return environment.get_template("report.html.j2").render(_page(comparison, drawn))
 
 
-def _page(comparison: Comparison, svgs: dict[str, str], beside: Sequence[str]) -> dict[str, Any]:
-    """What the template of the page is filled with."""
+def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the page's template asks for."""
+    from sepmodel.plot_comparison import CAPTIONS
+
     study = comparison.study
+    results = comparison.routes
+    used = {key: constant for r in results for key, constant in r.used.items()}
+    rate = number(units.to(study.rate, "t_REO/year"), 4)
+    titles = {r.route.name: r.route.title for r in results}
     low = study.confidence == "low" or comparison.feed_confidence == "low"
-    used = {key: c for r in comparison.routes for key, c in r.used.items()}
-    evidence = data.evidence(used)
-    known = data.sources()
-    titles = {r.route.name: r.route.title for r in comparison.routes}
     return {
         "title": study.title or study.name,
-        "subtitle": "Routes compared on one feed, one boundary, one set of prices. " + study.notes,
+        "subtitle": f"{len(results)} routes on one boundary; {rate} t of rare-earth oxide a year "
+        f"in the feed {study.feed}",
         "computed": COMPUTED,
-        "low_confidence": "the composition of this feed is itself a guess: take the figures as a "
-        "question, not as an answer."
-        if low
-        else "",
+        "low_confidence": LOW_CONFIDENCE if low else "",
         "verdicts": verdicts(comparison),
+        "routes": [_page_route(r) for r in results],
+        "products": [_page_product(p, results) for p in study.product],
+        "headline": _page_metrics(_SHOWN, results),
+        "every": _page_metrics(list(METRICS), results),
         "functional_unit": compare.UNIT_OF_COMPARISON[study.functional_unit],
         "ranges": compare.RANGES[0].upper() + compare.RANGES[1:],
         "boundary": compare.BOUNDARY[0].upper() + compare.BOUNDARY[1:],
-        "basis": _basis(comparison),
-        "routes": [_route_page(r) for r in comparison.routes],
-        "products": _products_page(comparison),
-        "headline": _metric_page(comparison, HEADLINE),
-        "every": _metric_page(comparison, [m for m in METRICS if m not in HEADLINE]),
+        "basis": [
+            ("feed", f"{study.feed} ({comparison.feed_confidence} confidence)"),
+            (
+                "rate",
+                f"{rate} t rare-earth oxide a year, {number(comparison.trains)} trains of "
+                f"{number(units.to(study.train_size, 't_REO/year'), 4)} t a year",
+            ),
+            ("product prices", study.market),
+            ("reagent prices", study.reagents),
+            ("grid", study.grid),
+            ("effluent", study.effluent),
+        ],
         "figures": [
-            {"title": FIGURES[n][0], "caption": FIGURES[n][1], "svg": _inline(svgs[n])}
-            for n in FIGURES
-            if n in svgs
+            {
+                "title": CAPTIONS[name][0],
+                "caption": CAPTIONS[name][1],
+                "svg": _inline(drawn[f"{name}.svg"]),
+            }
+            for name in CAPTIONS
+            if f"{name}.svg" in drawn
         ],
         "pairs": [
             {
@@ -340,208 +303,170 @@ def _page(comparison: Comparison, svgs: dict[str, str], beside: Sequence[str]) -
                 "decided": p.decided,
             }
             for p in comparison.pairs
-            if comparison.with_ranges
         ],
         "allocation_heads": [
-            f"{METRICS[m].label} by {basis}, {pretty(METRICS[m].unit)}"
-            for m in ("cost", "carbon")
-            for basis in compare.ALLOCATIONS
+            f"{METRICS[metric].label} by {way}, {pretty(METRICS[metric].unit)}"
+            for metric in ("cost", "carbon")
+            for way in compare.ALLOCATIONS
         ],
-        "allocation": _allocation_page(comparison),
+        "allocation": [
+            row for r in results if r.account for row in _page_allocation(r, study.product)
+        ],
         "cost_unit": pretty(METRICS["cost"].unit),
-        "sources": [
-            {
-                "citation": known[e["key"]].citation if e["key"] in known else e["key"],
-                "doi": known[e["key"]].doi if e["key"] in known else "",
-                "cls": e["class"],
-                "numbers": ", ".join(e["numbers"]),
-            }
-            for e in evidence
-        ],
-        "notices": sorted({known[e["key"]].notice for e in evidence if e["key"] in known} - {""}),
-        "source_count": len({e["key"] for e in evidence}),
+        "source_count": len({c.source for c in used.values()}),
         "constant_count": len(used),
+        "sources": _page_sources(used),
+        "notices": _notices(used),
         "version": __version__,
-        "seconds": f"{comparison.seconds:.1f} s",
-        "beside": ", ".join(beside),
+        "seconds": f"{comparison.seconds:.0f} s",
+        "beside": "comparison.json, comparison.csv, contributions.csv, table.txt, figures as SVG "
+        "and PNG",
         "command": f"sepmodel compare {study.name} --set market=china-2025",
     }
 
 
-HEADLINE = ("cost", "opex", "capital", "carbon", "energy", "acid", "base", "salt", "water")
+def _inline(svg: bytes) -> str:
+    """An SVG file as an element of a page."""
+    text = svg.decode("utf-8")
+    return text[text.index("<svg") :]
 
 
-def _inline(svg: str) -> str:
-    """An SVG file without its XML head, to stand inside a page."""
-    return svg[svg.index("<svg") :]
-
-
-def _basis(comparison: Comparison) -> list[tuple[str, str]]:
-    study, stream = comparison.study, comparison.liquor
-    conc = {n: c for n, c in zip(stream.names, stream.conc.tolist(), strict=True) if c > 0}
-    strongest = sorted(conc.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{n} {number(c)}" for n, c in strongest)
-    rate = number(units.to(study.rate, "t_REO/year"), 4)
-    train = number(units.to(study.train_size, "t_REO/year"), 4)
-    wanted = "; ".join(_wanted(p) for p in study.product)
-    return [
-        ("feed", f"{study.feed} (confidence in its composition: {comparison.feed_confidence})"),
-        ("rate", f"{rate} t rare-earth oxide a year in the feed, in trains of {train} t each"),
-        ("leach liquor, mol/m3", shown),
-        ("products", wanted),
-        (
-            "prices of products",
-            f"{study.market}: "
-            + ", ".join(
-                f"{name} {number(price)} USD/kg" for name, price in comparison.prices.items()
-            ),
-        ),
-        ("prices of reagents and utilities", study.reagents),
-        ("grid", study.grid),
-        ("effluent limit", EFFLUENTS[study.effluent]),
-    ]
-
-
-EFFLUENTS = {
-    "zero-liquid": "no liquid leaves: membranes, evaporation, salt to landfill, water used again",
-    "discharge": "neutralised and cleaned of metals, let go with its salt",
-}
-
-
-def _wanted(product: Any) -> str:
-    windows = "".join(
-        f", {pair} {low:g} to {high:g} by mole" for pair, (low, high) in product.window.items()
-    )
-    basis = "of the rare-earth oxide" if product.purity_basis == "oxide-mass" else "by mole"
-    return (
-        f"{product.name} at least {100 * product.purity:g} % {basis}, "
-        f"recovery at least {100 * product.recovery:g} %{windows}"
-    )
-
-
-def _route_page(result: RouteResult) -> dict[str, Any]:
-    share = compare.estimated(result)
-    part = share["share_of_sensitivity"]
-    weight = f" They carry {100 * part:.0f} % of the cost's range." if part else ""
-    unit = METRICS["cost"].unit
-    page: dict[str, Any] = {
-        "title": result.route.title,
-        "ok": result.status == "meets",
-        "status": "yes"
-        if result.status == "meets"
-        else f"{result.status}: " + "; ".join(result.reasons),
-        "level": f"Model: {result.route.level}",
-        "estimates": f"{share['count']} of {share['of']} constants are estimates.{weight}",
-        "fragile": ", ".join(plot.readable(k) for k in result.fragile),
-        "drivers": [
-            [
-                f"{plot.readable(s.key)} ({result.used[s.key].basis})",
-                _constant_range(result.used[s.key]),
-                number(units.to(s.low, unit)),
-                number(units.to(s.high, unit)),
-                result.used[s.key].provenance,
-                result.used[s.key].source,
-            ]
-            for s in compare.drivers(result, "cost")
-        ],
-        "warnings": [],
-        "units": [],
-        "closure": "",
-        "worst": "-",
-        "unit_count": len(result.route.unit),
-    }
-    if result.sheet is not None:
-        page["warnings"] = [
-            {"code": w.get("code", ""), "where": w.get("where", ""), "message": w["message"]}
-            for w in result.sheet.warnings
-        ]
-        page["units"] = [(n, _unit_page(u)) for n, u in result.sheet.units.items()]
-        closure = result.sheet.closure
-        page["worst"] = f"{max(closure.values()):.0e}"
-        page["closure"] = ", ".join(f"{n} {c:.0e}" for n, c in closure.items())
-    return page
-
-
-def _constant_range(constant: data.Constant) -> str:
-    low, high = constant.low, constant.high
-    ends = "" if low is None or high is None else f" ({low:g} to {high:g})"
-    return f"{constant.value:g}{ends} {'' if constant.unit == '1' else constant.unit}".strip()
-
-
-def _unit_page(unit: Any) -> str:
-    """Facts and duties of a unit in a sentence."""
-    facts = [
-        f"{name} {number(units.to(value, to))} {pretty(to)}".strip()
-        for name, (value, to) in unit.result.facts.items()
-    ]
-    duties = [
-        f"{name} {units.significant(amount, 3)}"
-        for name, amount in unit.result.duties.items()
-        if amount > 0
-    ]
-    said = "; ".join(facts)
-    return f"{said}{'. ' if said else ''}Duties in SI per second: {', '.join(duties) or 'none'}"
-
-
-def _products_page(comparison: Comparison) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": p.name,
-            "wanted": _wanted(p).removeprefix(f"{p.name} "),
-            "cells": [
-                "-"
-                if r.account is None
-                else f"{100 * r.account.products[p.name]['purity']:.2f} %, "
-                f"{100 * r.account.products[p.name]['recovery']:.1f} %"
-                for r in comparison.routes
-            ],
-        }
-        for p in comparison.study.product
-    ]
-
-
-def _metric_page(comparison: Comparison, shown: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of figures with their ranges; what no route has any of is left out."""
+def _page_metrics(names: Sequence[str], results: Sequence[RouteResult]) -> list[dict[str, Any]]:
+    """Rows of a table of figures; what no route has is left out."""
     rows = []
-    for metric in shown:
+    for metric in names:
         meta = METRICS[metric]
         cells = []
-        for r in comparison.routes:
+        for r in results:
             if r.account is None:
                 cells.append({"value": "-", "range": ""})
                 continue
-            value = r.account.metrics[metric]
             span = r.ranges.get(metric)
-            ends = ""
-            if span is not None and span.low < span.high:
-                ends = " to ".join(number(units.to(x, meta.unit), 2) for x in (span.low, span.high))
-            cells.append({"value": number(units.to(value, meta.unit)), "range": ends})
-        if any(c["value"] not in ("0", "-") for c in cells):
+            spread = span is not None and span.low != span.high
+            ends = (
+                [number(units.to(x, meta.unit), 2) for x in (span.low, span.high)] if span else []
+            )
+            cells.append(
+                {
+                    "value": number(units.to(r.account.metrics[metric], meta.unit)),
+                    "range": " to ".join(ends) if spread else "",
+                }
+            )
+        if any(cell["value"] not in ("0", "-") for cell in cells):
             rows.append(
                 {"label": meta.label, "unit": pretty(meta.unit), "what": meta.what, "cells": cells}
             )
     return rows
 
 
-def _allocation_page(comparison: Comparison) -> list[list[str]]:
+def _page_product(product: Any, results: Sequence[RouteResult]) -> dict[str, Any]:
+    """A product's row: what is demanded, what each route reaches."""
+    cells = []
+    for r in results:
+        entry = r.account.products[product.name] if r.account else None
+        cells.append(
+            f"{100 * entry['purity']:.2f} %, {100 * entry['recovery']:.1f} %" if entry else "-"
+        )
+    return {
+        "name": product.name,
+        "wanted": f"at least {100 * product.purity:g} % pure, "
+        f"{100 * product.recovery:g} % recovered",
+        "cells": cells,
+    }
+
+
+def _page_allocation(result: RouteResult, products: Sequence[Any]) -> list[list[str]]:
+    """Rows of the allocation table of one route."""
+    assert result.account is not None
     rows = []
-    for r in comparison.routes:
-        for p in comparison.study.product if r.account else ():
-            assert r.account is not None
-            entry = r.account.products[p.name]
-            cells = [
-                number(units.to(entry[f"{m} by {basis}"], METRICS[m].unit))
-                if f"{m} by {basis}" in entry
-                else "-"
-                for m in ("cost", "carbon")
-                for basis in compare.ALLOCATIONS
+    for product in products:
+        entry = result.account.products[product.name]
+        cells = [
+            number(units.to(entry[f"{metric} by {way}"], METRICS[metric].unit))
+            if f"{metric} by {way}" in entry
+            else "-"
+            for metric in ("cost", "carbon")
+            for way in compare.ALLOCATIONS
+        ]
+        rows.append(
+            [
+                f"{result.route.title}: {product.name}",
+                f"{100 * entry['purity']:.2f}",
+                f"{100 * entry['recovery']:.1f}",
+                *cells,
             ]
-            rows.append(
-                [
-                    f"{r.route.title}: {p.name}",
-                    f"{100 * entry['purity']:.2f}",
-                    f"{100 * entry['recovery']:.1f}",
-                    *cells,
-                ]
-            )
+        )
     return rows
+
+
+def _page_route(result: RouteResult) -> dict[str, Any]:
+    """What the page says of one route."""
+    share = compare.estimated(result)
+    part = share["share_of_sensitivity"]
+    weight = f"; they carry {100 * part:.0f} % of the cost's range" if part else ""
+    closure = dict(result.sheet.closure) if result.sheet else {}
+    return {
+        "title": result.route.title,
+        "ok": result.status == "meets",
+        "status": "yes" if result.status == "meets" else result.status,
+        "level": f"Model: {result.route.level}",
+        "estimates": f"{share['count']} of {share['of']} constants are estimates{weight}."
+        if result.account
+        else "; ".join(result.reasons),
+        "drivers": [
+            [
+                swing.key,
+                _range_text(result.used[swing.key]),
+                number(units.to(swing.low, METRICS["cost"].unit)),
+                number(units.to(swing.high, METRICS["cost"].unit)),
+                result.used[swing.key].provenance,
+                result.used[swing.key].source,
+            ]
+            for swing in compare.drivers(result, "cost")
+        ],
+        "fragile": ", ".join(result.fragile),
+        "warnings": list(result.sheet.warnings) if result.sheet else [],
+        "unit_count": len(result.sheet.units) if result.sheet else 0,
+        "worst": f"{max(closure.values(), default=0.0):.0e}",
+        "units": [(name, _unit_text(unit.result)) for name, unit in result.sheet.units.items()]
+        if result.sheet
+        else [],
+        "closure": ", ".join(f"{name} {gap:.0e}" for name, gap in closure.items()),
+    }
+
+
+def _range_text(constant: Constant) -> str:
+    low, high = constant.low, constant.high
+    if low is None or high is None:
+        return f"{constant.value:g} {constant.unit}"
+    return f"{low:.3g} to {high:.3g} {constant.unit.replace('_REO', '')}"
+
+
+def _unit_text(result: Any) -> str:
+    """The facts of a unit operation in a line."""
+    return "; ".join(
+        f"{fact} {number(units.to(value, unit))} {pretty(unit)}".rstrip()
+        for fact, (value, unit) in result.facts.items()
+    )
+
+
+def _page_sources(used: Mapping[str, Constant]) -> list[dict[str, str]]:
+    """Who said the numbers, the source with most of them first."""
+    known = sources()
+    entries = sorted(evidence(used), key=lambda e: -len(e["numbers"]))
+    return [
+        {
+            "citation": known[e["key"]].citation,
+            "doi": known[e["key"]].doi,
+            "cls": e["class"],
+            "numbers": ", ".join(e["numbers"]),
+        }
+        for e in entries
+    ]
+
+
+def _notices(used: Mapping[str, Constant]) -> list[str]:
+    """Notices that the compilations behind the numbers ask for."""
+    known = sources()
+    keys = dict.fromkeys(c.source for c in used.values())
+    return [known[key].notice for key in keys if known[key].notice]

@@ -10,8 +10,6 @@ under common constants, does not contain one.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -1005,13 +1003,11 @@ def csv_text(comparison: Comparison) -> str:
     header = ["route", "product", "status", "meets_spec", "purity [1]", "recovery [1]"]
     for column in METRICS.values():
         header += [f"{column.label} {end}[{column.unit}]" for end in ("", "low ", "high ")]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
+    lines = []
     for row in rows(comparison):
         line = [row[k] for k in ("route", "product", "status", "meets_spec", "purity", "recovery")]
         for metric in METRICS:
             entry = row["metrics"].get(metric, {})
             line += [entry.get(end) for end in ("value", "low", "high")]
-        writer.writerow(["" if cell is None else cell for cell in line])
-    return stream.getvalue()
+        lines.append(line)
+    return files.csv_text(header, lines)
