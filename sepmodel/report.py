@@ -16,7 +16,18 @@ WIDTH = 80
 PAGE = "report.html"
 LOW_CONFIDENCE = "the composition of this feed is itself a guess."
 _LABEL = 24
-_SHOWN = ("cost", "opex", "capital", "carbon", "energy", "acid", "base", "salt", "water")
+_SHOWN = (
+    "cost",
+    "opex",
+    "capital",
+    "carbon",
+    "energy",
+    "acid",
+    "base",
+    "salt",
+    "effluent",
+    "water",
+)
 _ALSO = ("precipitant", "ligand", "protein", "solvent", "stages", "columns", "held", "polishing")
 COMPUTED = (
     "Everything here is computed from published constants and from estimates. No plant of this "

@@ -76,8 +76,8 @@ METRICS: Mapping[str, Metric] = {
     "base": Metric(label="base", unit="kg/kg_REO", what="NaOH and its equivalents, as NaOH"),
     "precipitant": Metric(label="precipitant", unit="kg/kg_REO", what="oxalic acid, carbonates"),
     "salt": Metric(label="salt made", unit="kg/kg_REO", ranked=True),
-    "water": Metric(label="water drawn", unit="L/kg_REO", ranked=True),
-    "effluent": Metric(label="spent liquor", unit="L/kg_REO", what="before treatment"),
+    "water": Metric(label="water drawn", unit="L/kg_REO", what="beyond what comes back"),
+    "effluent": Metric(label="spent liquor", unit="L/kg_REO", ranked=True, what="before treatment"),
     "ligand": Metric(label="ligand made up", unit="g/kg_REO"),
     "protein": Metric(label="protein made up", unit="g/kg_REO"),
     "solvent": Metric(label="solvent made up", unit="g/kg_REO"),
@@ -360,6 +360,7 @@ def account(sheet: Flowsheet, route: Route, study: Study, book: Book) -> Account
         items,
         slate,
         own,
+        handled=sum(amounts(context.feed).values()),
         prices=f"prices/{study.reagents}",
         maturity=route.maturity,
     )
@@ -549,10 +550,17 @@ def _contributions(
 
 
 def _net_duties(sheet: Flowsheet) -> dict[str, float]:
-    """The duties of the plant, with the water the effluent treatment gives back used again."""
+    """The duties of the plant, with the water the effluent treatment gives back used again.
+
+    Permeate and condensate stand in for deionised water first, then for water.
+    """
     duties = sheet.duties
-    if "water" in duties:
-        duties["water"] = max(duties["water"] - _fact(sheet, "water returned"), 0.0)
+    back = _fact(sheet, "water returned")
+    for key in ("deionised_water", "water"):
+        if key in duties:
+            used = min(duties[key], back)
+            duties[key] -= used
+            back -= used
     return duties
 
 
@@ -974,7 +982,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
         },
         "contributions": [
             {
-                "unit": c.unit,
+                "operation": c.unit,
                 "line": c.line,
                 "metric": c.metric,
                 **quantity(c.value, c.metric),
