@@ -157,7 +157,13 @@ def compare(
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
     with _busy(f"comparing the routes of {loaded.name}") as step:
-        found = compared(loaded, constants=_numbers(constants), ranges=ranges, progress=step)
+        found = compared(
+            loaded,
+            constants=_numbers(constants),
+            ranges=ranges,
+            workers=os.cpu_count() or 1,
+            progress=step,
+        )
         name = f"{found.study.name}-{found.inputs_hash[:8]}"
         folder = Path(out) if out else Path("results") / name
         page = report.write(found, folder, force=force, figures=figures)
