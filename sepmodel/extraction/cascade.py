@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sepmodel import solvers
 from sepmodel.balance import closure
 from sepmodel.chemistry.mass_flow import Competition
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem, Trace
 from sepmodel.extraction import chain as chains
-from sepmodel.extraction import stagewise
+from sepmodel.extraction import massflow_batch, stagewise
 
 Array = NDArray[np.float64]
 
@@ -30,6 +29,8 @@ ACCEPT = 1e-9
 # A phase that carries less than this share of the feed is taken as empty.
 EMPTY = 1e-12
 LIMIT = 100
+# Batches from this size on are marched stage by stage; the general kernel takes so many at a time.
+MANY = 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -168,18 +169,10 @@ def solve(
     members = np.flatnonzero(problem.feasible)
     start = _first_guess(problem) if guess is None else _given(guess, problem)
 
-    plan = _plan(problem)
-    found = stagewise.iterate(
-        stagewise.take(plan, members),
-        start.T[members][..., None],
-        tolerance=TOLERANCE,
-        accept=ACCEPT,
-        limit=LIMIT,
-        natural=True,
-    )
+    found = _newton(problem, members, start)
     if failures == "raise" and not np.all(found.converged):
         raise _failure(inputs, found)
-    return _result(inputs, problem, plan, found, members)
+    return _result(inputs, problem, found, members)
 
 
 def _prepare(inputs: MassFlowInputs) -> _Problem:
@@ -347,6 +340,82 @@ def _check_port(item: Inlet | Draw, stages: int, components: int) -> list[Proble
     return out
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Found:
+    """Solution of the feasible members, member axis first; ``log_*`` ln of the fluxes (B, N, C)."""
+
+    u: Array
+    log_aqueous: Array
+    log_organic: Array
+    norm: Array
+    iterations: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    worst: NDArray[np.int64]
+    history: tuple[float, ...]
+
+
+def _newton(problem: _Problem, members: NDArray[np.int64], start: Array) -> _Found:
+    """Large batches of few components stage by stage, everything else by the general kernel."""
+    n, c, _ = problem.log_a.shape
+    count = members.size
+    u, norm = start.T[members], np.full(count, np.inf)
+    iterations = np.zeros(count, dtype=np.int64)
+    done = np.zeros(count, dtype=bool)
+    worst = np.zeros(count, dtype=np.int64)
+    log_aq, log_org = np.full((count, n, c), np.nan), np.full((count, n, c), np.nan)
+    history: tuple[float, ...] = ()
+    if count >= MANY and c <= massflow_batch.MOST and problem.chain.bypass is None:
+        feed = np.moveaxis(problem.chain.feed[:, members], 1, -1)
+        draw = np.moveaxis(problem.chain.draw[..., 0][:, members], 1, -1)
+        cascades = massflow_batch.Cascades(
+            extractability=np.exp(problem.log_a[..., members]),
+            feed_aq=feed[0],
+            feed_org=feed[1],
+            draw_aq=draw[0],
+            draw_org=draw[1],
+            total=problem.organic_flux[:, members],
+        )
+        theta, norm, iterations, done = massflow_batch.solve(
+            cascades, start[:, members], tolerance=TOLERANCE, accept=ACCEPT, limit=LIMIT
+        )
+        u = np.ascontiguousarray(theta.T)
+        solved = np.flatnonzero(done)
+        fluxes = massflow_batch.fluxes(
+            cascades if solved.size == count else cascades.take(solved),
+            np.ascontiguousarray(theta[:, solved]),
+        )
+        log_aq[solved], log_org[solved] = (np.moveaxis(chains.log(f), -1, 0) for f in fluxes)
+    plan = _plan(problem)
+    todo = np.flatnonzero(~done)
+    for first in range(0, todo.size, MANY):
+        rest = todo[first : first + MANY]
+        part = stagewise.take(plan, members[rest])
+        found = stagewise.iterate(
+            part,
+            start.T[members[rest]][..., None],
+            tolerance=TOLERANCE,
+            accept=ACCEPT,
+            limit=LIMIT,
+            natural=True,
+        )
+        u[rest], norm[rest], worst[rest] = found.u, found.norm, found.worst
+        iterations[rest] += found.iterations
+        history = found.history
+        _, (fluxes_here, _) = stagewise.evaluate(part, found.u[..., None])
+        log_aq[rest], log_org[rest] = fluxes_here.aqueous, fluxes_here.organic
+        done[rest] = found.converged
+    return _Found(
+        u=u,
+        log_aqueous=log_aq,
+        log_organic=log_org,
+        norm=norm,
+        iterations=iterations,
+        converged=done,
+        worst=worst,
+        history=history,
+    )
+
+
 def _plan(problem: _Problem) -> stagewise.Plan:
     """The cascade as the common kernel takes it: unit flows, one prescribed total a stage."""
     flux = problem.organic_flux.T
@@ -383,7 +452,7 @@ def _given(guess: ArrayLike, problem: _Problem) -> Array:
     return np.ascontiguousarray(full.reshape(size, n).T)
 
 
-def _failure(inputs: MassFlowInputs, found: solvers.Solution) -> ConvergenceError:
+def _failure(inputs: MassFlowInputs, found: _Found) -> ConvergenceError:
     """The error for the worst member."""
     bad = np.flatnonzero(~found.converged)
     worst = int(bad[np.argmax(found.norm[bad])])
@@ -405,15 +474,13 @@ def _failure(inputs: MassFlowInputs, found: solvers.Solution) -> ConvergenceErro
 def _result(
     inputs: MassFlowInputs,
     problem: _Problem,
-    plan: stagewise.Plan,
-    found: solvers.Solution,
+    found: _Found,
     members: NDArray[np.int64],
 ) -> CascadeResult:
     """Public axis order, outlets and closures."""
     c, size = problem.log_a.shape[1:]
     good = members[found.converged]
     u = found.u[found.converged]
-    _, (fluxes, _) = stagewise.evaluate(stagewise.take(plan, good), u[..., None])
 
     def spread(values: Array, fill: Any) -> Array:
         """Values of the solved members (axis first) in an array for all (axis last)."""
@@ -426,7 +493,8 @@ def _result(
         return moved.reshape(problem.batch + moved.shape[1:])
 
     theta = spread(u, np.nan)
-    log_aq, log_org = spread(fluxes.aqueous, np.nan), spread(fluxes.organic, np.nan)
+    log_aq = spread(found.log_aqueous[found.converged], np.nan)
+    log_org = spread(found.log_organic[found.converged], np.nan)
     aqueous, organic = np.exp(log_aq), np.exp(log_org)
     kept = 1.0 - np.moveaxis(problem.chain.draw, 1, -1)
     raffinate = aqueous[0] * kept[0, 0]
