@@ -301,7 +301,7 @@ def test_refusals():
 
 
 def test_sharp_cuts_of_four_elements_converge():
-    """Outlets exactly as large as the elements meant for them: no descent in the residuals alone."""
+    """Outlets as large as the elements meant for them: no descent in the residuals alone."""
     rng = np.random.default_rng(1)
     solvent = 1.7 * np.exp(rng.normal(0.0, 0.02, 20))
     feed = Inlet(name="feed", phase="aqueous", stage=30, flows=np.full(4, 0.25))
