@@ -702,7 +702,10 @@ def _combined(value: float, ends: Sequence[tuple[float, float]]) -> tuple[float,
     down = math.sqrt(sum(min(distance(low), distance(high), 0.0) ** 2 for low, high in ends))
     if logs:
         return value * math.exp(-down), value * math.exp(up)
-    return value - down, value + up
+    least = value - down
+    if value >= 0 and all(low >= 0 and high >= 0 for low, high in ends):
+        least = max(least, 0.0)
+    return least, value + up
 
 
 def _route_result(
