@@ -113,6 +113,92 @@ def run(
 
 
 @app.command()
+@click.argument("study", default="magnet-scrap")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@click.option(
+    "--constant",
+    "constants",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a number of the data sets (strict SI).",
+)
+@click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
+@click.option("--wide", is_flag=True, help="All figures, in 160 columns.")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+@click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+def compare(
+    study: str,
+    settings: tuple[str, ...],
+    constants: tuple[str, ...],
+    ranges: bool,
+    wide: bool,
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+    figures: bool,
+    quiet: bool,
+) -> None:
+    """Compare the routes of a study: the table, the files, the page.
+
+    \b
+    Examples:
+      sepmodel compare
+      sepmodel compare magnet-scrap-nd-pr --wide
+      sepmodel compare --no-ranges --set market=china-2025 --json -
+    """
+    from sepmodel import report
+    from sepmodel.case import parse_settings
+    from sepmodel.plant import compare as plant
+    from sepmodel.run import compare as compared
+    from sepmodel.run import load
+
+    loaded = load(study, parse_settings(settings))
+    _announce(loaded.path, loaded.shadows)
+    _check_target(json_to, force)
+    with _busy(f"comparing the routes of {loaded.name}") as step:
+        found = compared(
+            loaded,
+            constants=_numbers(constants),
+            ranges=ranges,
+            workers=os.cpu_count() or 1,
+            progress=step,
+        )
+        name = f"{found.study.name}-{found.inputs_hash[:8]}"
+        folder = Path(out) if out else Path("results") / name
+        page = report.write(found, folder, force=force, figures=figures)
+    _deliver(plant.to_dict(found), json_to)
+    if json_to != "-" and not quiet:
+        click.echo(report.table(found, wide=wide), nl=False)
+        click.echo(f"wrote {folder}/; read {page}")
+    if all(result.status != "meets" for result in found.routes):
+        raise _Exit(UNSOLVED)
+
+
+def _numbers(pairs: Sequence[str]) -> dict[str, float]:
+    """KEY=VALUE arguments as constants to replace."""
+    found = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        try:
+            found[key] = float(text)
+        except ValueError:
+            equals = ""
+        if not (equals and ":" in key and found[key] == found[key]):
+            raise InputError(
+                Problem(
+                    message="not a constant and its value",
+                    key="--constant",
+                    value=pair,
+                    expected="SET:NAME=NUMBER, the number in strict SI",
+                )
+            )
+    return found
+
+
+@app.command()
 @click.argument("table")
 @click.option("--activity", default="ideal", show_default=True, help="ideal, sit or pitzer.")
 @click.option("--loss", default="linear", show_default=True, help="linear or soft_l1 (robust).")

@@ -48,7 +48,18 @@ def _short(value: Any, limit: int = 60) -> str:
 
 
 class SepmodelError(Exception):
-    """Root of every error sepmodel raises on purpose."""
+    """Root of every error sepmodel raises on purpose; all of them travel between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[SepmodelError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """An error as it was in the process it comes from."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(SepmodelError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,19 @@ def plain(value: Any) -> Any:
 def json_text(document: Any, *, indent: int | None = 1) -> str:
     """``document`` as JSON text without NaN or Infinity, with a final newline."""
     return json.dumps(plain(document), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV text; None is an empty cell.
+
+    >>> csv_text(["stage", "flow [mol/s]"], [[1, 0.5], [2, None]])
+    'stage,flow [mol/s]\\n1,0.5\\n2,\\n'
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
+    return stream.getvalue()
 
 
 MANIFEST = "manifest.json"

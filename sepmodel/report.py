@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from sepmodel import units
+from sepmodel import __version__, files, units
+from sepmodel.data import Constant, evidence, sources
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 
 WIDTH = 80
+PAGE = "report.html"
+LOW_CONFIDENCE = "the composition of this feed is itself a guess."
 _LABEL = 24
-_SHOWN = ("cost", "opex", "capital", "carbon", "energy", "acid", "base", "salt", "water")
+_SHOWN = (
+    "cost",
+    "opex",
+    "capital",
+    "carbon",
+    "energy",
+    "acid",
+    "base",
+    "salt",
+    "effluent",
+    "water",
+)
 _ALSO = ("precipitant", "ligand", "protein", "solvent", "stages", "columns", "held", "polishing")
 COMPUTED = (
     "Everything here is computed from published constants and from estimates. No plant of this "
@@ -47,7 +62,7 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
         ),
     ]
     if study.confidence == "low" or comparison.feed_confidence == "low":
-        lines += _wrapped("LOW CONFIDENCE: the composition of this feed is itself a guess.", width)
+        lines += _wrapped(f"LOW CONFIDENCE: {LOW_CONFIDENCE}", width)
     shown = [*_SHOWN, *_ALSO] if wide else list(_SHOWN)
     per_block = max(1, (width - _LABEL) // 18)
     for start in range(0, len(comparison.routes), per_block):
@@ -131,6 +146,8 @@ def pretty(unit: str) -> str:
     """
     if unit == "1":
         return ""
+    if unit == "USD2025*year/kg_REO":
+        return "USD per kg/year"
     return unit.replace("USD2025", "USD").replace("_REO", "").replace("percent", "%")
 
 
@@ -161,12 +178,14 @@ def verdicts(comparison: Comparison) -> list[str]:
         order = ", ".join(titles[name] for name in ranks["order"])
         undecided = [f"{titles[a]} and {titles[b]}" for a, b in ranks["undecided"]]
         verdict = f"undecided between {'; '.join(undecided)}" if undecided else "decided"
-        said.append(f"{meta.label} from low to high: {order} ({verdict}).")
+        said.append(
+            f"{meta.label[0].upper()}{meta.label[1:]} from low to high: {order} ({verdict})."
+        )
     for result in comparison.routes:
         if result.route.polish and result.account:
-            share = result.account.metrics["polishing"]
+            share = number(100 * result.account.metrics["polishing"], 2)
             said.append(
-                f"{result.route.title}: polishing is {100 * share:.0f} % of the cost, because "
+                f"{result.route.title}: polishing is {share} % of the cost; it is needed because "
                 f"{result.route.polish.why}."
             )
         if result.account:
@@ -178,3 +197,287 @@ def verdicts(comparison: Comparison) -> list[str]:
                 f"estimates{weight}."
             )
     return said
+
+
+def write(
+    comparison: Comparison, folder: str | Path, *, force: bool = False, figures: bool = True
+) -> Path:
+    """Write everything a comparison has to say into ``folder``; returns the page.
+
+    comparison.json, comparison.csv, contributions.csv, table.txt (wide), the figures as SVG and
+    PNG, and report.html, one file that needs nothing beside it. Files that somebody changed are
+    not replaced unless ``force``.
+    """
+    from sepmodel import plot_comparison
+
+    drawn = plot_comparison.figures(comparison) if figures else {}
+    contents: dict[str, str | bytes] = {
+        "comparison.json": files.json_text(compare.to_dict(comparison)),
+        "comparison.csv": compare.csv_text(comparison),
+        "contributions.csv": contributions_csv(comparison),
+        "table.txt": table(comparison, wide=True),
+        **drawn,
+        PAGE: page(comparison, drawn),
+    }
+    about = {
+        "version": __version__,
+        "name": comparison.study.name,
+        "inputs_hash": comparison.inputs_hash,
+    }
+    files.write_folder(Path(folder), contents, about, force=force)
+    return Path(folder) / PAGE
+
+
+def contributions_csv(comparison: Comparison) -> str:
+    """What each unit of each route adds to cost and carbon, by group of duties."""
+    rows = [
+        [
+            result.route.name,
+            c.unit,
+            c.line,
+            METRICS[c.metric].label,
+            units.to(c.value, METRICS[c.metric].unit),
+            METRICS[c.metric].unit,
+        ]
+        for result in comparison.routes
+        if result.account
+        for c in result.account.contributions
+    ]
+    return files.csv_text(["route", "unit", "group", "figure", "value", "unit of value"], rows)
+
+
+def page(comparison: Comparison, drawn: Mapping[str, bytes]) -> str:
+    """The comparison as one self-contained HTML page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sepmodel"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(_page(comparison, drawn))
+
+
+def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
+    """What the page's template asks for."""
+    from sepmodel.plot_comparison import CAPTIONS
+
+    study = comparison.study
+    results = comparison.routes
+    used = {key: constant for r in results for key, constant in r.used.items()}
+    rate = number(units.to(study.rate, "t_REO/year"), 4)
+    titles = {r.route.name: r.route.title for r in results}
+    low = study.confidence == "low" or comparison.feed_confidence == "low"
+    return {
+        "title": study.title or study.name,
+        "subtitle": f"{len(results)} routes on one boundary; {rate} t of rare-earth oxide a year "
+        f"in the feed {study.feed}",
+        "computed": COMPUTED,
+        "low_confidence": LOW_CONFIDENCE if low else "",
+        "verdicts": verdicts(comparison),
+        "routes": [_page_route(r) for r in results],
+        "products": [_page_product(p, results) for p in study.product],
+        "headline": _page_metrics(_SHOWN, results),
+        "every": _page_metrics(list(METRICS), results),
+        "functional_unit": compare.UNIT_OF_COMPARISON[study.functional_unit],
+        "ranges": compare.RANGES[0].upper() + compare.RANGES[1:],
+        "boundary": compare.BOUNDARY[0].upper() + compare.BOUNDARY[1:],
+        "basis": [
+            ("feed", f"{study.feed} ({comparison.feed_confidence} confidence)"),
+            (
+                "rate",
+                f"{rate} t rare-earth oxide a year, {number(comparison.trains)} trains of "
+                f"{number(units.to(study.train_size, 't_REO/year'), 4)} t a year",
+            ),
+            ("product prices", study.market),
+            ("reagent prices", study.reagents),
+            ("grid", study.grid),
+            ("effluent", study.effluent),
+        ],
+        "figures": [
+            {
+                "title": CAPTIONS[name][0],
+                "caption": CAPTIONS[name][1],
+                "svg": _inline(drawn[f"{name}.svg"]),
+            }
+            for name in CAPTIONS
+            if f"{name}.svg" in drawn
+        ],
+        "pairs": [
+            {
+                "metric": METRICS[p.metric].label,
+                "first": titles[p.first],
+                "second": titles[p.second],
+                "ratio": number(p.ratio),
+                "range": f"{number(p.low, 2)} to {number(p.high, 2)}",
+                "decided": p.decided,
+            }
+            for p in comparison.pairs
+        ],
+        "allocation_heads": [
+            f"{METRICS[metric].label} by {way}, {pretty(METRICS[metric].unit)}"
+            for metric in ("cost", "carbon")
+            for way in compare.ALLOCATIONS
+        ],
+        "allocation": [
+            row for r in results if r.account for row in _page_allocation(r, study.product)
+        ],
+        "cost_unit": pretty(METRICS["cost"].unit),
+        "source_count": len({c.source for c in used.values()}),
+        "constant_count": len(used),
+        "sources": _page_sources(used),
+        "notices": _notices(used),
+        "version": __version__,
+        "seconds": f"{comparison.seconds:.0f} s",
+        "beside": "comparison.json, comparison.csv, contributions.csv, table.txt, figures as SVG "
+        "and PNG",
+        "command": f"sepmodel compare {study.name} --set market=china-2025",
+    }
+
+
+def _inline(svg: bytes) -> str:
+    """An SVG file as an element of a page."""
+    text = svg.decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def _page_metrics(names: Sequence[str], results: Sequence[RouteResult]) -> list[dict[str, Any]]:
+    """Rows of a table of figures; what no route has is left out."""
+    rows = []
+    for metric in names:
+        meta = METRICS[metric]
+        cells = []
+        for r in results:
+            if r.account is None:
+                cells.append({"value": "-", "range": ""})
+                continue
+            span = r.ranges.get(metric)
+            spread = span is not None and span.low != span.high
+            ends = (
+                [number(units.to(x, meta.unit), 2) for x in (span.low, span.high)] if span else []
+            )
+            cells.append(
+                {
+                    "value": number(units.to(r.account.metrics[metric], meta.unit)),
+                    "range": " to ".join(ends) if spread else "",
+                }
+            )
+        if any(cell["value"] not in ("0", "-") for cell in cells):
+            rows.append(
+                {"label": meta.label, "unit": pretty(meta.unit), "what": meta.what, "cells": cells}
+            )
+    return rows
+
+
+def _page_product(product: Any, results: Sequence[RouteResult]) -> dict[str, Any]:
+    """A product's row: what is demanded, what each route reaches."""
+    cells = []
+    for r in results:
+        entry = r.account.products[product.name] if r.account else None
+        cells.append(
+            f"{100 * entry['purity']:.2f} %, {100 * entry['recovery']:.1f} %" if entry else "-"
+        )
+    return {
+        "name": product.name,
+        "wanted": f"at least {100 * product.purity:g} % pure, "
+        f"{100 * product.recovery:g} % recovered",
+        "cells": cells,
+    }
+
+
+def _page_allocation(result: RouteResult, products: Sequence[Any]) -> list[list[str]]:
+    """Rows of the allocation table of one route."""
+    assert result.account is not None
+    rows = []
+    for product in products:
+        entry = result.account.products[product.name]
+        cells = [
+            number(units.to(entry[f"{metric} by {way}"], METRICS[metric].unit))
+            if f"{metric} by {way}" in entry
+            else "-"
+            for metric in ("cost", "carbon")
+            for way in compare.ALLOCATIONS
+        ]
+        rows.append(
+            [
+                f"{result.route.title}: {product.name}",
+                f"{100 * entry['purity']:.2f}",
+                f"{100 * entry['recovery']:.1f}",
+                *cells,
+            ]
+        )
+    return rows
+
+
+def _page_route(result: RouteResult) -> dict[str, Any]:
+    """What the page says of one route."""
+    share = compare.estimated(result)
+    part = share["share_of_sensitivity"]
+    weight = f"; they carry {100 * part:.0f} % of the cost's range" if part else ""
+    closure = dict(result.sheet.closure) if result.sheet else {}
+    return {
+        "title": result.route.title,
+        "ok": result.status == "meets",
+        "status": "yes" if result.status == "meets" else result.status,
+        "level": f"Model: {result.route.level}",
+        "estimates": f"{share['count']} of {share['of']} constants are estimates{weight}."
+        if result.account
+        else "; ".join(result.reasons),
+        "drivers": [
+            [
+                swing.key,
+                _range_text(result.used[swing.key]),
+                number(units.to(swing.low, METRICS["cost"].unit)),
+                number(units.to(swing.high, METRICS["cost"].unit)),
+                result.used[swing.key].provenance,
+                result.used[swing.key].source,
+            ]
+            for swing in compare.drivers(result, "cost")
+        ],
+        "fragile": ", ".join(result.fragile),
+        "warnings": list(result.sheet.warnings) if result.sheet else [],
+        "unit_count": len(result.sheet.units) if result.sheet else 0,
+        "worst": f"{max(closure.values(), default=0.0):.0e}",
+        "units": [(name, _unit_text(unit.result)) for name, unit in result.sheet.units.items()]
+        if result.sheet
+        else [],
+        "closure": ", ".join(f"{name} {gap:.0e}" for name, gap in closure.items()),
+    }
+
+
+def _range_text(constant: Constant) -> str:
+    low, high = constant.low, constant.high
+    if low is None or high is None:
+        return f"{constant.value:g} {constant.unit}"
+    return f"{low:.3g} to {high:.3g} {constant.unit.replace('_REO', '')}"
+
+
+def _unit_text(result: Any) -> str:
+    """The facts of a unit operation in a line."""
+    return "; ".join(
+        f"{fact} {number(units.to(value, unit))} {pretty(unit)}".rstrip()
+        for fact, (value, unit) in result.facts.items()
+    )
+
+
+def _page_sources(used: Mapping[str, Constant]) -> list[dict[str, str]]:
+    """Who said the numbers, the source with most of them first."""
+    known = sources()
+    entries = sorted(evidence(used), key=lambda e: -len(e["numbers"]))
+    return [
+        {
+            "citation": known[e["key"]].citation,
+            "doi": known[e["key"]].doi,
+            "cls": e["class"],
+            "numbers": ", ".join(e["numbers"]),
+        }
+        for e in entries
+    ]
+
+
+def _notices(used: Mapping[str, Constant]) -> list[str]:
+    """Notices that the compilations behind the numbers ask for."""
+    known = sources()
+    keys = dict.fromkeys(c.source for c in used.values())
+    return [known[key].notice for key in keys if known[key].notice]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,14 +234,6 @@ def at(document: Any, path: str) -> Any:
     return current
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
-    return stream.getvalue()
-
-
 def _streams_csv(streams: Mapping[str, Outlet]) -> str:
     """One row per stream, component and property: value and unit in columns of their own."""
     rows: list[list[Any]] = []
@@ -258,7 +248,7 @@ def _streams_csv(streams: Mapping[str, Outlet]) -> str:
         for what in ("purity", "recovery"):
             rows += [[*where, c, what, v, "1"] for c, v in entry[what].items()]
     header = ["stream", "phase", "section", "stage", "component", "property", "value", "unit"]
-    return _table(header, rows)
+    return files.csv_text(header, rows)
 
 
 def _profile_csv(name: str, profile: Profile) -> str:
@@ -268,10 +258,10 @@ def _profile_csv(name: str, profile: Profile) -> str:
     if not leading:
         header = [last, f"{name} [{profile.unit}]"]
         pairs = zip(profile.axes[last], files.plain(profile.values), strict=True)
-        return _table(header, [list(pair) for pair in pairs])
+        return files.csv_text(header, [list(pair) for pair in pairs])
     header = [*leading, *(f"{name} {label} [{profile.unit}]" for label in labels)]
     rows = []
     for index in np.ndindex(*profile.values.shape[:-1]):
         where = [profile.axes[axis][i] for axis, i in zip(leading, index, strict=True)]
         rows.append([*where, *files.plain(profile.values[index])])
-    return _table(header, rows)
+    return files.csv_text(header, rows)

@@ -188,6 +188,7 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{rounded:.{max(digits - 1 - exponent, 0)}f}"
 
 
+@lru_cache(maxsize=1024)
 def money_year(unit: str) -> tuple[str, int] | None:
     """Currency and year a money unit carries, or None.
 

@@ -2,12 +2,13 @@
 
 import doctest
 import importlib
+import pickle
 import time
 
 import numpy as np
 import pytest
 
-from sepmodel import data, products, species, stream, units
+from sepmodel import data, errors, products, species, stream, units
 from sepmodel.errors import InputError
 
 MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
@@ -156,3 +157,18 @@ def test_shortfalls_name_what_is_missed():
     assert products.purity(feed, ["Dy"]) == pytest.approx(masses["Dy"] / sum(masses.values()))
     with pytest.raises(InputError, match="purity of product"):
         products.Product(name="x", elements=("Nd",), purity=1.2, recovery=0.9)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InputError(errors.Problem(message="no", key="a", value=1)),
+        errors.InfeasibleError("no", limit={"scrub": 1.0}, nearest={"purity": 0.9}),
+        errors.ConvergenceError("no", trace=errors.Trace(stage=3, history=(1.0, 0.5))),
+    ],
+)
+def test_errors_travel_between_processes(error):
+    copied = pickle.loads(pickle.dumps(error))
+    assert type(copied) is type(error)
+    assert str(copied) == str(error)
+    assert copied.__dict__ == error.__dict__

@@ -128,7 +128,9 @@ def test_a_price_moves_the_cost_of_those_who_pay_it(base):
     dearer = run(constants={key: 2 * Book()[key]})
     touched = moved(base, dearer)
     assert {route for route, _ in touched} == {DISPLACEMENT}
-    assert {name.rpartition("/")[2].partition(" by ")[0] for _, name in touched} == {"cost", "opex"}
+    # The ligand bought and lost is operating cost, the first fill of it capital.
+    touched_names = {name.rpartition("/")[2].partition(" by ")[0] for _, name in touched}
+    assert touched_names == {"cost", "opex", "capital", "investment"}
 
 
 def test_a_product_price_moves_the_shares_and_the_money_tied_up(base):
@@ -274,3 +276,18 @@ def test_bad_studies_are_refused_with_the_key(change, key):
         run(document(**change))
     if key:
         assert key in {p.key for p in refused.value.problems}
+
+
+def test_contributions_name_the_operation_and_facts_the_equipment(base):
+    document = compare.to_dict(base)
+    for route in document["routes"]:
+        booked = {entry["operation"] for entry in route["contributions"]}
+        assert booked <= {*route["units"], "plant"}
+        assert {entry["unit"] for entry in route["contributions"]} == {
+            "USD2025/kg_REO",
+            "kg/kg_REO",
+        }
+    columns = next(r for r in base.routes if r.route.name == "displacement").sheet.units["columns"]
+    names = [item.name for item in columns.result.equipment]
+    assert any("ligand recovery" in name for name in names)
+    assert {"first fill of EDTA", "first fill of CuSO4"} <= set(names)

@@ -265,3 +265,23 @@ def test_zero_liquid_discharge_returns_water_and_takes_power():
     assert kept.water == pytest.approx(0.9e-3)
     assert kept.duties["power"] == pytest.approx(25 * 3.6e6 * 1e-3)
     assert impacts.assess(kept.duties, book).effluent == pytest.approx(1e-3)
+
+
+def test_columns_are_no_wider_than_a_bed_can_be_packed():
+    book = Book()
+    widest = book["equipment/sizing:column_diameter_most"]
+    for volume, depth in ((118.8, 0.06), (33.9, 1.0), (0.01, 1.0)):
+        count = equipment.least_columns(volume, depth, book)
+        across = math.sqrt(4 / math.pi * volume / depth / count)
+        assert across <= widest
+        assert count == 1 or math.sqrt(4 / math.pi * volume / depth / (count - 1)) > widest
+
+
+def test_people_are_counted_by_what_the_plant_handles():
+    book = Book()
+    small, large = (
+        economics.annual_cost({}, [], 0.01, book, handled=handled) for handled in (0.01, 0.04)
+    )
+    ratio = 4 ** book["economics/labour:capacity_exponent"]
+    assert large.lines["labour"] == pytest.approx(ratio * small.lines["labour"], rel=1e-12)
+    assert economics.annual_cost({}, [], 0.01, book).lines == small.lines

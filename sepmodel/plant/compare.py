@@ -10,11 +10,10 @@ under common constants, does not contain one.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sepmodel import feed as feeds
@@ -77,8 +76,8 @@ METRICS: Mapping[str, Metric] = {
     "base": Metric(label="base", unit="kg/kg_REO", what="NaOH and its equivalents, as NaOH"),
     "precipitant": Metric(label="precipitant", unit="kg/kg_REO", what="oxalic acid, carbonates"),
     "salt": Metric(label="salt made", unit="kg/kg_REO", ranked=True),
-    "water": Metric(label="water drawn", unit="L/kg_REO", ranked=True),
-    "effluent": Metric(label="spent liquor", unit="L/kg_REO", what="before treatment"),
+    "water": Metric(label="water drawn", unit="L/kg_REO", what="beyond what comes back"),
+    "effluent": Metric(label="spent liquor", unit="L/kg_REO", ranked=True, what="before treatment"),
     "ligand": Metric(label="ligand made up", unit="g/kg_REO"),
     "protein": Metric(label="protein made up", unit="g/kg_REO"),
     "solvent": Metric(label="solvent made up", unit="g/kg_REO"),
@@ -188,6 +187,7 @@ class Comparison:
     trains: float
     feed_confidence: str
     prices: Mapping[str, float]
+    with_ranges: bool = True
     inputs_hash: str = ""
     seconds: float = 0.0
 
@@ -219,6 +219,7 @@ def compare(
     *,
     overrides: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
+    workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
     """Compare ``routes`` on the boundary of ``study``.
@@ -230,6 +231,8 @@ def compare(
     ranges
         whether to move every constant through its range (the bulk of the work), or the keys of
         those to move.
+    workers
+        processes that share the ranges; 1 computes everything in this one.
     progress
         called with a text, the steps done and the steps in all.
 
@@ -249,7 +252,7 @@ def compare(
     moving = _ranged(base)
     if not isinstance(ranges, bool):
         moving = {key: moving[key] for key in ranges if key in moving}
-    moved = _moved(case, book, base, moving, progress) if ranges else {}
+    moved = _moved(case, book, base, moving, workers, progress) if ranges else {}
     results = tuple(_route_result(route, base, moved) for route in case.routes)
     names = [r.route.name for r in results if r.status == "meets"]
     return Comparison(
@@ -266,6 +269,7 @@ def compare(
         trains=study.rate / study.train_size,
         feed_confidence=_feed(case, Book())[0].header.confidence,
         prices=_prices(study, book),
+        with_ranges=bool(moved),
     )
 
 
@@ -356,6 +360,7 @@ def account(sheet: Flowsheet, route: Route, study: Study, book: Book) -> Account
         items,
         slate,
         own,
+        handled=sum(amounts(context.feed).values()),
         prices=f"prices/{study.reagents}",
         maturity=route.maturity,
     )
@@ -408,6 +413,7 @@ LINES: Mapping[str, tuple[str, ...]] = {
     "resin": ("resin",),
     "solvent": SOLVENTS,
     "energy": ("power", "heat"),
+    "process gas": ("CO2", "CO"),
     "water and effluent": (
         "water",
         "deionised_water",
@@ -544,10 +550,17 @@ def _contributions(
 
 
 def _net_duties(sheet: Flowsheet) -> dict[str, float]:
-    """The duties of the plant, with the water the effluent treatment gives back used again."""
+    """The duties of the plant, with the water the effluent treatment gives back used again.
+
+    Permeate and condensate stand in for deionised water first, then for water.
+    """
     duties = sheet.duties
-    if "water" in duties:
-        duties["water"] = max(duties["water"] - _fact(sheet, "water returned"), 0.0)
+    back = _fact(sheet, "water returned")
+    for key in ("deionised_water", "water"):
+        if key in duties:
+            used = min(duties[key], back)
+            duties[key] -= used
+            back -= used
     return duties
 
 
@@ -612,29 +625,60 @@ def _ranged(base: _State) -> dict[str, Constant]:
     }
 
 
+# What a study gives at one end of one constant: the figures of each route, None where it cannot be
+# designed.
+_End = Mapping[str, Mapping[str, float] | None]
+
+
 def _moved(
     case: _Case,
     book: Book,
     base: _State,
     ranged: Mapping[str, Constant],
+    workers: int,
     progress: Callable[[str, int, int], None] | None,
-) -> dict[str, tuple[_State, _State]]:
+) -> dict[str, tuple[_End, _End]]:
     """The study at the low and at the high end of every constant, one at a time."""
-    moved = {}
-    for step, (key, constant) in enumerate(ranged.items()):
+    keys = list(ranged)
+    found: dict[str, tuple[_End, _End]] = {}
+
+    def take(part: Mapping[str, tuple[_End, _End]]) -> None:
+        found.update(part)
         if progress:
-            progress(f"range of {key}", step, len(ranged))
-        ends = []
-        for value in constant.si_range:
-            ends.append(
-                _state(
-                    case, book.with_values({**book.overrides, key: value}), base, frozenset((key,))
-                )
-            )
-        moved[key] = (ends[0], ends[1])
-    if progress:
-        progress("ranges", len(ranged), len(ranged))
-    return moved
+            progress("moving every constant through its range", len(found), len(keys))
+
+    work = partial(_at_ends, case, replace(book, used={}), base)
+    if workers <= 1 or len(keys) < 2 * workers:
+        for key in keys:
+            take(work((key,)))
+    else:
+        from concurrent.futures import ProcessPoolExecutor
+
+        parts = 8 * workers
+        chunks = [tuple(keys[k::parts]) for k in range(parts)]
+        with ProcessPoolExecutor(max_workers=workers) as pool:
+            for part in pool.map(work, [chunk for chunk in chunks if chunk]):
+                take(part)
+    return {key: found[key] for key in keys}
+
+
+def _at_ends(
+    case: _Case, book: Book, base: _State, keys: Sequence[str]
+) -> dict[str, tuple[_End, _End]]:
+    """Figures of all routes with each of ``keys`` at its low and at its high end."""
+    found: dict[str, tuple[_End, _End]] = {}
+    for key in keys:
+        low, high = (
+            _end_figures(_state(case, book.with_values({key: end}), base, frozenset((key,))))
+            for end in book.constant(key).si_range
+        )
+        found[key] = (low, high)
+    return found
+
+
+def _end_figures(state: _State) -> _End:
+    names = {**dict.fromkeys(state.failed), **dict.fromkeys(state.accounts)}
+    return {n: figures(state.accounts[n]) if n in state.accounts else None for n in names}
 
 
 def _combined(value: float, ends: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -660,7 +704,7 @@ def _combined(value: float, ends: Sequence[tuple[float, float]]) -> tuple[float,
 
 
 def _route_result(
-    route: Route, base: _State, moved: Mapping[str, tuple[_State, _State]]
+    route: Route, base: _State, moved: Mapping[str, tuple[_End, _End]]
 ) -> RouteResult:
     name = route.name
     if name in base.failed:
@@ -671,20 +715,21 @@ def _route_result(
         for product, entry in booked.products.items()
         for what, (reached, demanded) in entry["missed"].items()
     )
-    fragile = tuple(key for key, ends in moved.items() if any(name in end.failed for end in ends))
+    ends = {key: (low[name], high[name]) for key, (low, high) in moved.items()}
+    fragile = tuple(key for key, (low, high) in ends.items() if low is None or high is None)
     swings: dict[str, tuple[Swing, ...]] = {}
     spans: dict[str, Range] = {}
     for metric, value in figures(booked).items():
-        found = []
-        for key, ends in moved.items():
-            if any(name in end.failed for end in ends):
-                continue
-            low, high = (figures(end.accounts[name])[metric] for end in ends)
-            if low != value or high != value:
-                found.append(Swing(key=key, low=low, high=high))
-        swings[metric] = tuple(found)
-        low, high = _combined(value, [(s.low, s.high) for s in found])
-        spans[metric] = Range(value=value, low=low, high=high)
+        found = tuple(
+            Swing(key=key, low=low[metric], high=high[metric])
+            for key, (low, high) in ends.items()
+            if low is not None
+            and high is not None
+            and (low[metric] != value or high[metric] != value)
+        )
+        swings[metric] = found
+        bottom, top = _combined(value, [(s.low, s.high) for s in found])
+        spans[metric] = Range(value=value, low=bottom, high=top)
     return RouteResult(
         route=route,
         status="FAILS" if reasons else "meets",
@@ -707,24 +752,17 @@ def figures(of: Account) -> dict[str, float]:
 
 
 def _pair(
-    metric: str,
-    one: str,
-    other: str,
-    base: _State,
-    moved: Mapping[str, tuple[_State, _State]],
+    metric: str, one: str, other: str, base: _State, moved: Mapping[str, tuple[_End, _End]]
 ) -> Pair:
     """Two routes on one metric, each constant moved for both at once."""
 
-    def ratio(state: _State) -> float:
-        return state.accounts[one].metrics[metric] / state.accounts[other].metrics[metric]
+    def ratio(of: _End) -> float | None:
+        first, second = of[one], of[other]
+        return None if first is None or second is None else first[metric] / second[metric]
 
-    value = ratio(base)
-    ends = [
-        (ratio(low), ratio(high))
-        for low, high in moved.values()
-        if not any(name in end.failed for end in (low, high) for name in (one, other))
-    ]
-    low, high = _combined(value, ends)
+    value = base.accounts[one].metrics[metric] / base.accounts[other].metrics[metric]
+    ratios = [(ratio(low), ratio(high)) for low, high in moved.values()]
+    low, high = _combined(value, [(a, b) for a, b in ratios if a is not None and b is not None])
     return Pair(metric=metric, first=one, second=other, ratio=value, low=low, high=high)
 
 
@@ -863,7 +901,10 @@ def ranking(comparison: Comparison, metric: str) -> dict[str, Any]:
     return {
         "metric": metric,
         "order": [r.route.name for r in order],
-        "undecided": [[p.first, p.second] for p in pairs if not p.decided],
+        "ranges": comparison.with_ranges,
+        "undecided": [
+            [p.first, p.second] for p in pairs if comparison.with_ranges and not p.decided
+        ],
         "pairs": [
             {
                 "first": p.first,
@@ -871,7 +912,7 @@ def ranking(comparison: Comparison, metric: str) -> dict[str, Any]:
                 "ratio": p.ratio,
                 "low": p.low,
                 "high": p.high,
-                "decided": p.decided,
+                "decided": p.decided if comparison.with_ranges else None,
             }
             for p in pairs
         ],
@@ -941,7 +982,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
         },
         "contributions": [
             {
-                "unit": c.unit,
+                "operation": c.unit,
                 "line": c.line,
                 "metric": c.metric,
                 **quantity(c.value, c.metric),
@@ -970,13 +1011,11 @@ def csv_text(comparison: Comparison) -> str:
     header = ["route", "product", "status", "meets_spec", "purity [1]", "recovery [1]"]
     for column in METRICS.values():
         header += [f"{column.label} {end}[{column.unit}]" for end in ("", "low ", "high ")]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
+    lines = []
     for row in rows(comparison):
         line = [row[k] for k in ("route", "product", "status", "meets_spec", "purity", "recovery")]
         for metric in METRICS:
             entry = row["metrics"].get(metric, {})
             line += [entry.get(end) for end in ("value", "low", "high")]
-        writer.writerow(["" if cell is None else cell for cell in line])
-    return stream.getvalue()
+        lines.append(line)
+    return files.csv_text(header, lines)

@@ -282,12 +282,14 @@ def annual_cost(
     product_rate: float,
     book: Book,
     *,
+    handled: float | None = None,
     prices: str = PRICES,
     maturity: str = "sx",
 ) -> Cost:
     """Cost per kg of a plant from its duties [SI per s] and equipment, both while it runs.
 
-    ``product_rate`` [kg/s] while running. Capital: Lang x bare cost x CRF; fixed: labour,
+    ``product_rate`` [kg/s] while running; people are counted by the oxide ``handled`` [kg/s], by
+    default the product. Capital: Lang x bare cost x CRF; fixed: labour,
     maintenance, insurance, quality, administration, overhead on these; variable: duties x prices.
     The plant runs ``capacity_factor`` of the year; people are paid all year.
 
@@ -314,7 +316,7 @@ def annual_cost(
     recovery = capital_recovery_factor(
         book[f"{_FINANCE}:discount_rate"], book[f"{_FINANCE}:plant_life"]
     )
-    labour = positions(product_rate * running, book) * wage(book, year) * seconds
+    labour = positions((handled or product_rate) * running, book) * wage(book, year) * seconds
     fixed = {
         "labour": labour,
         "quality": labour * book[f"{_FINANCE}:quality_assurance"],

@@ -209,6 +209,20 @@ def mixer_settlers(
     )
 
 
+def least_columns(bed_volume: float, depth: float, book: Book) -> int:
+    """Columns that hold ``bed_volume`` [m3] at a bed ``depth`` [m], none wider than can be packed.
+
+    n = ceil(V / (depth pi d^2 / 4)), d the widest bed of equipment/sizing.
+
+    >>> least_columns(10.0, 1.0, Book()), least_columns(10.0, 0.1, Book())
+    (2, 15)
+    """
+    if not (bed_volume > 0 and depth > 0):
+        raise InputError(Problem(message="columns need a volume and a depth", value=bed_volume))
+    widest = math.pi * book[f"{_RULES}:column_diameter_most"] ** 2 / 4
+    return math.ceil(bed_volume / depth / widest)
+
+
 def columns(
     bed_volume: float, count: float, book: Book, *, name: str = "columns", year: int = 0
 ) -> Sized:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
+
 from sepmodel import units
 from sepmodel.data import Book, load_set
 from sepmodel.errors import InputError, Problem
@@ -16,6 +19,12 @@ def money_year(set_id: str = PRICES) -> int:
     >>> money_year("prices/china-2025")
     2025
     """
+    return _year(set_id, os.getcwd())
+
+
+@lru_cache(maxsize=64)
+def _year(set_id: str, _: str) -> int:
+    """Year of a set as it is found from a folder: the user's ./models stand before the shipped."""
     years = {units.money_year(constant.unit) for constant in load_set(set_id).values()}
     if len(years) != 1 or None in years:
         raise InputError(

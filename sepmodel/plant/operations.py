@@ -48,6 +48,8 @@ from sepmodel.stream import Stream, mix
 HYDROLYSED = ("Fe", "Al")
 # Metals that leave the spent liquors as hydroxide, beside the rare earths.
 FALLING_OUT = ("Fe", "Al", "Cu", "Co", "Ni", "Zn", "Mn")
+# Ligands that hold metals against lime.
+CHELATORS = ("EDTA", "DTPA")
 # Formulas of dissolved species whose name is no formula.
 SALT_FORMULAS = {
     "EDTA": "C10H12N2O8",
@@ -63,6 +65,7 @@ WATER_DENSITY = 1e3
 # Free acid [mol/m3] of pH 7: the least a pH is reckoned from.
 NEUTRAL_ACID = 1e-4
 # What the displacement design calls a reagent, in the words of the price and emission sets.
+DISPLACING = "resins/displacement-operation"
 DISPLACEMENT_KEYS = {"H4EDTA": "EDTA", "H5DTPA": "DTPA"}
 # A separation is never asked for more than this recovery: beyond it lies nothing but stages.
 HIGHEST_RECOVERY = 1 - 1e-3
@@ -112,6 +115,20 @@ def neutralisation(acid: float) -> tuple[str, float]:
     return ("NaOH", acid) if acid >= 0 else ("HCl", -acid)
 
 
+def sizes(*sized: equipment.Sized) -> tuple[dict[str, str], ...]:
+    """One warning for all equipment of a unit whose cost is taken beyond its correlation."""
+    outside = [
+        f"{item.name} ({item.size:.2g} {item.unit})"
+        for part in sized
+        for item in part.items
+        if item.extrapolated
+    ]
+    if not outside:
+        return ()
+    message = f"cost taken from beyond the sizes of its correlation: {', '.join(outside)}"
+    return ({"code": "equipment-size", "message": message},)
+
+
 def iron_removal(
     inlets: Mapping[str, Stream], unit: IronRemoval, context: Context, book: Book
 ) -> UnitResult:
@@ -158,7 +175,8 @@ def iron_removal(
         outlets={"filtrate": liquor(filtrate, flow), "cake": liquor(cake, 0.0, "solid")},
         duties=add(duties, {"power": plant.power + vessels.power}),
         equipment=(*vessels.items, *plant.items),
-        facts={"iron cake": (dry + moisture, "t/year"), "iron left": (filtrate["Fe"], "mol/s")},
+        facts={"iron cake": (dry + moisture, "t/day"), "iron left": (filtrate["Fe"], "mol/s")},
+        warnings=sizes(plant, vessels),
     )
 
 
@@ -182,6 +200,7 @@ def conditioning(
         outlets={"liquor": liquor(add(moles_of(stream), reagent_ions(duties)), flow)},
         duties=add(duties, {"power": vessels.power}),
         equipment=vessels.items,
+        warnings=sizes(vessels),
     )
 
 
@@ -221,6 +240,7 @@ def concentrating(
         duties=add(first, second, {"water": flow, "power": plant.power + vessels.power}),
         equipment=(*vessels.items, *plant.items),
         facts={"eluate": (sum(rare_earths(stream).values()) / stream.flow, "mol/m^3")},
+        warnings=sizes(plant, vessels),
     )
 
 
@@ -346,10 +366,7 @@ def extraction_train(
         shares=_duty_shares(train, names),
         warnings=(
             *train.warnings,
-            *(
-                {"code": "equipment-size", "message": text}
-                for text in dict.fromkeys(w for cell in cells for w in cell.warnings)
-            ),
+            *sizes(*cells),
         ),
     )
 
@@ -520,7 +537,9 @@ def protein_column(
     pools = {name: done.pools[name] for name in ("heavy", "light")}
     volume = done.column_volume * scale
     bead = done.bead_makeup * scale
-    sized = equipment.columns(volume / unit.columns, unit.columns, book, name=unit.id)
+    depth = book["proteins/lanmodulin-column:bed-length"]
+    count = max(unit.columns, equipment.least_columns(volume, depth, book))
+    sized = equipment.columns(volume / count, count, book, name=unit.id)
     fills = (
         equipment.first_fill("protein", done.protein_inventory * scale, book),
         equipment.first_fill("bead", volume, book),
@@ -549,6 +568,7 @@ def protein_column(
         facts={
             "column volume": (volume, "m^3"),
             "columns in series": (float(len(done.columns)), "1"),
+            "vessels": (float(count), "1"),
             "cycle": (done.cycle_time, "hour"),
             "cycles of a bead": (done.cycles_to_end_of_life, "1"),
             "protein": (done.protein_inventory * scale, "kg"),
@@ -628,23 +648,42 @@ def displacement_train(
     }
     volume = done.column_volume * scale
     resin = done.resin_makeup * scale
-    count = len(done.columns)
+    depth = book[f"{DISPLACING}:length"]
+    count = max(len(done.columns), equipment.least_columns(volume, depth, book))
     sized = equipment.columns(volume / count, count, book, name=unit.id)
+    # Ligand set free by acid is crystallised, filtered, washed and dissolved again.
+    ligands = {
+        k.upper(): reagent_mass(k.upper(), n * scale) for k, n in done.ligand_circulated.items()
+    }
+    displacer = sum(done.ligand_circulated.values()) * scale / book[f"{DISPLACING}:ligand-conc"]
+    recovery = equipment.precipitation_train(
+        displacer, sum(ligands.values()), 0.0, book, name=f"{unit.id}: ligand recovery"
+    )
+    vessels = equipment.tanks(displacer, book, name=f"{unit.id}: displacer tanks")
+    hold = book["equipment/sizing:tank_time"]
+    copper = reagent_mass("CuSO4", done.presaturant_inventory * scale)
+    fills = (
+        equipment.first_fill("resin", volume, book),
+        equipment.first_fill("CuSO4", copper, book),
+        *(equipment.first_fill(key, rate * hold, book) for key, rate in ligands.items()),
+    )
     return UnitResult(
         outlets=_pooled(stream, pools, reagents, done.water * scale, flows, "spent"),
         duties=add(
             reagents,
             {
                 "water": done.water * scale,
-                "power": done.pump_power * scale,
+                "power": done.pump_power * scale + recovery.power + vessels.power,
                 "resin": resin,
                 "hazardous_waste": resin * WATER_DENSITY,
             },
         ),
-        equipment=(*sized.items, equipment.first_fill("resin", volume, book)),
+        equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
         facts={
             "column volume": (volume, "m^3"),
-            "columns": (float(count), "1"),
+            "column positions": (float(len(done.columns)), "1"),
+            "vessels": (float(count), "1"),
+            "ligand crystallised": (sum(ligands.values()), "t/day"),
             "cycle": (done.cycle_time, "hour"),
             **{
                 f"{name} circulated over feed": (moles / _share_of_rare(metals), "1")
@@ -652,7 +691,10 @@ def displacement_train(
             },
             "rare earths held": (_held_in_columns(done, scale), "mol"),
         },
-        warnings=tuple(w.to_dict() for w in done.warnings),
+        warnings=(
+            *(w.to_dict() for w in done.warnings),
+            *sizes(sized, recovery, vessels),
+        ),
     )
 
 
@@ -678,6 +720,7 @@ def finishing(
     released: dict[str, float] = {}
     spent: list[Stream] = []
     items: list[Any] = []
+    plants: list[equipment.Sized] = []
     warnings: list[dict[str, str]] = []
     for name, stream in inlets.items():
         entering = moles_of(stream)
@@ -698,6 +741,7 @@ def finishing(
         outlets[name] = liquor(product, 0.0, "solid")
         spent.append(liquor(rest, done.liquor_flow))
         items += plant.items
+        plants.append(plant)
         duties = add(duties, own, {"power": plant.power})
         released = add(released, gas)
         warnings += [{"code": "finishing", "message": f, "where": name} for f in done.flags]
@@ -707,7 +751,7 @@ def finishing(
         duties=duties,
         equipment=tuple(items),
         released=released,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *sizes(*plants)),
     )
 
 
@@ -743,7 +787,8 @@ def by_product(
         },
         duties=add(duties, {"power": plant.power}),
         equipment=plant.items,
-        facts={"oxide in the concentrate": (oxide, "t_REO/year")},
+        facts={"oxide in the concentrate": (oxide, "t_REO/day")},
+        warnings=sizes(plant),
     )
 
 
@@ -799,9 +844,25 @@ def effluent(
         duties=add(duties, {"power": vessels.power}),
         equipment=vessels.items,
         facts={
-            "spent liquor": (stream.flow, "m^3/year"),
-            "dissolved salt": (dissolved, "t/year"),
-            "water returned": (back, "m^3/year"),
+            "spent liquor": (stream.flow, "m^3/day"),
+            "dissolved salt": (dissolved, "t/day"),
+            "water returned": (back, "m^3/day"),
+        },
+        warnings=(*_chelated(stream), *sizes(vessels)),
+    )
+
+
+def _chelated(stream: Stream) -> tuple[dict[str, str], ...]:
+    """A warning where lost ligand holds metals that lime is taken to bring down."""
+    ligand = math.fsum(stream[name] for name in CHELATORS)
+    metals = math.fsum(stream[name] for name in (*FALLING_OUT, *RARE_EARTHS))
+    if not min(ligand, metals) > 0:
+        return ()
+    return (
+        {
+            "code": "chelated-metal",
+            "message": f"lost ligand ({ligand:.2g} mol/s) keeps up to as much of the "
+            f"{metals:.2g} mol/s of metals dissolved in the salt; they are charged as fallen out",
         },
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -481,14 +482,14 @@ def _run(
         entering = streams.pop((i, j))
         light = [e for g in groups[:cut] for e in g.elements]
         down, up = allowed[cut]
-        found = design_circuit(
-            entering,
-            extractability,
-            light,
-            raffinate=Outlet(foreign=down),
-            organic=Outlet(foreign=up),
-            weights=weights,
-            exact=exact,
+        found = _circuit(
+            tuple(entering.items()),
+            tuple(extractability.items()),
+            tuple(light),
+            down,
+            up,
+            weights,
+            exact,
         )
         streams[i, cut], streams[cut, j] = dict(found.raffinate), dict(found.organic)
         to = [
@@ -498,6 +499,28 @@ def _run(
         designs.append((_cut_name(groups, cut), found, to[0], to[1]))
     outlets = {group.name: streams[k, k + 1] for k, group in enumerate(groups)}
     return designs, outlets
+
+
+@lru_cache(maxsize=1024)
+def _circuit(
+    entering: tuple[tuple[str, float], ...],
+    extractability: tuple[tuple[str, float], ...],
+    light: tuple[str, ...],
+    down: float,
+    up: float,
+    weights: Weights,
+    exact: bool,
+) -> CircuitDesign:
+    """``design_circuit``, kept: a train asks for the same circuit whenever only flows change."""
+    return design_circuit(
+        dict(entering),
+        dict(extractability),
+        light,
+        raffinate=Outlet(foreign=down),
+        organic=Outlet(foreign=up),
+        weights=weights,
+        exact=exact,
+    )
 
 
 def _equip(

@@ -1,0 +1,229 @@
+"""Figures of a comparison: headlines with their ranges, what makes them up, what drives them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sepmodel import units
+from sepmodel.plant.compare import METRICS, Comparison, RouteResult, drivers
+from sepmodel.plot import FAINT, INK, rendered, style
+from sepmodel.report import number, pretty
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# One colour a route (in the order of the study), one a line of a breakdown; Okabe and Ito, tinted.
+_ROUTES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_LINES = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C6BB1", "#A6761D",
+    "#7F7F7F", "#222222", "#B2DF8A", "#FB9A99",
+)  # fmt: skip
+_SHARED = ("cost", "carbon")
+_DRIVERS = 6
+# Columns of a legend.
+_COLUMNS = 4
+# Bars that are a smaller share of the whole than this carry no number.
+_LEGIBLE = 0.06
+# Beyond this ratio of its ends an axis is logarithmic.
+_WIDE = 5
+
+
+def figures(comparison: Comparison) -> dict[str, bytes]:
+    """Names and contents (SVG and PNG) of the comparison's figures; none without a route."""
+    there = [r for r in comparison.routes if r.account is not None]
+    if not there:
+        return {}
+    written = {}
+    drawn: dict[str, Any] = {"headlines": headlines, "composition": composition}
+    if any(r.swings.get("cost") for r in there):
+        drawn["drivers"] = cost_drivers
+    for name, draw in drawn.items():
+        with style():
+            figure = draw(there)
+            written[f"{name}.svg"] = rendered(figure, "svg")
+            written[f"{name}.png"] = rendered(figure, "png")
+    return written
+
+
+CAPTIONS = {
+    "headlines": (
+        "The figures routes are ranked by",
+        "Point: base. Line: low to high of all constants' ranges together. Logarithmic axes; every "
+        "figure per kg of separated oxide, smaller is better.",
+    ),
+    "composition": (
+        "What makes up cost and carbon",
+        "Share of each group in a route's cost and carbon at the base; the total stands at the "
+        "right of each bar. Capital includes the rare earths held in the plant.",
+    ),
+    "drivers": (
+        "What moves the cost",
+        "Cost with one constant at the low and at the high end of its range, all others at their "
+        "base (vertical line); the strongest of each route. Pale: the constant is an estimate.",
+    ),
+}
+
+
+def headlines(routes: Sequence[RouteResult]) -> Figure:
+    """Base and range of every ranked figure, a panel each, a row for each route."""
+    from matplotlib.figure import Figure
+
+    ranked = [metric for metric, column in METRICS.items() if column.ranked]
+    figure: Figure = Figure(figsize=(8.0, 0.55 * len(ranked) * (len(routes) + 1)))
+    panels = figure.subplots(len(ranked), 1, squeeze=False)
+    for metric, axes in zip(ranked, panels[:, 0], strict=True):
+        unit = METRICS[metric].unit
+        for row, result in enumerate(routes):
+            _headline(axes, result, metric, unit, len(routes) - row, _ROUTES[row % len(_ROUTES)])
+        axes.set_xscale("log")
+        _plain_log(axes)
+        axes.set_ylim(0.4, len(routes) + 0.6)
+        axes.set_yticks(range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color="#e6e9ec", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.set_title(f"{METRICS[metric].label}, {pretty(unit)}")
+    figure.tight_layout()
+    return figure
+
+
+def _headline(
+    axes: Axes, result: RouteResult, metric: str, unit: str, height: int, colour: str
+) -> None:
+    assert result.account is not None
+    value = units.to(result.account.metrics[metric], unit)
+    span = result.ranges.get(metric)
+    if span is not None:
+        ends = [units.to(end, unit) for end in (span.low, span.high)]
+        axes.plot(ends, [height, height], color=colour, linewidth=3, solid_capstyle="butt")
+    axes.plot([value], [height], "o", color=colour, markersize=7, markeredgecolor="white")
+    axes.annotate(
+        number(value),
+        (value, height),
+        textcoords="offset points",
+        xytext=(0, 7),
+        ha="center",
+        fontsize=8,
+        color=INK,
+    )
+
+
+def composition(routes: Sequence[RouteResult]) -> Figure:
+    """Shares of the groups of duties in cost and carbon, a bar for each route."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    lines = list(
+        dict.fromkeys(
+            c.line
+            for r in routes
+            if r.account
+            for c in r.account.contributions
+            if c.metric in _SHARED and c.value > 0
+        )
+    )
+    colour = {line: _LINES[k % len(_LINES)] for k, line in enumerate(lines)}
+    figure: Figure = Figure(figsize=(8.0, 0.9 * len(_SHARED) * (len(routes) + 1)))
+    panels = figure.subplots(len(_SHARED), 1, squeeze=False)
+    for metric, axes in zip(_SHARED, panels[:, 0], strict=True):
+        for row, result in enumerate(routes):
+            _bar(axes, result, metric, len(routes) - row, lines, colour)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1], labels=["0", "50 %", "100 %"])
+        axes.set_yticks(range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_title(f"{METRICS[metric].label}: shares; total in {pretty(METRICS[metric].unit)}")
+    handles = [Rectangle((0, 0), 1, 1, color=colour[line]) for line in lines]
+    rows = -(-len(lines) // _COLUMNS)
+    figure.tight_layout(rect=(0, 0.25 * (rows + 1) / figure.get_figheight(), 1, 1))
+    figure.legend(handles, lines, loc="lower center", ncols=_COLUMNS, fontsize=8)
+    return figure
+
+
+def _bar(
+    axes: Axes,
+    result: RouteResult,
+    metric: str,
+    height: int,
+    lines: Sequence[str],
+    colour: dict[str, str],
+) -> None:
+    assert result.account is not None
+    parts = dict.fromkeys(lines, 0.0)
+    for part in result.account.contributions:
+        if part.metric == metric and part.line in parts:
+            parts[part.line] += part.value
+    total = sum(parts.values())
+    left = 0.0
+    for line, value in parts.items():
+        share = value / total
+        axes.barh(height, share, left=left, color=colour[line], height=0.6, edgecolor="white")
+        if share > _LEGIBLE:
+            axes.text(
+                left + share / 2, height, f"{100 * share:.0f} %",
+                ha="center", va="center", fontsize=8, color="white",
+            )  # fmt: skip
+        left += share
+    text = number(units.to(result.account.metrics[metric], METRICS[metric].unit))
+    axes.text(1.01, height, text, va="center", fontsize=9, color=INK, weight="bold")
+
+
+def cost_drivers(routes: Sequence[RouteResult]) -> Figure:
+    """The constants that move each route's cost most: a tornado for each route."""
+    from matplotlib.figure import Figure
+
+    unit = METRICS["cost"].unit
+    figure: Figure = Figure(figsize=(8.0, 0.33 * len(routes) * (_DRIVERS + 3)))
+    panels = figure.subplots(len(routes), 1, squeeze=False)
+    for row, (result, axes) in enumerate(zip(routes, panels[:, 0], strict=True)):
+        assert result.account is not None
+        base = units.to(result.account.metrics["cost"], unit)
+        found = drivers(result, "cost", _DRIVERS)
+        for rank, swing in enumerate(found):
+            ends = [units.to(end, unit) for end in (swing.low, swing.high)]
+            height = len(found) - rank
+            solid = result.used[swing.key].provenance != "estimated"
+            axes.plot(
+                ends, [height, height], color=_ROUTES[row % len(_ROUTES)], linewidth=6,
+                alpha=1.0 if solid else 0.55, solid_capstyle="butt",
+            )  # fmt: skip
+        axes.axvline(base, color=FAINT, linewidth=1)
+        every = [units.to(end, unit) for swing in found for end in (swing.low, swing.high)]
+        if max(every, default=1.0) > _WIDE * min(every, default=1.0):
+            axes.set_xscale("log")
+            _plain_log(axes)
+        axes.set_ylim(0.3, max(len(found), 1) + 0.7)
+        axes.set_yticks(
+            range(len(found), 0, -1), labels=[_named(swing.key, result) for swing in found]
+        )
+        axes.tick_params(axis="y", length=0, labelsize=8)
+        axes.spines["left"].set_visible(False)
+        axes.set_title(f"{result.route.title}: cost, {pretty(unit)}")
+    figure.tight_layout()
+    return figure
+
+
+def _named(key: str, result: RouteResult) -> str:
+    """A constant in words: its name, and the set it stands in."""
+    set_id, _, name = key.partition(":")
+    return f"{name.replace('_', ' ')} ({set_id.rpartition('/')[2]})"
+
+
+def _short(title: str) -> str:
+    return "\n".join(textwrap.wrap(title, 26))
+
+
+def _plain_log(axes: Axes) -> None:
+    """Ticks of a logarithmic axis as plain numbers, few enough to read."""
+    from matplotlib import ticker
+
+    low, high = axes.get_xlim()
+    subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
