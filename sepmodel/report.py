@@ -169,6 +169,11 @@ def verdicts(comparison: Comparison) -> list[str]:
             said.append(f"{result.route.title} could not be designed: {result.reasons[0]}")
         elif result.status == "FAILS":
             said.append(f"{result.route.title} FAILS: {'; '.join(result.reasons)}.")
+        if result.status == "meets" and result.fragile:
+            said.append(
+                f"{result.route.title} misses the specification, or cannot be designed, at an end "
+                f"of the range of {len(result.fragile)} constants."
+            )
     for metric, meta in METRICS.items():
         if not meta.ranked:
             continue

@@ -38,6 +38,8 @@ from sepmodel.species import molar_mass
 from sepmodel.stream import Stream
 
 SLATE = "slate"
+# Relative shortfall of a specification that is taken for rounding.
+_ROUNDING = 1e-6
 ALLOCATIONS = ("mass", "value", "duty")
 
 
@@ -145,7 +147,7 @@ class RouteResult:
     ``status`` is "meets", "FAILS" (a specification is missed, ``reasons`` say which) or
     "infeasible" (it could not be designed; nothing else is given then). ``swings`` holds, by
     metric, what each constant does to it; ``fragile`` the constants at whose ends the route cannot
-    be designed.
+    be designed, or is but misses a purity or recovery that it meets at the base.
     """
 
     route: Route
@@ -700,7 +702,10 @@ def _combined(value: float, ends: Sequence[tuple[float, float]]) -> tuple[float,
     down = math.sqrt(sum(min(distance(low), distance(high), 0.0) ** 2 for low, high in ends))
     if logs:
         return value * math.exp(-down), value * math.exp(up)
-    return value - down, value + up
+    least = value - down
+    if value >= 0 and all(low >= 0 and high >= 0 for low, high in ends):
+        least = max(least, 0.0)
+    return least, value + up
 
 
 def _route_result(
@@ -716,7 +721,11 @@ def _route_result(
         for what, (reached, demanded) in entry["missed"].items()
     )
     ends = {key: (low[name], high[name]) for key, (low, high) in moved.items()}
-    fragile = tuple(key for key, (low, high) in ends.items() if low is None or high is None)
+    fragile = tuple(
+        key
+        for key, pair in ends.items()
+        if any(end is None or (not reasons and _misses(sheet, end)) for end in pair)
+    )
     swings: dict[str, tuple[Swing, ...]] = {}
     spans: dict[str, Range] = {}
     for metric, value in figures(booked).items():
@@ -740,6 +749,15 @@ def _route_result(
         swings=swings,
         fragile=fragile,
         used={**base.feed_used, **sheet.used, **booked.used},
+    )
+
+
+def _misses(sheet: Flowsheet, of: Mapping[str, float]) -> bool:
+    """Whether figures miss the purity or the recovery of a product."""
+    return any(
+        of[f"{product.name}/{what}"] < demanded * (1 - _ROUNDING)
+        for product in sheet.context.products
+        for what, demanded in (("purity", product.purity), ("recovery", product.recovery))
     )
 
 
