@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +100,7 @@ def run(
             from sepmodel.plot import figures as drawn
 
             contents.update(drawn(result))
-    folder = Path(out) if out else result_folder(result)
+    folder = _folder(out, result_folder(result))
     about = {"version": __version__, "name": result.name, "inputs_hash": result.inputs_hash}
     write_folder(folder, contents, about, force=force)
     for warning in result.warnings:
@@ -252,7 +254,7 @@ def fit(
             "fit.json": json_text(document),
             **fit_figures(found),
         }
-    folder = Path(out) if out else Path("results") / f"{name}-fit"
+    folder = _folder(out, Path("results") / f"{name}-fit")
     about = {"version": __version__, "name": name, "inputs_hash": ""}
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
@@ -518,6 +520,17 @@ def _mute() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _folder(out: str | None, otherwise: Path) -> Path:
+    """The folder of the results; refuses what is no name of one."""
+    if out is None:
+        return otherwise
+    if not out or "\0" in out:
+        raise InputError(
+            Problem(message="not a folder name", key="--out", value=out, expected="a folder")
+        )
+    return Path(out)
+
+
 def _announce(path: Path | None, shadows: Path | None) -> None:
     """Tell which of the user's model files stand in front of shipped ones."""
     from sepmodel.case import shadowed
@@ -531,9 +544,28 @@ def _announce(path: Path | None, shadows: Path | None) -> None:
 
 def _check_target(json_to: str | None, force: bool) -> None:
     """Refuse a JSON file that would replace something that is not sepmodel's JSON."""
-    if json_to is None or json_to == "-" or force or not os.path.lexists(json_to):
+    if json_to is None or json_to == "-":
+        return
+    if not json_to or "\0" in json_to:
+        problem = Problem(message="not a file name", key="--json", value=json_to)
+        raise InputError(replace(problem, expected="the name of a file, or - for stdout"))
+    parent = next(p for p in Path(json_to).absolute().parents if p.exists())
+    try:
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError:
+        raise InputError(
+            Problem(
+                message="cannot be written",
+                file=json_to,
+                key="--json",
+                expected="a file in a folder that can be written",
+            )
+        ) from None
+    if not os.path.lexists(json_to) or (force and os.path.isfile(json_to)):
         return
     try:
+        if not os.path.isfile(json_to):  # a device could be read for ever
+            raise ValueError
         document = json.loads(Path(json_to).read_text(encoding="utf-8"))
         if isinstance(document, dict) and "schema" in document:
             return

@@ -18,7 +18,7 @@ class Problem:
     expected: str = ""
 
     def __str__(self) -> str:
-        where = ": ".join(part for part in (str(self.file), self.key) if part)
+        where = ": ".join(_cut(part) for part in (str(self.file), self.key) if part)
         value = "" if self.value is None else f" (got {_short(self.value)})"
         expected = f"; expected {self.expected}" if self.expected else ""
         return f"{where + ': ' if where else ''}{self.message}{value}{expected}"
@@ -34,9 +34,16 @@ class Problem:
         }
 
 
+def _cut(text: str, limit: int = 1000) -> str:
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
 def _short(value: Any, limit: int = 60) -> str:
     text = value[: limit + 1] if isinstance(value, str) else value
-    text = repr(text)
+    try:
+        text = repr(text)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number of thousands of digits"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -36,6 +36,13 @@ from sepmodel.species import CHARGES, RARE_EARTHS
 M = TypeVar("M", bound=BaseModel)
 # More problems than anybody reads at once are counted, not listed.
 _MOST = 100
+_LARGEST_VERSION = 1000
+# pydantic's names of containers, in the words of TOML.
+_SHAPES = {
+    "tuple_type": "a list, in square brackets",
+    "dict_type": "a table",
+    "model_type": "a table",
+}
 
 
 def refuse(message: str, expected: str = "", value: Any = None) -> NoReturn:
@@ -129,7 +136,11 @@ class Number:
         kind = "whole number" if self.whole else "number"
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             refuse(f"not a {kind}", f"{self.what}: a bare {kind}, no text and no unit")
-        if not math.isfinite(value):
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            finite = False
+        if not finite:
             refuse("not a finite number", self.what)
         low, high = self.low, self.high
         if self.below is not None and value >= self.below:
@@ -152,6 +163,12 @@ class Number:
             "description": self.what,
             **{name: bound for name, bound in bounds.items() if bound is not None},
         }
+
+
+def _version(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_VERSION:
+        refuse("not a version of this file format", "1")
+    return value
 
 
 def _whole_text(value: Any) -> Any:
@@ -216,7 +233,9 @@ Composition = dict[Component, Concentration]
 class Case(Table):
     """What every case file has: ``schema = 1``, ``kind`` and ``name``; the kinds add to it."""
 
-    schema_version: Literal[1] = Field(alias="schema", description="version of this file format")
+    schema_version: Annotated[Literal[1], BeforeValidator(_version)] = Field(
+        alias="schema", description="version of this file format"
+    )
     kind: Text
     name: Name
     title: Text = ""
@@ -283,6 +302,9 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
             message = "unknown choice"
         elif kind.endswith("_type"):
             message = "wrong type"
+            expected = _SHAPES.get(kind, expected)
+        elif kind == "too_short":
+            message, expected = "empty", "one entry at least"
         elif kind == "string_pattern_mismatch":
             message = "not a usable name"
             expected = "letters, digits, _, + and -, at most 64, beginning with a letter or digit"

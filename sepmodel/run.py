@@ -88,6 +88,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
 }
 # Equilibrium models whose cases have another shape: a circuit's pH is an answer.
 SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
+    ("cascade", "mass-flow"): _cascade,
     ("cascade", "mass-action"): _circuit,
     ("cascade", "correlation"): _circuit,
 }
@@ -158,6 +159,17 @@ def _kind(document: Mapping[str, Any], file: str) -> Kind:
     if isinstance(name, str) and name in KINDS:
         model = document.get("model")
         equilibrium = model.get("equilibrium") if isinstance(model, Mapping) else None
+        shapes = [shape for owner, shape in SHAPES if owner == name]
+        if shapes and isinstance(equilibrium, str) and equilibrium not in shapes:
+            raise InputError(
+                Problem(
+                    message=f"unknown choice{fields.meant(equilibrium, shapes)}",
+                    file=file,
+                    key="model.equilibrium",
+                    value=equilibrium,
+                    expected=f"one of {', '.join(shapes)}",
+                )
+            )
         return SHAPES.get((name, str(equilibrium)), KINDS[name])()
     wrong = Problem(
         message="missing key" if name is None else "unknown kind",
@@ -210,7 +222,11 @@ def run(
         )
     book = Book(dict(constants or {}))
     started = time.perf_counter()
-    solved = kind.solve(loaded.inputs, book)
+    try:
+        solved = kind.solve(loaded.inputs, book)
+    except InputError as error:  # whoever solves does not know where the case came from
+        file = str(loaded.path or "")
+        raise InputError([p if p.file else replace(p, file=file) for p in error.problems]) from None
     seconds = time.perf_counter() - started
     used = {**solved.used, **book.used}
     result = replace(

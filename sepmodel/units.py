@@ -19,7 +19,7 @@ from typing import Any
 
 from sepmodel.errors import InputError, Problem
 
-_NUMBER = r"[+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
+_NUMBER = r"[+-]?(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*(.*?)\s*\Z", re.DOTALL)
 # Letters, digits inside names, products, quotients and small powers: nothing that can be made to
 # compute. "10**10**10" and friends stop here, before any parser sees them.

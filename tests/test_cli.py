@@ -109,7 +109,7 @@ def test_json_into_a_file_that_is_not_ours(sepmodel, tmp_path):
         (["run", "nd-rp"], 2, "did you mean nd-pr"),
         (["run", "nd-pr", "--set", "stages"], 2, "path=value"),
         (["run", "nd-pr", "--set", "section.scrub.stages=-3"], 2, "at least 1"),
-        (["run", "nd-pr", "--set", "mass_flow.scrub=9"], 3, "nearest feasible: scrub 4.4"),
+        (["run", "nd-pr", "--set", "mass_flow.scrub=9"], 3, "nearest feasible: scrub 4.399"),
         (["run", "nd-pr", "--frobnicate"], 2, "No such option"),
         (["frobnicate"], 2, "No such command"),
         (["schema", "casc"], 2, "did you mean cascade"),
@@ -344,3 +344,63 @@ def test_no_command_shows_the_help(sepmodel):
     assert all(name in out for name in cli.app.commands)
     assert isinstance(cli.app, click.Group)
     assert files.MANIFEST not in out
+
+
+HUGE = "9" * 4000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("solvent = 4.4", f"solvent = {HUGE}", "mass_flow.solvent: not a finite number"),
+        ("solvent = 4.4", "solvent = 0x" + "f" * 9000, "mass_flow.solvent: not a finite number"),
+        ("schema = 1", "schema = true", "schema: not a version"),
+        ("schema = 1", "schema = 1.0", "schema: not a version"),
+        ("schema = 1", "schema = 0x" + "f" * 9000, "schema: not a version"),
+        ('components = ["Nd", "Pr"]', 'components = "Nd"', "a list, in square brackets"),
+        ('components = ["Nd", "Pr"]', "components = []", "components: empty"),
+        ('"mass-flow"', '"mass-acton"', "model.equilibrium: unknown choice, did you mean mass-act"),
+        ("stages = 24", 'stages = 24\ntemperature = "１２ K"', "not a number followed by a unit"),
+        ("separation_factors/pc88a-hcl", "separation_factors/nope", "case.toml: no such data set"),
+    ],
+)
+def test_what_a_vandal_writes_into_a_case(sepmodel, tmp_path, old, new, said):
+    assert old in CASE
+    (tmp_path / "case.toml").write_text(CASE.replace(old, new, 1), encoding="utf-8")
+    code, out, err = sepmodel("run", "case.toml", "--no-figures")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert listed(tmp_path) == ["case.toml"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--json", "/proc/none.json"],
+        ["--json", ""],
+        ["--json", "a\0b"],
+        ["--json", "/dev/full"],
+        ["--json", "."],
+        ["--json", "/dev/null", "--force"],
+        ["--json", ".", "--force"],
+        ["--out", "a\0b"],
+        ["--out", ""],
+    ],
+)
+def test_a_target_that_cannot_be_written_leaves_no_results(sepmodel, tmp_path, words):
+    code, out, err = sepmodel("run", "nd-pr", "--no-figures", *words)
+    assert (code, out) == (2, "")
+    assert err
+    assert listed(tmp_path) == []
+
+
+def test_the_nearest_feasible_scrub_is_feasible_as_printed(sepmodel):
+    for settings in (["mass_flow.scrub=9"], ["mass_flow.scrub=1"], ["mass_flow.solvent=0.6"]):
+        words = [word for setting in settings for word in ("--set", setting)]
+        code, _, err = sepmodel("run", "nd-pr", *words, "--no-figures")
+        assert code == 3
+        assert "scrub above -" not in err
+        nearest = err.rpartition("nearest feasible: scrub ")[2].strip()
+        words += ["--set", f"mass_flow.scrub={nearest}"]
+        assert sepmodel("run", "nd-pr", *words, "--quiet", "--no-figures")[0] == 0

@@ -81,7 +81,7 @@ def test_a_case_becomes_si():
         ("efficiency", 1.2, "efficiency", "at most 1"),
         ("efficiency", float("nan"), "efficiency", "finite"),
         ("components", ["Nd", "Pq"], "components.1", "unknown element"),
-        ("components", "Nd", "components", "tuple"),
+        ("components", "Nd", "components", "a list"),
         ("colour", "red", "colour", "unknown key"),
         ("name", "../etc", "name", "usable name"),
         ("name", 7, "name", "not text"),

@@ -293,7 +293,7 @@ def _prepare(inputs: MassFlowInputs) -> _Problem:
         )
         totals = {"aqueous": aqueous, "organic": organic}
         fraction = {d.name: at[d.name] / totals[d.phase] for d in inputs.draws}
-    log_a = np.log(a / a.max(axis=-1, keepdims=True))
+    log_a = np.log(a) - np.log(a.max(axis=-1, keepdims=True))
     log_a = np.broadcast_to(log_a, (*log_a.shape[:-2], n, c))
     with np.errstate(divide="ignore"):
         log_a = members_last(log_a, (n, c)) + np.log(eff)

@@ -151,6 +151,8 @@ class CircuitCase(Case):
             for name in sorted(named):
                 if name not in (*self.components, self.model.counter_ion):
                     refuse("a component that the case does not have", value=name)
+        if self.model.level is not None and self.model.level not in self.components:
+            refuse("the level is no component of the case", "one of components", self.model.level)
         if self.recycle.strip_reflux and {"scrub", "strip"} - set(names):
             refuse("reflux of strip liquor needs a scrub and a strip section", value=str(names))
         if self.organic.saponification and self.model.counter_ion is None:

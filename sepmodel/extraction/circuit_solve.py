@@ -124,10 +124,10 @@ def _model(
             log_k.append(book[f"{case.model.soap}:log-K-{name}"])
         elif name in relative:
             level = str(case.model.level)
-            base = own[level] if level in own else book[f"{case.model.set}:{level}"]
+            base = own[level] if level in own else _log_k(book, str(case.model.set), level)
             log_k.append(base + relative[name] - relative[level])
         elif case.model.set is not None:
-            log_k.append(book[f"{case.model.set}:{name}"])
+            log_k.append(_log_k(book, case.model.set, name))
         else:
             raise InputError(
                 Problem(
@@ -144,6 +144,22 @@ def _model(
         dimers,
         0.5,
     )
+
+
+def _log_k(book: Book, set_id: str, name: str) -> float:
+    """log10 K of a component from a set, which has to be a set of such constants."""
+    value = book[f"{set_id}:{name}"]
+    constant = book.used[f"{set_id}:{name}"]
+    if constant.unit != "1" or "log10 K" not in constant.basis:
+        raise InputError(
+            Problem(
+                message=f"not an extraction constant: {constant.basis} [{constant.unit}]",
+                key="model.set",
+                value=f"{set_id}:{name}",
+                expected="a set of log10 K, such as those under extractants/",
+            )
+        )
+    return value
 
 
 def _correlation(

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 
+# Pairs that close a ring agree within rounding of what people write into a file.
+_AGREE = 1e-3
+
 
 def extractabilities(book: Book, set_id: str, names: Sequence[str]) -> NDArray[np.float64]:
     """Relative extractability a of each element, the least of them 1, shape (C,).
@@ -32,12 +35,28 @@ def extractabilities(book: Book, set_id: str, names: Sequence[str]) -> NDArray[n
 
 
 def chained(pairs: Mapping[str, float], names: Sequence[str]) -> NDArray[np.float64]:
-    """The same from pairs ``"Nd/Pr" = D(Nd)/D(Pr)`` given outright.
+    """The same from pairs ``"Nd/Pr" = D(Nd)/D(Pr)`` given outright; they must agree.
 
     >>> chained({"Gd/Eu": 1.4, "Eu/Sm": 2.0}, ["Gd", "Eu", "Sm"]).tolist()
     [2.8, 2.0, 1.0]
     """
-    return _along(list(pairs), names, pairs.__getitem__, "the case")
+    found = _along(list(pairs), names, pairs.__getitem__, "the case")
+    place = {name: i for i, name in enumerate(names)}
+    for pair, given in pairs.items():
+        heavy, _, light = pair.partition("/")
+        if heavy not in place or light not in place:
+            continue
+        implied = float(found[place[heavy]] / found[place[light]])
+        if not math.isclose(implied, given, rel_tol=_AGREE):
+            raise InputError(
+                Problem(
+                    message="the separation factors of the case contradict one another",
+                    key=f"separation_factors.{pair}",
+                    value=given,
+                    expected=f"{implied:.6g}, which the other pairs say, or one of them less",
+                )
+            )
+    return found
 
 
 def _along(

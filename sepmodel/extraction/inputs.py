@@ -184,7 +184,8 @@ class CascadeCase(Case):
         if pairs and len(pairs) < len(own):
             refuse("separation factors are pairs or extractabilities", "one form", str(list(own)))
         for pair in pairs:
-            if pair.count("/") != 1 or set(pair.split("/")) - set(self.components):
+            ends = set(pair.split("/"))
+            if pair.count("/") != 1 or ends - set(self.components) or len(ends) < 2:
                 refuse("not a pair of the components", 'such as "Nd/Pr"', pair)
         if not pairs and set(own) != set(self.components):
             refuse("an extractability for each component", ", ".join(self.components), str(own))

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 LEVEL = "stage to stage, constant separation factors"
 # How far inside its limits, as a share of their distance, the nearest feasible flow is named.
-_MARGIN = 1e-6
+_MARGIN = 1e-3
 
 
 def solve_case(case: CascadeCase, book: Book) -> Result:
@@ -91,12 +91,18 @@ def _require_outlets(case: CascadeCase) -> None:
     least = most - (sum(fed.values()) - sum(drawn.values()))
     if least < scrub < most:
         return
+    if not most > 0:
+        raise InfeasibleError(
+            "the draws take all of the organic",
+            limit={"organic left for the organic outlet and the scrub": most},
+        )
     outlet = "raffinate" if scrub <= least else "organic outlet"
-    inside = _MARGIN * (most - least)
+    lowest = max(least, 0.0)  # a scrub is not negative
+    inside = _MARGIN * (most - lowest)
     raise InfeasibleError(
         f"with this scrub nothing is left for the {outlet}",
-        limit={"scrub above": least, "scrub below": most},
-        nearest={"scrub": min(max(scrub, least + inside), most - inside)} if inside > 0 else {},
+        limit={"scrub above" if least >= 0 else "scrub at least": lowest, "scrub below": most},
+        nearest={"scrub": min(max(scrub, lowest + inside), most - inside)} if inside > 0 else {},
     )
 
 

@@ -293,14 +293,21 @@ def extraction_train(
 
     Acid and base are 3 S of each circuit times their excess; solvent is lost with every aqueous
     outlet. Outlets: one per product, ``lighter`` (rare earths before the first product),
-    ``by-products`` (the other rare earths) and ``raffinate`` (the salt the pass made). Separation
+    ``by-products`` (the other rare earths) and ``raffinate`` (the salt the pass made, with what of
+    the rare earths is lost in handling). Separation
     duty: each circuit's S shared by what crosses it.
     """
     stream = mix([inlets[port] for port in sorted(inlets)])
+<<<<<<< HEAD
     feed = rare_earths(stream)
     loss = book[f"{unit.set}:handling_loss"]
     later = 1 - (1 - unit.downstream_loss) * (1 - loss)
     products = sought(context, unit.elements, feed, later)
+=======
+    kept = 1 - book[f"{unit.set}:handling_loss"]
+    feed = _scaled(rare_earths(stream), kept)
+    products = sought(context, unit.elements, feed, unit.downstream_loss)
+>>>>>>> main
     fed_in_all = sum(feed.values())
     weights = Weights(
         inventory=unit.weights.inventory,

@@ -1,0 +1,65 @@
+"""Inputs of the cascades that would give a plausible wrong answer, or a defect."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from sepmodel import InputError, run
+from sepmodel.extraction import cascade
+
+CIRCUIT = "magnet-circuit"
+OWN = {"model": {"equilibrium": "mass-flow"}}
+
+
+def problem(name, settings):
+    with pytest.raises(InputError) as caught:
+        run(name, settings)
+    return caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ({"Nd/Pr": 1.4, "Pr/Nd": 9.0}, "contradict"),
+        ({"Nd/Pr": 1.4, "Nd/Nd": 2.0}, "not a pair"),
+    ],
+)
+def test_separation_factors_that_contradict_one_another(pairs, said):
+    found = problem("nd-pr", {**OWN, "mass_flow.separation_factors": pairs})
+    assert said in found.message
+
+
+def test_separation_factors_that_say_the_same_twice():
+    once = run("nd-pr", {**OWN, "mass_flow.separation_factors": {"Nd/Pr": 1.25}})
+    twice = run("nd-pr", {**OWN, "mass_flow.separation_factors": {"Nd/Pr": 1.25, "Pr/Nd": 0.8}})
+    assert once.streams["raffinate"].purity == twice.streams["raffinate"].purity
+
+
+def test_a_set_that_holds_no_extraction_constants():
+    found = problem(CIRCUIT, {"model.set": "elements"})
+    assert "not an extraction constant" in found.message
+    assert found.key == "model.set"
+    assert found.file.endswith("magnet-circuit.toml")
+
+
+def test_a_level_that_is_no_component():
+    assert "level" in problem(CIRCUIT, {"model.level": "La"}).message
+
+
+def test_extractabilities_whose_ratio_is_no_float():
+    feed = cascade.Inlet(name="feed", phase="aqueous", stage=1, flows=np.array([0.5, 0.5]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = cascade.solve(
+            cascade.MassFlowInputs(
+                components=("A", "B"),
+                extractability=np.array([1e200, 1e-200]),
+                stages=1,
+                solvent=1.0,
+                scrub=0.5,
+                inlets=(feed,),
+            )
+        )
+    assert np.allclose(found.raffinate, [0.0, 0.5], atol=1e-9)
+    assert np.allclose(found.loaded_organic, [0.5, 0.0], atol=1e-9)
