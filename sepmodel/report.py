@@ -192,7 +192,6 @@ def _who_meets(comparison: Comparison) -> list[str]:
             said.append(f"{result.route.title} could not be designed: {result.reasons[0]}.")
         elif result.status == "FAILS":
             said.append(f"{result.route.title} FAILS: {'; '.join(result.reasons)}.")
-<<<<<<< HEAD
         if result.fragile:
             ends = ", ".join(f"{readable(key)} ({end} end)" for key, end in result.fragile)
             said.append(f"{result.route.title} misses the specification at: {ends}.")
@@ -225,13 +224,6 @@ def _who_leads(comparison: Comparison) -> list[str]:
     """Rankings in words, those that are alike in one sentence."""
     titles = {r.route.name: r.route.title for r in comparison.routes}
     alike: dict[tuple[str, str], list[str]] = {}
-=======
-        if result.status == "meets" and result.fragile:
-            said.append(
-                f"{result.route.title} misses the specification, or cannot be designed, at an end "
-                f"of the range of {len(result.fragile)} constants."
-            )
->>>>>>> main
     for metric, meta in METRICS.items():
         if not meta.ranked:
             continue

@@ -150,13 +150,8 @@ class RouteResult:
 
     ``status`` is "meets", "FAILS" (a specification is missed, ``reasons`` say which) or
     "infeasible" (it could not be designed; nothing else is given then). ``swings`` holds, by
-<<<<<<< HEAD
     metric, what each constant does to it; ``fragile`` the constants and their ends ("low", "high")
-    at which the route cannot be designed.
-=======
-    metric, what each constant does to it; ``fragile`` the constants at whose ends the route cannot
-    be designed, or is but misses a purity or recovery that it meets at the base.
->>>>>>> main
+    at which the route cannot be designed or misses a specification.
     """
 
     route: Route
@@ -763,16 +758,10 @@ def _combined(value: float, ends: Sequence[tuple[float, float]]) -> tuple[float,
     down = math.sqrt(sum(min(distance(low), distance(high), 0.0) ** 2 for low, high in ends))
     if logs:
         return value * math.exp(-down), value * math.exp(up)
-<<<<<<< HEAD
-    # What is nowhere negative has no negative end.
-    floor = 0.0 if value >= 0 and all(low >= 0 and high >= 0 for low, high in ends) else -math.inf
-    return max(value - down, floor), value + up
-=======
     least = value - down
     if value >= 0 and all(low >= 0 and high >= 0 for low, high in ends):
         least = max(least, 0.0)
     return least, value + up
->>>>>>> main
 
 
 def _route_result(
@@ -789,16 +778,10 @@ def _route_result(
     )
     ends = {key: (low[name], high[name]) for key, (low, high) in moved.items()}
     fragile = tuple(
-<<<<<<< HEAD
         (key, which)
         for key, pair in ends.items()
         for which, end in zip(("low", "high"), pair, strict=True)
-        if end is None
-=======
-        key
-        for key, pair in ends.items()
-        if any(end is None or (not reasons and _misses(sheet, end)) for end in pair)
->>>>>>> main
+        if end is None or (not reasons and _misses(sheet, end))
     )
     swings: dict[str, tuple[Swing, ...]] = {}
     spans: dict[str, Range] = {}

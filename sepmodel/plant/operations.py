@@ -298,16 +298,9 @@ def extraction_train(
     duty: each circuit's S shared by what crosses it.
     """
     stream = mix([inlets[port] for port in sorted(inlets)])
-<<<<<<< HEAD
-    feed = rare_earths(stream)
-    loss = book[f"{unit.set}:handling_loss"]
-    later = 1 - (1 - unit.downstream_loss) * (1 - loss)
-    products = sought(context, unit.elements, feed, later)
-=======
     kept = 1 - book[f"{unit.set}:handling_loss"]
     feed = _scaled(rare_earths(stream), kept)
     products = sought(context, unit.elements, feed, unit.downstream_loss)
->>>>>>> main
     fed_in_all = sum(feed.values())
     weights = Weights(
         inventory=unit.weights.inventory,
@@ -326,8 +319,7 @@ def extraction_train(
             exact=context.exact,
         ),
     )
-    # What is lost in crud, bleeds and spills stays with the salt of the raffinate.
-    train = _scaled_train(train, fed_in_all * (1 - loss))
+    train = _scaled_train(train, fed_in_all)
     names = [p.name for p in products]
     first = next(k for k, name in enumerate(train.outlets) if name in names)
     place = {
