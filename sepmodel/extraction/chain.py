@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 # Stands for ln 0 where running sums would make infinity minus infinity.
 NOTHING = -1e4
 # Above so many stages the response matrix is built by halves.
-LEAF = 32
+LEAF = 16
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
