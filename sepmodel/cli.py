@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from sepmodel.result import Result
 
+# Matrices here are small and work is shared among processes: threads of the linear algebra library
+# would only get in each other's way (twice the time of a comparison). Set before numpy is loaded.
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 OK, DEFECT, BAD_INPUT, UNSOLVED, LIMIT_EXCEEDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -401,6 +404,8 @@ class _Exit(Exception):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``sepmodel`` and ``python -m sepmodel``: runs, reports errors, exits."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

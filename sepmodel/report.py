@@ -28,7 +28,17 @@ _SHOWN = (
     "effluent",
     "water",
 )
-_ALSO = ("precipitant", "ligand", "protein", "solvent", "stages", "columns", "held", "polishing")
+_ALSO = (
+    "investment",
+    "precipitant",
+    "ligand",
+    "protein",
+    "solvent",
+    "stages",
+    "columns",
+    "held",
+    "polishing",
+)
 COMPUTED = (
     "Everything here is computed from published constants and from estimates. No plant of this "
     "kind has been measured for it, and no energy per kilogram has been published for a protein "
@@ -162,45 +172,112 @@ def _verdicts(comparison: Comparison, width: int) -> list[str]:
 
 def verdicts(comparison: Comparison) -> list[str]:
     """What the comparison says, in sentences."""
+    return [
+        *_who_meets(comparison),
+        *_who_leads(comparison),
+        *_polishing(comparison),
+        *_doubts(comparison),
+    ]
+
+
+def _who_meets(comparison: Comparison) -> list[str]:
     said = []
-    titles = {r.route.name: r.route.title for r in comparison.routes}
+    met = [r.route.title for r in comparison.routes if r.status == "meets"]
+    if len(met) == len(comparison.routes):
+        said.append("Every route meets every specification with the base constants.")
+    elif met:
+        said.append(f"Meets every specification: {', '.join(met)}.")
     for result in comparison.routes:
         if result.status == "infeasible":
-            said.append(f"{result.route.title} could not be designed: {result.reasons[0]}")
+            said.append(f"{result.route.title} could not be designed: {result.reasons[0]}.")
         elif result.status == "FAILS":
             said.append(f"{result.route.title} FAILS: {'; '.join(result.reasons)}.")
-        if result.status == "meets" and result.fragile:
-            said.append(
-                f"{result.route.title} misses the specification, or cannot be designed, at an end "
-                f"of the range of {len(result.fragile)} constants."
-            )
+        if result.fragile:
+            ends = ", ".join(f"{readable(key)} ({end} end)" for key, end in result.fragile)
+            said.append(f"{result.route.title} misses the specification at: {ends}.")
+    return said
+
+
+def readable(key: str) -> str:
+    """The key of a constant as a short label.
+
+    >>> readable("prices/reagents-us-2025:HCl")
+    'price of HCl'
+    """
+    set_id, _, name = key.partition(":")
+    folder, _, last = set_id.partition("/")
+    name = name.replace("_", " ")
+    if folder == "prices":
+        return f"price of {name}"
+    if set_id == "factors/grid":
+        return f"CO2e of grid power, {name}"
+    if folder == "factors":
+        return f"{'CO2e' if last == 'carbon' else last} of {name}"
+    if folder == "separation_factors":
+        return f"separation factor {name}"
+    if folder == "feeds":
+        return f"feed: {name}"
+    return f"{(last or folder).replace('-', ' ')}: {name.replace('-', ' ')}"
+
+
+def _who_leads(comparison: Comparison) -> list[str]:
+    """Rankings in words, those that are alike in one sentence."""
+    titles = {r.route.name: r.route.title for r in comparison.routes}
+    alike: dict[tuple[str, str], list[str]] = {}
     for metric, meta in METRICS.items():
         if not meta.ranked:
             continue
         ranks = compare.ranking(comparison, metric)
         if len(ranks["order"]) < 2:
             continue
-        order = ", ".join(titles[name] for name in ranks["order"])
+        order = ", then ".join(titles[name] for name in ranks["order"])
         undecided = [f"{titles[a]} and {titles[b]}" for a, b in ranks["undecided"]]
-        verdict = f"undecided between {'; '.join(undecided)}" if undecided else "decided"
-        said.append(
-            f"{meta.label[0].upper()}{meta.label[1:]} from low to high: {order} ({verdict})."
-        )
+        if not comparison.with_ranges:
+            verdict = "ranges not computed"
+        elif undecided:
+            verdict = f"undecided between {'; '.join(undecided)}"
+        else:
+            verdict = "decided within the ranges of the constants, no error of the models in it"
+        alike.setdefault((order, verdict), []).append(meta.label)
+    found = []
+    for (order, verdict), labels in alike.items():
+        listed = " and ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
+        found.append(f"Least {listed}: {order} ({verdict}).")
+    return found
+
+
+def _polishing(comparison: Comparison) -> list[str]:
+    said = []
+    unit = METRICS["cost"].unit
     for result in comparison.routes:
-        if result.route.polish and result.account:
-            share = number(100 * result.account.metrics["polishing"], 2)
-            said.append(
-                f"{result.route.title}: polishing is {share} % of the cost; it is needed because "
-                f"{result.route.polish.why}."
-            )
-        if result.account:
-            share_of = compare.estimated(result)
-            part = share_of["share_of_sensitivity"]
-            weight = f", which carry {100 * part:.0f} % of the cost's range" if part else ""
-            said.append(
-                f"{result.route.title}: {share_of['count']} of {share_of['of']} constants are "
-                f"estimates{weight}."
-            )
+        if not (result.route.polish and result.account):
+            continue
+        figures = result.account.metrics
+        cost = number(units.to(figures["polishing"] * figures["cost"], unit), 2)
+        beside = "".join(
+            f" ({r.route.title} as a whole: {number(r.account.metrics['stages'])})"
+            for r in comparison.routes
+            if r.account and not r.route.polish and r.account.metrics["stages"] > 0
+        )
+        said.append(
+            f"{result.route.title}: the polishing takes {number(figures['stages'])} extraction "
+            f"stages{beside} and {cost} {pretty(unit)}, because {result.route.polish.why}."
+        )
+    return said
+
+
+def _doubts(comparison: Comparison) -> list[str]:
+    said = []
+    for result in comparison.routes:
+        if not result.account:
+            continue
+        share = compare.estimated(result)
+        part = share["share_of_sensitivity"]
+        weight = f", which carry {100 * part:.0f} % of the range of its cost" if part else ""
+        said.append(
+            f"{result.route.title}: {share['count']} of {share['of']} constants are "
+            f"estimates{weight}."
+        )
     return said
 
 
@@ -319,6 +396,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
                 "decided": p.decided,
             }
             for p in comparison.pairs
+            if comparison.with_ranges
         ],
         "allocation_heads": [
             f"{METRICS[metric].label} by {way}, {pretty(METRICS[metric].unit)}"
@@ -440,7 +518,7 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
             ]
             for swing in compare.drivers(result, "cost")
         ],
-        "fragile": ", ".join(result.fragile),
+        "fragile": ", ".join(f"{key} ({end} end)" for key, end in result.fragile),
         "warnings": list(result.sheet.warnings) if result.sheet else [],
         "unit_count": len(result.sheet.units) if result.sheet else 0,
         "worst": f"{max(closure.values(), default=0.0):.0e}",

@@ -104,7 +104,7 @@ def test_a_doubled_rate_leaves_every_figure_unchanged(base):
 
 
 def test_a_doubled_train_leaves_what_is_not_money_unchanged(base):
-    doubled = metrics(run(document(rate="2000 t_REO/year")))
+    doubled = metrics(run(document(rate="2000 t_REO/year", train="2000 t_REO/year")))
     for route, before in metrics(base).items():
         for metric in PHYSICAL:
             # Columns are charged by volume and stages by number: both follow the feed exactly.

@@ -1,11 +1,11 @@
 """One feed, several routes, one boundary: the same liquor to oxide, every burden charged.
 
-Every route is evaluated for one train of the study's size; the plant is rate / train of them, so
-that no figure per kilogram depends on the rate. The range of a figure comes from the ranges of the
-constants it rests on: each is moved to its low and its high end alone, the plant is designed anew,
-and the swings are combined by the root of the sum of their squares, upwards and downwards apart,
-on the logarithm of the figure. A ranking of two routes is decided when the range of their ratio,
-under common constants, does not contain one.
+Every route is evaluated for one train of equipment; the plant is rate / train of them, so that no
+figure per kilogram depends on the rate while the study's ``train`` stays the same. The range of a
+figure comes from the ranges of the constants it rests on: each is moved to its low and its high end
+alone, the plant is designed anew, and the swings are combined by the root of the sum of their
+squares, upwards and downwards apart, on the logarithm of the figure. A ranking of two routes is
+decided when the range of their ratio, under common constants, does not contain one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from sepmodel import feed as feeds
 from sepmodel import files, units
 from sepmodel.data import Book, Constant, evidence
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
-from sepmodel.plant import economics, impacts
+from sepmodel.plant import economics, equipment, impacts
 from sepmodel.plant.flowsheet import (
     Context,
     Flowsheet,
     Link,
     Memo,
+    NotKeptError,
     Unit,
+    UnitResult,
     evaluate,
     liquor,
     rare_earths,
@@ -63,7 +65,9 @@ METRICS: Mapping[str, Metric] = {
     ),
     "opex": Metric(label="operating cost", unit="USD2025/kg_REO", what="all but capital"),
     "capital": Metric(
-        label="capital, annualised", unit="USD2025/kg_REO", what="rare earths held included"
+        label="capital, annualised",
+        unit="USD2025/kg_REO",
+        what="interest on the rare earths and fillings held included",
     ),
     "investment": Metric(label="investment", unit="USD2025*year/kg_REO"),
     "carbon": Metric(
@@ -146,8 +150,8 @@ class RouteResult:
 
     ``status`` is "meets", "FAILS" (a specification is missed, ``reasons`` say which) or
     "infeasible" (it could not be designed; nothing else is given then). ``swings`` holds, by
-    metric, what each constant does to it; ``fragile`` the constants at whose ends the route cannot
-    be designed, or is but misses a purity or recovery that it meets at the base.
+    metric, what each constant does to it; ``fragile`` the constants and their ends ("low", "high")
+    at which the route cannot be designed or misses a specification.
     """
 
     route: Route
@@ -157,7 +161,7 @@ class RouteResult:
     account: Account | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
     swings: Mapping[str, tuple[Swing, ...]] = field(default_factory=dict)
-    fragile: tuple[str, ...] = ()
+    fragile: tuple[tuple[str, str], ...] = ()
     used: Mapping[str, Constant] = field(default_factory=dict)
 
 
@@ -202,6 +206,7 @@ class _Case:
     routes: tuple[Route, ...]
     products: tuple[Product, ...]
     memo: Memo = field(default_factory=Memo)
+    exact: bool = True
 
 
 @dataclass(eq=False, slots=True)
@@ -301,6 +306,7 @@ def _state(case: _Case, book: Book, base: _State | None, changed: frozenset[str]
         feed=rare_earths(state.liquor),
         effluent=case.study.effluent,
         memo=case.memo,
+        exact=case.exact,
     )
     for route in case.routes:
         name = route.name
@@ -356,7 +362,13 @@ def account(sheet: Flowsheet, route: Route, study: Study, book: Book) -> Account
     masses = {name: sum(amounts(m).values()) for name, m in made.items()}
     slate = sum(masses.values())
     duties = _net_duties(sheet)
-    items = [item for unit in sheet.units.values() for item in unit.result.equipment]
+    fills = {name: _fill(unit.result) for name, unit in sheet.units.items()}
+    items = [
+        item
+        for unit in sheet.units.values()
+        for item in unit.result.equipment
+        if item.account != FIRST_FILL
+    ]
     cost = economics.annual_cost(
         duties,
         items,
@@ -370,9 +382,12 @@ def account(sheet: Flowsheet, route: Route, study: Study, book: Book) -> Account
     prices = _prices(study, own)
     worth = sum(prices[name] * mass for name, mass in masses.items()) / slate
     held = _fact(sheet, "rare earths held") / sum(context.feed.values())
-    tied = held * worth * own["economics/finance:discount_rate"] / units.factor("year")
-    metrics = _metrics(sheet, duties, slate, cost, impact, tied)
-    contributions = _contributions(sheet, route, cost, impact, tied, own)
+    interest = own["economics/finance:discount_rate"]
+    tied = held * worth * interest / units.factor("year")
+    filled = {name: interest * fill / cost.annual_product for name, fill in fills.items()}
+    metrics = _metrics(sheet, duties, slate, cost, impact, tied + math.fsum(filled.values()))
+    metrics["investment"] += math.fsum(fills.values()) / cost.annual_product * units.factor("year")
+    contributions = _contributions(sheet, route, cost, impact, tied, filled, own)
     if route.polish:
         metrics["polishing"] = (
             sum(
@@ -426,7 +441,9 @@ LINES: Mapping[str, tuple[str, ...]] = {
         "hazardous_waste",
     ),
 }
-CAPITAL, FIXED, TIED, OTHER = "capital", "labour and fixed", "rare earths held", "other"
+CAPITAL, FIXED, TIED, OTHER = "capital", "labour and fixed", "stock and fillings", "other"
+# Equipment account of what is filled once and kept up by make-up: it costs interest, no write-off.
+FIRST_FILL = "inventory"
 # Cost lines that follow the equipment of a unit.
 BY_EQUIPMENT = ("capital", "maintenance", "insurance")
 # A unit whose burden no product causes alone: what labour and overheads are booked on.
@@ -506,6 +523,7 @@ def _contributions(
     cost: economics.Cost,
     impact: impacts.Impacts,
     tied: float,
+    filled: Mapping[str, float],
     book: Book,
 ) -> tuple[Contribution, ...]:
     """Cost and carbon by unit and line; they add up to the route's figures.
@@ -520,7 +538,11 @@ def _contributions(
         found[place] = found.get(place, 0.0) + value
 
     built = {
-        name: economics.total_plant_cost(unit.result.equipment, book, maturity=route.maturity)
+        name: economics.total_plant_cost(
+            [item for item in unit.result.equipment if item.account != FIRST_FILL],
+            book,
+            maturity=route.maturity,
+        )
         for name, unit in sheet.units.items()
     }
     held = {
@@ -537,7 +559,7 @@ def _contributions(
             book_on(name, _line(key), "cost", cost.lines.get(key, 0.0) * share)
             book_on(name, _line(key), "carbon", impact.carbon.get(key, 0.0) * share)
         book_on(name, CAPITAL, "cost", _share(built, name) * by_equipment)
-        book_on(name, TIED, "cost", _share(held, name) * tied)
+        book_on(name, TIED, "cost", _share(held, name) * tied + filled[name])
     people = math.fsum(
         value
         for line, value in cost.lines.items()
@@ -549,6 +571,11 @@ def _contributions(
         for (unit, line, metric), value in found.items()
         if value != 0
     )
+
+
+def _fill(result: UnitResult) -> float:
+    """What the first fills of a unit cost: solvent, resin, beads, protein, ligand."""
+    return equipment.bare_cost(i for i in result.equipment if i.account == FIRST_FILL)
 
 
 def _net_duties(sheet: Flowsheet) -> dict[str, float]:
@@ -580,7 +607,8 @@ def _allocation(
     """Shares of the products in cost and in carbon: metric -> allocation -> product -> share.
 
     By mass, by value at the study's market, and by separation duty: the burden of every unit goes
-    to the products that cause it (organic flux, column volume, precipitation), the rest by mass.
+    to the products that cause it (organic flux by what enters a circuit, column volume by what
+    passes it), the rest by mass.
     """
     slate = sum(masses.values())
     by_mass = {name: mass / slate for name, mass in masses.items()}
@@ -667,14 +695,42 @@ def _moved(
 def _at_ends(
     case: _Case, book: Book, base: _State, keys: Sequence[str]
 ) -> dict[str, tuple[_End, _End]]:
-    """Figures of all routes with each of ``keys`` at its low and at its high end."""
+    """Figures of all routes with each of ``keys`` at its low and at its high end.
+
+    An end that asks for a train of extraction circuits not designed yet is reckoned from trains
+    designed by marching alone: the base times what marching says the constant does to it.
+    """
+    kept = replace(case, memo=case.memo.limited_to_kept("train"))
+    marched = replace(case, exact=False)
+    base_marched: _State | None = None
     found: dict[str, tuple[_End, _End]] = {}
     for key in keys:
-        low, high = (
-            _end_figures(_state(case, book.with_values({key: end}), base, frozenset((key,))))
-            for end in book.constant(key).si_range
-        )
-        found[key] = (low, high)
+        ends: list[_End] = []
+        for value in book.constant(key).si_range:
+            at = book.with_values({key: value})
+            changed = frozenset((key,))
+            try:
+                ends.append(_end_figures(_state(kept, at, base, changed)))
+            except NotKeptError:
+                base_marched = base_marched or _state(marched, book, None, frozenset())
+                end = _end_figures(_state(marched, at, base_marched, changed))
+                ends.append(_carried(end, _end_figures(base_marched), _end_figures(base)))
+        found[key] = (ends[0], ends[1])
+    return found
+
+
+def _carried(end: _End, near: _End, base: _End) -> _End:
+    """What ``end`` is to ``near``, applied to ``base``: by ratio, by difference where near is 0."""
+    found: dict[str, Mapping[str, float] | None] = {}
+    for name, figures_ in end.items():
+        beside, own = near.get(name), base.get(name)
+        if figures_ is None or beside is None or own is None:
+            found[name] = None
+            continue
+        found[name] = {
+            k: own[k] * value / beside[k] if beside[k] > 0 else own[k] + value - beside[k]
+            for k, value in figures_.items()
+        }
     return found
 
 
@@ -722,19 +778,23 @@ def _route_result(
     )
     ends = {key: (low[name], high[name]) for key, (low, high) in moved.items()}
     fragile = tuple(
-        key
+        (key, which)
         for key, pair in ends.items()
-        if any(end is None or (not reasons and _misses(sheet, end)) for end in pair)
+        for which, end in zip(("low", "high"), pair, strict=True)
+        if end is None or (not reasons and _misses(sheet, end))
     )
     swings: dict[str, tuple[Swing, ...]] = {}
     spans: dict[str, Range] = {}
     for metric, value in figures(booked).items():
+        # Where a route cannot be designed it has no figure: that end leaves the base where it is.
+        reached = {
+            key: tuple(value if end is None else end[metric] for end in pair)
+            for key, pair in ends.items()
+        }
         found = tuple(
-            Swing(key=key, low=low[metric], high=high[metric])
-            for key, (low, high) in ends.items()
-            if low is not None
-            and high is not None
-            and (low[metric] != value or high[metric] != value)
+            Swing(key=key, low=low, high=high)
+            for key, (low, high) in reached.items()
+            if low != value or high != value
         )
         swings[metric] = found
         bottom, top = _combined(value, [(s.low, s.high) for s in found])
@@ -779,8 +839,8 @@ def _pair(
         return None if first is None or second is None else first[metric] / second[metric]
 
     value = base.accounts[one].metrics[metric] / base.accounts[other].metrics[metric]
-    ratios = [(ratio(low), ratio(high)) for low, high in moved.values()]
-    low, high = _combined(value, [(a, b) for a, b in ratios if a is not None and b is not None])
+    ratios = [(ratio(low) or value, ratio(high) or value) for low, high in moved.values()]
+    low, high = _combined(value, ratios)
     return Pair(metric=metric, first=one, second=other, ratio=value, low=low, high=high)
 
 
@@ -799,8 +859,8 @@ UNIT_OF_COMPARISON = {
 RANGES = (
     "each constant with a range is moved alone to its low and its high end and the plant designed "
     "anew; the swings are combined by the root of the sum of their squares of logarithms, upwards "
-    "and downwards apart, which takes the constants as independent of each other; a missing model "
-    "effect is in no range"
+    "and downwards apart, which takes the constants as independent of each other; what the models "
+    "leave out is in no range"
 )
 
 
@@ -982,7 +1042,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
         "status": result.status,
         "reasons": result.reasons,
         "polish": result.route.polish.model_dump() if result.route.polish else None,
-        "fragile": result.fragile,
+        "fragile": [{"key": key, "end": end} for key, end in result.fragile],
     }
     if result.sheet is None or result.account is None:
         return document

@@ -81,17 +81,28 @@ class UnitResult:
     warnings: tuple[Mapping[str, str], ...] = ()
 
 
+class NotKeptError(Exception):
+    """A design that would have to be made anew where only kept ones are allowed."""
+
+
 @dataclass(eq=False, slots=True)
 class Memo:
     """Designs that take time, kept by what was asked and by the constants they read.
 
     A computation that reads only its arguments and a book gives the same answer for the same
     question while none of the constants it read has another value. Failures are kept as well.
+    ``only_kept`` names the kinds of question (their first word) that are not to be computed.
     """
+
+    only_kept: frozenset[str] = frozenset()
 
     _kept: dict[Hashable, list[tuple[dict[str, float], Mapping[str, Constant], Any]]] = field(
         default_factory=dict
     )
+
+    def limited_to_kept(self, *kinds: str) -> Memo:
+        """The same memo that raises NotKeptError instead of computing questions of ``kinds``."""
+        return Memo(only_kept=frozenset(kinds), _kept=self._kept)
 
     def __call__(self, asked: Hashable, book: Book, compute: Callable[[Book], Any]) -> Any:
         """``compute(book)``, or its former answer to ``asked`` at the same constants."""
@@ -102,6 +113,8 @@ class Memo:
                 answer = former
                 break
         else:
+            if isinstance(asked, tuple) and asked[0] in self.only_kept:
+                raise NotKeptError(asked[0])
             own = replace(book, used={})
             try:
                 answer = compute(own)
@@ -123,13 +136,15 @@ class Context:
     """What every unit of a plant knows beside its inlets.
 
     ``products`` are the specifications, ``feed`` the rare earths [mol/s] that enter one train,
-    ``effluent`` the limit ("discharge" or "zero-liquid"), ``memo`` where designs are kept.
+    ``effluent`` the limit ("discharge" or "zero-liquid"), ``memo`` where designs are kept; trains
+    that are not ``exact`` are designed by marching alone, in half the time.
     """
 
     products: tuple[Product, ...]
     feed: Mapping[str, float]
     effluent: str
     memo: Memo = field(default_factory=Memo)
+    exact: bool = True
 
 
 # inlets by port, the unit's parameters, the context, the constants -> result
@@ -379,6 +394,7 @@ def _same_context(one: Context, other: Context) -> bool:
         one.products == other.products
         and dict(one.feed) == dict(other.feed)
         and one.effluent == other.effluent
+        and one.exact == other.exact
     )
 
 

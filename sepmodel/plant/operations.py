@@ -61,7 +61,8 @@ SALT_FORMULAS = {
 }
 # Moles of oxalate in the precipitate per mole of rare earth, RE2(C2O4)3: burnt on calcining.
 OXALATE_PER_RARE_EARTH = 3 / 2
-WATER_DENSITY = 1e3
+# The standard state behind pH [mol/m3].
+C_STANDARD = 1e3
 # Free acid [mol/m3] of pH 7: the least a pH is reckoned from.
 NEUTRAL_ACID = 1e-4
 # What the displacement design calls a reagent, in the words of the price and emission sets.
@@ -307,10 +308,15 @@ def extraction_train(
         stages=unit.weights.stages,
     )
     train: trains.Train = context.memo(
-        ("train", _composition(feed), _asked(products), unit.factors, weights),
+        ("train", _composition(feed), _asked(products), unit.factors, weights, context.exact),
         book,
         lambda own: trains.design_train(
-            dict(_composition(feed)), products, own, factor_set=unit.factors, weights=weights
+            dict(_composition(feed)),
+            products,
+            own,
+            factor_set=unit.factors,
+            weights=weights,
+            exact=context.exact,
         ),
     )
     train = _scaled_train(train, fed_in_all)
@@ -563,10 +569,12 @@ def protein_column(
                 "power": done.pump_power * scale,
                 "protein": done.protein_makeup * scale,
                 "bead": bead,
-                "hazardous_waste": bead * WATER_DENSITY,
+                "hazardous_waste": bead * book["process/columns:spent_density"],
             },
         ),
         equipment=(*sized.items, *fills),
+        # Each mole takes the same binding site, whatever it is.
+        shares=_by_moles(context, metals),
         facts={
             "column volume": (volume, "m^3"),
             "columns in series": (float(len(done.columns)), "1"),
@@ -582,6 +590,27 @@ def protein_column(
         },
         warnings=tuple(w.to_dict() for w in done.warnings),
     )
+
+
+def _by_moles(context: Context, moles: Mapping[str, float]) -> dict[str, float]:
+    """Share of each product in the moles of all products."""
+    weight = {p.name: sum(moles.get(e, 0.0) for e in p.elements) for p in context.products}
+    total = sum(weight.values())
+    return {name: w / total for name, w in weight.items()} if total > 0 else {}
+
+
+def _by_columns(
+    done: displacement.DisplacementDesign, products: Sequence[Product]
+) -> dict[str, float]:
+    """Share of each product in the column volume: each position by the moles fed to it."""
+    weight = dict.fromkeys((p.name for p in products), 0.0)
+    for column in done.columns:
+        there = {p.name: sum(column.fresh.get(e, 0.0) for e in p.elements) for p in products}
+        total = sum(there.values())
+        for name, moles in there.items():
+            weight[name] += column.volume * moles / total if total > 0 else 0.0
+    whole = sum(weight.values())
+    return {name: w / whole for name, w in weight.items()} if whole > 0 else {}
 
 
 def _rounded(value: float) -> float:
@@ -604,12 +633,12 @@ def _rare(moles: Mapping[str, float]) -> dict[str, float]:
 def _pH(acid: float) -> float:
     """pH of a free acid [mol/m3]; that of neutral water when there is none."""
     neutral = NEUTRAL_ACID
-    return -math.log10(max(acid, neutral) / WATER_DENSITY)
+    return -math.log10(max(acid, neutral) / C_STANDARD)
 
 
 def _free(pH: float | None) -> float:
     """Free acid [mol/m3] at a pH; none where no pH is given."""
-    return 0.0 if pH is None else WATER_DENSITY * 10.0**-pH
+    return 0.0 if pH is None else C_STANDARD * 10.0**-pH
 
 
 def displacement_train(
@@ -677,10 +706,11 @@ def displacement_train(
                 "water": done.water * scale,
                 "power": done.pump_power * scale + recovery.power + vessels.power,
                 "resin": resin,
-                "hazardous_waste": resin * WATER_DENSITY,
+                "hazardous_waste": resin * book["process/columns:spent_density"],
             },
         ),
         equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
+        shares=_by_columns(done, products),
         facts={
             "column volume": (volume, "m^3"),
             "column positions": (float(len(done.columns)), "1"),
@@ -797,7 +827,7 @@ def by_product(
 def effluent(
     inlets: Mapping[str, Stream], unit: Effluent, context: Context, book: Book
 ) -> UnitResult:
-    """All spent liquors: neutralised with lime, metals out, then to the effluent limit.
+    """All spent liquors: neutralised, metals out, then to the effluent limit.
 
     Under "zero-liquid" membranes first concentrate what is weaker than ``brine_strength``; the
     brine is evaporated, permeate and condensate go back into the plant. Outlets ``sludge`` and
@@ -809,10 +839,13 @@ def effluent(
         return book[f"{unit.set}:{name}"]
 
     acid = free_acid(stream) * get("reagent_excess")
-    if acid >= 0:
-        neutral = {"CaO": reagent_mass("CaO", acid / CHARGES["Ca"])}
-    else:
+    if acid < 0:
         neutral = {"HCl": reagent_mass("HCl", -acid)}
+    elif context.effluent == "zero-liquid":
+        # Calcium chloride does not crystallise to a dry salt: soda where the salt must.
+        neutral = {"NaOH": reagent_mass("NaOH", acid)}
+    else:
+        neutral = {"CaO": reagent_mass("CaO", acid / CHARGES["Ca"])}
     entering = add(moles_of(stream), reagent_ions(neutral))
     gone = get("metals_removed")
     sludge = {
