@@ -391,6 +391,7 @@ class Book:
     overrides: Mapping[str, float] = field(default_factory=dict)
     used: dict[str, Constant] = field(default_factory=dict)
     _sets: dict[str, dict[str, Constant]] = field(default_factory=dict, repr=False)
+    _read: dict[str, tuple[Constant, float]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for key in self.overrides:
@@ -424,8 +425,13 @@ class Book:
         return found
 
     def __getitem__(self, key: str) -> float:
-        constant = self.constant(key)
-        return self.overrides.get(key, constant.si)
+        # Read by the hundred thousand in a sensitivity study: one look-up each.
+        known = self._read.get(key)
+        if known is None:
+            found = self._find(key)
+            known = self._read[key] = (found, found.si)
+        self.used[key] = known[0]
+        return self.overrides.get(key, known[1])
 
     def get(self, key: str, default: float) -> float:
         """The value if the set has it, else ``default`` (a choice of form, never a constant)."""
