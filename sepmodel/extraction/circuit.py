@@ -126,9 +126,10 @@ class CircuitInputs:
         return sum(section.stages for section in self.sections)
 
 
-def prepare(inputs: CircuitInputs) -> Plan:
-    """Checked inputs as arrays over members and stages."""
-    _check(inputs)
+def prepare(inputs: CircuitInputs, *, checked: bool = False) -> Plan:
+    """Inputs as arrays over members and stages, checked unless they are known to be good."""
+    if not checked:
+        _check(inputs)
     c, n = len(inputs.components), inputs.stages
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -617,7 +618,7 @@ def _cold(
     for level in levels:
         final = level == counts
         here = inputs if final else with_stages(inputs, level)
-        part = plan if final else prepare(here)
+        part = plan if final else prepare(here, checked=True)
         start = first_guess(part, here) if u is None else _refine(u, before, here)
         found = iterate(part, start) if final else iterate(part, start, **ROUGH)
         spent += found.iterations
@@ -641,7 +642,7 @@ def _patient(
         level = todo[-1]
         final = level == counts
         here = inputs if final else with_stages(inputs, level)
-        part = plan if final else prepare(here)
+        part = plan if final else prepare(here, checked=True)
         start = first_guess(part, here) if u is None else _refine(u, before, here)
         found = iterate(part, start)
         spent += found.iterations

@@ -17,7 +17,7 @@ def test_the_shipped_circuit_runs_and_closes():
     result = sepmodel.run(CASE)
     assert result.balance["max"] < 1e-10
     assert set(result.streams) >= {"raffinate", "strip_liquor", "loaded_organic", "barren_organic"}
-    assert result.streams["raffinate"].pH == pytest.approx(1.34, abs=0.02)
+    assert result.streams["raffinate"].pH == pytest.approx(1.26, abs=0.02)
     assert result.profiles["pH"].values.shape == (20,)
     assert np.all(result.profiles["loading"].values < 1)
     assert np.all(result.profiles["separation_factor"].values > 1)
