@@ -193,8 +193,11 @@ def _who_meets(comparison: Comparison) -> list[str]:
         elif result.status == "FAILS":
             said.append(f"{result.route.title} FAILS: {'; '.join(result.reasons)}.")
         if result.fragile:
-            ends = ", ".join(f"{readable(key)} ({end} end)" for key, end in result.fragile)
-            said.append(f"{result.route.title} misses the specification at: {ends}.")
+            ends = [f"{readable(key)} ({end} end)" for key, end in result.fragile]
+            more = f" and {len(ends) - 3} more ends of ranges" if len(ends) > 3 else ""
+            said.append(
+                f"{result.route.title} misses a specification at: {', '.join(ends[:3])}{more}."
+            )
     return said
 
 

@@ -678,16 +678,16 @@ def _moved(
             progress("moving every constant through its range", len(found), len(keys))
 
     work = partial(_at_ends, case, replace(book, used={}), base)
-    if workers <= 1 or len(keys) < 2 * workers:
-        for key in keys:
-            take(work((key,)))
+    parts = 8 * max(workers, 2)
+    chunks = [chunk for chunk in (tuple(keys[k::parts]) for k in range(parts)) if chunk]
+    if workers <= 1 or len(chunks) < parts:
+        for part in map(work, chunks):
+            take(part)
     else:
         from concurrent.futures import ProcessPoolExecutor
 
-        parts = 8 * workers
-        chunks = [tuple(keys[k::parts]) for k in range(parts)]
         with ProcessPoolExecutor(max_workers=workers) as pool:
-            for part in pool.map(work, [chunk for chunk in chunks if chunk]):
+            for part in pool.map(work, chunks):
                 take(part)
     return {key: found[key] for key in keys}
 
