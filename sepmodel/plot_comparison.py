@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sepmodel import units
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult, drivers
 from sepmodel.plot import FAINT, INK, rendered, style
-from sepmodel.report import number, pretty
+from sepmodel.report import number, pretty, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,8 @@ CAPTIONS = {
     "composition": (
         "What makes up cost and carbon",
         "Share of each group in a route's cost and carbon at the base; the total stands at the "
-        "right of each bar. Capital includes the rare earths held in the plant.",
+        "right of each bar. Stock and fillings: interest on the rare earths, solvent, resin and "
+        "beads held in the plant.",
     ),
     "drivers": (
         "What moves the cost",
@@ -198,9 +199,7 @@ def cost_drivers(routes: Sequence[RouteResult]) -> Figure:
             axes.set_xscale("log")
             _plain_log(axes)
         axes.set_ylim(0.3, max(len(found), 1) + 0.7)
-        axes.set_yticks(
-            range(len(found), 0, -1), labels=[_named(swing.key, result) for swing in found]
-        )
+        axes.set_yticks(range(len(found), 0, -1), labels=[_named(swing.key) for swing in found])
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.spines["left"].set_visible(False)
         axes.set_title(f"{result.route.title}: cost, {pretty(unit)}")
@@ -208,10 +207,9 @@ def cost_drivers(routes: Sequence[RouteResult]) -> Figure:
     return figure
 
 
-def _named(key: str, result: RouteResult) -> str:
-    """A constant in words: its name, and the set it stands in."""
-    set_id, _, name = key.partition(":")
-    return f"{name.replace('_', ' ')} ({set_id.rpartition('/')[2]})"
+def _named(key: str) -> str:
+    """A constant in words, on as many lines as it takes."""
+    return "\n".join(textwrap.wrap(readable(key), 32))
 
 
 def _short(title: str) -> str:

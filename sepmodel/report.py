@@ -210,10 +210,11 @@ def _who_meets(comparison: Comparison) -> list[str]:
         elif result.status == "FAILS":
             said.append(f"{result.route.title} FAILS: {'; '.join(result.reasons)}.")
         if result.fragile:
-            ends = [f"{readable(key)} ({end} end)" for key, end in result.fragile]
-            more = f" and {len(ends) - 3} more ends of ranges" if len(ends) > 3 else ""
+            ends = [f"{readable(key).replace(':', '')} ({end})" for key, end in result.fragile]
+            more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
             said.append(
-                f"{result.route.title} misses a specification at: {', '.join(ends[:3])}{more}."
+                f"{result.route.title} misses a specification with one constant at an end of its "
+                f"range: {', '.join(ends[:3])}{more}."
             )
     return said
 
@@ -540,7 +541,7 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
             ]
             for swing in compare.drivers(result, "cost")
         ],
-        "fragile": ", ".join(f"{key} ({end} end)" for key, end in result.fragile),
+        "fragile": ", ".join(f"{key} ({end})" for key, end in result.fragile),
         "warnings": list(result.sheet.warnings) if result.sheet else [],
         "unit_count": len(result.sheet.units) if result.sheet else 0,
         "worst": f"{max(closure.values(), default=0.0):.0e}",
