@@ -32,6 +32,8 @@ REFINEMENT = 1.5
 DEEPEST = 5
 # Iterations from a caller's guess before it is given up.
 GUESSED = 32
+# Stages of the longest section of the cascade that a bad guess is averaged over.
+AVERAGED = 4
 # Coarser cascades need not be solved to the last digit.
 ROUGH: dict[str, Any] = {"tolerance": 0.1, "accept": 0.1, "limit": 32}
 
@@ -456,6 +458,19 @@ def first_guess(plan: Plan, inputs: CircuitInputs) -> Array:
     return u
 
 
+def _average(u: Array, fine: CircuitInputs, coarse: CircuitInputs) -> Array:
+    """Unknowns (B, N, m) averaged over the stages one stage of a coarser circuit stands for."""
+    parts = []
+    at = 0
+    for a, b in zip(fine.sections, coarse.sections, strict=True):
+        first = at + np.arange(b.stages) * a.stages // b.stages
+        ends = np.append(first[1:], at + a.stages)
+        sums = np.add.reduceat(u[:, : at + a.stages], first, axis=1)
+        parts.append(sums / (ends - first)[None, :, None])
+        at += a.stages
+    return np.concatenate(parts, axis=1)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Outlet:
     """A stream that leaves: ``flow`` [m3/s] (...), ``moles`` [mol/s] (..., C), ``log_moles`` its
@@ -512,8 +527,9 @@ def solve(
     Parameters
     ----------
     inputs: the circuit.
-    guess: ``u`` of a neighbouring result, (..., N, m); without it, or when it leads nowhere, the
-        circuit is approached over coarser ones.
+    guess: ``u`` of a neighbouring result, (..., N, m). When Newton gets nowhere from it, its
+        averages over neighbouring stages are tried; without a guess, or when that fails too, the
+        circuit is approached over coarser ones. ``fallbacks`` of the result counts these steps.
     failures: "raise", or "record": failed members are NaN and not ``converged``.
 
     Raises
@@ -551,6 +567,13 @@ def solve(
         iterations += last.iterations
         done = last.converged & _physical(plan, u)
         fallbacks[~done] += 1
+        todo = np.flatnonzero(~done)
+        if todo.size:
+            # What is good in the guess survives in its averages over neighbouring stages.
+            averaged = start.reshape(size, n, m)[todo]
+            u[todo], norm[todo], done[todo], spent, last = _cold(inputs, plan, todo, averaged)
+            iterations[todo] += spent
+            fallbacks[todo[~done[todo]]] += 1
     todo = np.flatnonzero(~done)
     if todo.size:
         u[todo], norm[todo], done[todo], spent, last = _cold(inputs, plan, todo)
@@ -606,20 +629,33 @@ def _physical(plan: Plan, u: Array) -> NDArray[np.bool_]:
 
 
 def _cold(
-    inputs: CircuitInputs, plan: Plan, members: NDArray[np.int64]
+    inputs: CircuitInputs,
+    plan: Plan,
+    members: NDArray[np.int64],
+    guess: Array | None = None,
 ) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.int64], solvers.Solution]:
-    """From one stage a section up to all stages, all members in step."""
+    """From one stage a section up to all stages, all members in step.
+
+    With a guess (b, N, m), from its averages over the few stages of a cascade of some size.
+    """
     inputs = _member(inputs, plan, members)
     plan = take(plan, members)
     counts = tuple(section.stages for section in inputs.sections)
     levels = _levels(counts)
+    if guess is not None:
+        levels = [level for level in levels if max(level) >= AVERAGED] or levels[-1:]
     u, before = None, inputs
     spent = np.zeros(members.size, dtype=np.int64)
     for level in levels:
         final = level == counts
         here = inputs if final else with_stages(inputs, level)
         part = plan if final else prepare(here, checked=True)
-        start = first_guess(part, here) if u is None else _refine(u, before, here)
+        if u is not None:
+            start = _refine(u, before, here)
+        elif guess is not None:
+            start = _average(guess, inputs, here)
+        else:
+            start = first_guess(part, here)
         found = iterate(part, start) if final else iterate(part, start, **ROUGH)
         spent += found.iterations
         u, before = found.u.reshape(start.shape), here

@@ -23,7 +23,7 @@ from sepmodel.species import CHARGES, OXIDES, RARE_EARTHS, molar_mass
 Array = NDArray[np.float64]
 
 LEVEL = "stage to stage, mass action, closed charge and extractant balances"
-# Concentrations below are reported as such: no assay reaches them.
+# Concentrations [mol/m3] below are reported as such: no assay reaches them.
 BELOW = 1e-30
 LN10 = float(np.log(10.0))
 DEFAULTS = "extractants/circuit-defaults"
@@ -438,6 +438,7 @@ def _outlet(
     fed: Array,
     proton: float | None = None,
 ) -> Outlet:
+    moles = np.where(moles >= BELOW * flow, moles, 0.0)
     by_name = dict(zip(inputs.components, moles.tolist(), strict=True))
     oxides = {n: v for n, v in by_name.items() if n in OXIDES and n in RARE_EARTHS}
     if case.purity_basis == "mole":
@@ -452,7 +453,9 @@ def _outlet(
         flow=amount(flow, "L/h"),
         moles={n: amount(v, "mol/h") for n, v in by_name.items()},
         conc={
-            n: amount(v, "mol/L") if v >= BELOW else {"below": BELOW, **amount(0.0, "mol/L")}
+            n: amount(v, "mol/L")
+            if v > 0
+            else {**amount(0.0, "mol/L"), "below": units.to(BELOW, "mol/L")}
             for n, v in conc.items()
         },
         pH=None if proton is None else float(-np.log10(proton / C_STANDARD)),

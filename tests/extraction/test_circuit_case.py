@@ -1,5 +1,7 @@
 """Circuit case files: runs, warnings and refusals."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -73,9 +75,22 @@ def test_named_warnings():
 
 
 def test_prommis_inputs_are_marked_as_code_regression():
-    from pathlib import Path
-
     path = Path(__file__).parents[2] / "validation" / "prommis-dehpa-sulfate" / "case.toml"
     result = sepmodel.run(path)
     assert {"reversed-series", "code-regression"} <= codes(result)
     assert result.streams["raffinate"].conc["Y"]["value"] > 0
+
+
+def test_what_no_assay_reaches_is_reported_as_below():
+    path = Path(__file__).parents[2] / "validation" / "benchmarks" / "cases" / "magnet-60.toml"
+    result = sepmodel.run(path)
+    trace = result.streams["barren_organic"].conc["Pr"]
+    assert trace == {"value": 0.0, "unit": "mol/L", "below": 1e-33}
+    assert result.streams["barren_organic"].purity["Pr"] == 0.0
+    digits = [
+        quantity["value"]
+        for stream in result.streams.values()
+        for quantity in stream.conc.values()
+        if quantity["value"]
+    ]
+    assert min(digits) >= 1e-33

@@ -44,21 +44,26 @@ def test_open_benchmark(stages, count):
 
 @pytest.mark.parametrize("name", ["magnet-120", "fifteen-nd-sm-100"])
 def test_twenty_random_first_guesses(name, record_property):
-    """sigma = 1 in ln d and ln h: sqrt(2) in their difference; metals follow from it."""
+    """sigma = 1 in ln d and ln h: sqrt(2) in their difference; metals follow from it.
+
+    Newton alone forgives about 0.3; most of these are solved from their averages over stages
+    (one fallback), the others from the circuit's own first guess (two).
+    """
     path = next(p for p in CASES if p.stem == name)
     inputs = inputs_of(path)
     reference = solve(inputs)
     rng = np.random.default_rng(20)
-    fallbacks = 0
+    fallbacks = np.zeros(3, dtype=int)
     for _ in range(20):
         noise = rng.normal(0.0, np.sqrt(2.0), reference.u.shape)
         other = solve(inputs, guess=reference.u + noise)
-        fallbacks += int(other.fallbacks > 0)
+        fallbacks[min(int(other.fallbacks), 2)] += 1
         for key, outlet in reference.outlets.items():
             moved = np.abs(np.expm1(other.outlets[key].log_moles - outlet.log_moles))
             assert np.all(moved[outlet.log_moles > -600] < 3e-12)
         assert np.allclose(other.ph, reference.ph, rtol=0, atol=3e-12)
-    record_property("fallbacks", fallbacks)
+    record_property("fallbacks", fallbacks.tolist())
+    assert fallbacks[2] < 15
 
 
 def test_cold_and_restarted_agree():
