@@ -430,8 +430,9 @@ def _guarded(words: list[str]) -> int:
     except _Exit as leave:
         return leave.code
     except click.UsageError as error:
-        hint = f"try: {error.ctx.command_path} --help" if error.ctx else ""
-        problem = Problem(message=error.format_message(), key="command line", expected=hint)
+        hint = f"what {error.ctx.command_path} --help shows" if error.ctx else ""
+        message = error.format_message().rstrip(".")
+        problem = Problem(message=message, key="command line", expected=hint)
         return _fail(InputError(problem), BAD_INPUT, as_json)
     except click.ClickException as error:
         return _fail(InputError(Problem(message=error.format_message())), BAD_INPUT, as_json)

@@ -55,6 +55,19 @@ def number(value: float, digits: int = 3) -> str:
     return units.significant(value, digits)
 
 
+def purity(share: float) -> str:
+    """A purity in percent, with as many digits as it takes not to call it 100.
+
+    >>> purity(0.9952), purity(0.99999), purity(1.0)
+    ('99.52', '99.999', '100.00')
+    """
+    for digits in range(2, 9):
+        text = f"{100 * share:.{digits}f}"
+        if not text.startswith("100"):
+            return text
+    return f"{100 * share:.2f}"
+
+
 def table(comparison: Comparison, *, wide: bool = False) -> str:
     """The comparison as plain text, within 80 columns or, ``wide``, with every metric."""
     study = comparison.study
@@ -67,7 +80,11 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             f"Per {compare.UNIT_OF_COMPARISON[study.functional_unit]}; "
             f"{number(units.to(study.rate, 't_REO/year'), 4)} t oxide a year in the feed; "
             f"prices {study.market}, grid {study.grid}, effluent {study.effluent}. "
-            "Below each figure: low to high.",
+            + (
+                "Below each figure: low to high."
+                if comparison.with_ranges
+                else "Ranges not computed."
+            ),
             width,
         ),
     ]
@@ -109,7 +126,7 @@ def _block(
         for r in results:
             entry = r.account.products[product.name] if r.account else None
             cells.append(
-                f"{100 * entry['purity']:.2f} / {100 * entry['recovery']:.1f}" if entry else "-"
+                f"{purity(entry['purity'])} / {100 * entry['recovery']:.1f}" if entry else "-"
             )
         lines.append(line(f"{product.name}: purity/recov., %", cells))
     lines.append("-" * width)
@@ -240,7 +257,7 @@ def _who_leads(comparison: Comparison) -> list[str]:
         elif undecided:
             verdict = f"undecided between {'; '.join(undecided)}"
         else:
-            verdict = "decided within the ranges of the constants, no error of the models in it"
+            verdict = "decided within the ranges of the constants; model errors are not in them"
         alike.setdefault((order, verdict), []).append(meta.label)
     found = []
     for (order, verdict), labels in alike.items():
@@ -365,6 +382,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         "products": [_page_product(p, results) for p in study.product],
         "headline": _page_metrics(_SHOWN, results),
         "every": _page_metrics(list(METRICS), results),
+        "with_ranges": comparison.with_ranges,
         "functional_unit": compare.UNIT_OF_COMPARISON[study.functional_unit],
         "ranges": compare.RANGES[0].upper() + compare.RANGES[1:],
         "boundary": compare.BOUNDARY[0].upper() + compare.BOUNDARY[1:],
@@ -372,7 +390,8 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
             ("feed", f"{study.feed} ({comparison.feed_confidence} confidence)"),
             (
                 "rate",
-                f"{rate} t rare-earth oxide a year, {number(comparison.trains)} trains of "
+                f"{rate} t rare-earth oxide a year, "
+                f"{comparison.trains:.3g} train{'' if comparison.trains == 1 else 's'} of "
                 f"{number(units.to(study.train_size, 't_REO/year'), 4)} t a year",
             ),
             ("product prices", study.market),
@@ -462,7 +481,7 @@ def _page_product(product: Any, results: Sequence[RouteResult]) -> dict[str, Any
     for r in results:
         entry = r.account.products[product.name] if r.account else None
         cells.append(
-            f"{100 * entry['purity']:.2f} %, {100 * entry['recovery']:.1f} %" if entry else "-"
+            f"{purity(entry['purity'])} %, {100 * entry['recovery']:.1f} %" if entry else "-"
         )
     return {
         "name": product.name,
@@ -488,7 +507,7 @@ def _page_allocation(result: RouteResult, products: Sequence[Any]) -> list[list[
         rows.append(
             [
                 f"{result.route.title}: {product.name}",
-                f"{100 * entry['purity']:.2f}",
+                purity(entry["purity"]),
                 f"{100 * entry['recovery']:.1f}",
                 *cells,
             ]
@@ -535,8 +554,9 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
 def _range_text(constant: Constant) -> str:
     low, high = constant.low, constant.high
     if low is None or high is None:
-        return f"{constant.value:g} {constant.unit}"
-    return f"{low:.3g} to {high:.3g} {constant.unit.replace('_REO', '')}"
+        return f"{constant.value:g} {pretty(constant.unit)}".rstrip()
+    ends = (f"{float(f'{end:.3g}'):g}" for end in (low, high))
+    return f"{' to '.join(ends)} {pretty(constant.unit)}".rstrip()
 
 
 def _unit_text(result: Any) -> str:

@@ -217,7 +217,8 @@ def run(
                 file=str(loaded.path or ""),
                 key="kind",
                 value=loaded.kind,
-                expected=f"sepmodel {kind.command}",
+                expected=f"sepmodel {kind.command}"
+                + (" with a study that names the route" if loaded.kind == "route" else ""),
             )
         )
     book = Book(dict(constants or {}))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sepmodel import units
 from sepmodel.chromatography import affinity, displacement
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
@@ -116,10 +117,22 @@ def neutralisation(acid: float) -> tuple[str, float]:
     return ("NaOH", acid) if acid >= 0 else ("HCl", -acid)
 
 
+# Cost accounts are stated in American units; sizes are told in metric ones.
+_METRIC = {
+    "gallon": "m^3",
+    "ft^3": "m^3",
+    "ft^2": "m^2",
+    "gallon/min": "m^3/hour",
+    "ft^3/min": "m^3/hour",
+    "horsepower": "kW",
+    "MBTU/hour": "kW",
+}
+
+
 def sizes(*sized: equipment.Sized) -> tuple[dict[str, str], ...]:
     """One warning for all equipment of a unit whose cost is taken beyond its correlation."""
     outside = [
-        f"{item.name} ({item.size:.2g} {item.unit})"
+        f"{item.name} ({units.show(item.size, _METRIC.get(item.unit, item.unit), 2)})"
         for part in sized
         for item in part.items
         if item.extrapolated
