@@ -643,7 +643,7 @@ def _shared(log_share: Array, members: NDArray[np.bool_], total: float, feed: Ar
 def _walk(flow: Array, weight: Array, product: Array, counts: NDArray[np.int64]) -> Array:
     """Flux Z after the counted steps of Z' = flow norm(weight (Z + product)), from none."""
     state, out = np.zeros(product.shape), np.zeros(product.shape)
-    flow = flow[:, None, None]
+    flow, ones = flow[:, None], np.ones(product.shape[-1])
     first = 0
     for step in range(counts[-1] + 1):
         while first < len(counts) and counts[first] == step:
@@ -651,7 +651,8 @@ def _walk(flow: Array, weight: Array, product: Array, counts: NDArray[np.int64])
             first += 1
         # Members that have walked their count stay behind.
         moving = weight * (state[:, first:] + product[:, first:])
-        state[:, first:] = moving * (flow / moving.sum(axis=-1, keepdims=True))
+        # A product with ones sums a short last axis several times faster than a sum.
+        state[:, first:] = moving * (flow / (moving @ ones))[..., None]
     return out
 
 
@@ -669,9 +670,12 @@ def _across(flux: Array, level: Array, wanted: Array, key: int) -> Array:
         relative = np.log(flux) - np.log(flux[..., key : key + 1])
     for g in range(len(level)):
         usable = np.isfinite(level[g]) & np.isfinite(relative[g]).all(axis=-1)
-        x = np.maximum.accumulate(level[g][usable])
-        for c in range(out.shape[-1]):
-            out[g, :, c] = np.interp(wanted[g], x, relative[g][usable, c])
+        x, path = np.maximum.accumulate(level[g][usable]), relative[g][usable]
+        # One search for all components: where along the march, then between its points.
+        at = np.interp(wanted[g], x, np.arange(float(len(x))))
+        before = np.minimum(at.astype(int), max(len(x) - 2, 0))
+        after = np.minimum(before + 1, len(x) - 1)
+        out[g] = path[before] + (at - before)[:, None] * (path[after] - path[before])
     return out
 
 

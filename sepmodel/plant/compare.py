@@ -772,7 +772,7 @@ def _route_result(
         return RouteResult(route=route, status="infeasible", reasons=(base.failed[name],))
     sheet, booked = base.sheets[name], base.accounts[name]
     reasons = tuple(
-        f"{product}: {what} {reached:.4g}, demanded {demanded:.4g}"
+        f"{product}: {what} {reached:.7g}, demanded {demanded:.7g}"
         for product, entry in booked.products.items()
         for what, (reached, demanded) in entry["missed"].items()
     )
