@@ -677,7 +677,10 @@ def _moved(
         if progress:
             progress("moving every constant through its range", len(found), len(keys))
 
-    work = partial(_at_ends, case, replace(book, used={}), base)
+    clean = replace(book, used={})
+    # What the ends of most constants are compared with: designed once, for all processes.
+    near = _state(replace(case, exact=False), clean, None, frozenset()) if keys else base
+    work = partial(_at_ends, case, clean, base, near)
     parts = 8 * max(workers, 2)
     chunks = [chunk for chunk in (tuple(keys[k::parts]) for k in range(parts)) if chunk]
     if workers <= 1 or len(chunks) < parts:
@@ -693,16 +696,16 @@ def _moved(
 
 
 def _at_ends(
-    case: _Case, book: Book, base: _State, keys: Sequence[str]
+    case: _Case, book: Book, base: _State, near: _State, keys: Sequence[str]
 ) -> dict[str, tuple[_End, _End]]:
     """Figures of all routes with each of ``keys`` at its low and at its high end.
 
     An end that asks for a train of extraction circuits not designed yet is reckoned from trains
-    designed by marching alone: the base times what marching says the constant does to it.
+    designed by marching alone, as those of ``near``: the base times what marching says the constant
+    does to it.
     """
     kept = replace(case, memo=case.memo.limited_to_kept("train"))
     marched = replace(case, exact=False)
-    base_marched: _State | None = None
     found: dict[str, tuple[_End, _End]] = {}
     for key in keys:
         ends: list[_End] = []
@@ -712,9 +715,8 @@ def _at_ends(
             try:
                 ends.append(_end_figures(_state(kept, at, base, changed)))
             except NotKeptError:
-                base_marched = base_marched or _state(marched, book, None, frozenset())
-                end = _end_figures(_state(marched, at, base_marched, changed))
-                ends.append(_carried(end, _end_figures(base_marched), _end_figures(base)))
+                end = _end_figures(_state(marched, at, near, changed))
+                ends.append(_carried(end, _end_figures(near), _end_figures(base)))
         found[key] = (ends[0], ends[1])
     return found
 
