@@ -105,6 +105,17 @@ def full_matrix(plan: Plan, state: Any) -> Array:
     return full.reshape(members, stages * m, stages * m)
 
 
+def _one_by_one(matrices: Array, r: Array) -> Array:
+    """Steps of a batch in which a matrix is singular: NaN for that member, which ends it alone."""
+    out = np.full_like(r, np.nan)
+    for member, (matrix_, right) in enumerate(zip(matrices, r, strict=True)):
+        try:
+            out[member] = np.linalg.solve(matrix_, right)
+        except np.linalg.LinAlgError:
+            continue
+    return out
+
+
 def iterate(plan: Plan, start: Array, **options: Any) -> solvers.Solution:
     """Newton on a plan from unknowns (B, N, m)."""
     size, n = plan.flow_aq.shape
@@ -121,7 +132,10 @@ def iterate(plan: Plan, start: Array, **options: Any) -> solvers.Solution:
         def step(r: Array, rows: NDArray[np.int64]) -> Array:
             chosen = full if rows.size == full.shape[0] else full[rows]
             out = np.empty_like(r)
-            out[:] = np.linalg.solve(chosen, r[..., None])[..., 0]
+            try:
+                out[:] = np.linalg.solve(chosen, r[..., None])[..., 0]
+            except np.linalg.LinAlgError:
+                out = _one_by_one(chosen, r)
             return out
 
         return step

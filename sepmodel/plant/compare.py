@@ -860,7 +860,8 @@ UNIT_OF_COMPARISON = {
 }
 RANGES = (
     "each constant with a range is moved alone to its low and its high end and the plant designed "
-    "anew; the swings are combined by the root of the sum of their squares of logarithms, upwards "
+    "anew (extraction trains by marching alone, as a ratio to marching at the base); the swings "
+    "are combined by the root of the sum of their squares of logarithms, upwards "
     "and downwards apart, which takes the constants as independent of each other; what the models "
     "leave out is in no range"
 )

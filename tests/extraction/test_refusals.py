@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from sepmodel import InputError, run
+from sepmodel import ConvergenceError, InputError, run
 from sepmodel.extraction import cascade
 
 CIRCUIT = "magnet-circuit"
@@ -63,3 +63,8 @@ def test_extractabilities_whose_ratio_is_no_float():
         )
     assert np.allclose(found.raffinate, [0.0, 0.5], atol=1e-9)
     assert np.allclose(found.loaded_organic, [0.5, 0.0], atol=1e-9)
+
+
+def test_a_strip_without_acid_is_unsolved_and_no_defect():
+    with pytest.raises(ConvergenceError):
+        run(CIRCUIT, {"inlet.strip-acid.acid": "0 mol/L"})
