@@ -97,8 +97,6 @@ NUMBERS = {
     ("chromatography/constant_pattern.py", 20): "ends of a boundary at 5 % and 95 %",
     ("chromatography/column.py", 257): "ends of 256 equal intervals",
     ("extraction/shortcut.py", 200): "halvings of an interval",
-    ("extraction/design.py", 40): "rounds of an iteration",
-    ("extraction/design.py", 700): "largest exponent of a float",
 }
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {"plot", "plot_comparison", "report", "cli"}
