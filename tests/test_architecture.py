@@ -35,7 +35,7 @@ LAYERS = [
     ({"case", "run"}, BASE | TECHNOLOGIES | {"plant"}),
     ({"study"}, BASE | TECHNOLOGIES | {"plant", "case", "run"}),
     (
-        {"plot", "plot_comparison", "report", "kinds", "doctor"},
+        {"plot", "plot_comparison", "plot_design", "report", "report_design", "kinds", "doctor"},
         BASE | TECHNOLOGIES | {"plant", "case", "run", "study"},
     ),
 ]
@@ -109,7 +109,7 @@ NUMBERS = {
     ("extraction/shortcut.py", 200): "halvings of an interval",
 }
 # Layout, not physics: figure sizes, column widths, colours.
-PRESENTATION = {"plot", "plot_comparison", "report", "cli"}
+PRESENTATION = {"plot", "plot_comparison", "plot_design", "report", "report_design", "cli"}
 
 
 def unexplained_numbers(path, tree):

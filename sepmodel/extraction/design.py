@@ -55,6 +55,7 @@ class CircuitDesign:
     """
 
     components: tuple[str, ...]
+    extractability: Mapping[str, float]
     light: tuple[str, ...]
     heavy: tuple[str, ...]
     feed_phase: str
@@ -221,6 +222,7 @@ def _finished(
     # A specification decides where a quarter less of what it allows would not be met.
     return CircuitDesign(
         components=task.names,
+        extractability=dict(zip(task.names, task.a.tolist(), strict=True)),
         light=task.light,
         heavy=task.heavy,
         feed_phase=task.phase,

@@ -15,7 +15,7 @@ from sepmodel.extraction.design_inputs import DesignCase
 from sepmodel.extraction.design_spec import Spec
 
 # Scrub above its least, as multiples of the least: where the curve is drawn.
-EXCESS = 2.0 ** np.arange(-5, 2.5, 0.5)
+EXCESS = 2.0 ** (np.arange(-10, 5) / 2)
 # Weights under which the continuous search starts for each objective.
 STARTS: Mapping[str, Weights] = {
     "inventory": Weights(inventory=1.0),
@@ -55,7 +55,7 @@ class Point:
 def circuit(
     spec: Spec, case: DesignCase, *, solvent: float | None = None, weights: Weights | None = None
 ) -> CircuitDesign:
-    """The mass-flow circuit of a specification, at a given solvent or the one of least objective."""
+    """The mass-flow circuit of a specification, at a given or the best solvent."""
     return design_circuit(
         spec.feed,
         spec.extractability,

@@ -120,8 +120,8 @@ def plant(case: DesignCase, book: Book) -> Plant:
     gel = book[f"{chosen}:soap_limit"]
     if loading > loading_limit:
         raise InfeasibleError(
-            f"loading: {soap:.3g} of the extractant as soap would carry {loading:.4g} mol/m3 of rare "
-            f"earth, and it holds {loading_limit:.4g}",
+            f"loading: {soap:.3g} of the extractant as soap would carry {loading:.4g} mol/m3 "
+            f"of rare earth, and it holds {loading_limit:.4g}",
             limit={"saponification": loading_limit * base / extractant},
             nearest={"saponification": loading_limit * base / extractant},
         )

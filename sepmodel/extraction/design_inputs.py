@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sepmodel.extraction.inputs import Member, SetId
+from sepmodel.extraction.inputs import MOST_STAGES, Member, SetId
 from sepmodel.fields import (
     PH,
     Case,
@@ -25,8 +25,7 @@ from sepmodel.fields import (
 )
 from sepmodel.species import OXIDES
 
-MOST_STAGES = 1500
-# Longest list of solvent flows or products worth reading.
+# Outlets of one circuit.
 MOST_PRODUCTS = 3
 
 Share = Annotated[float, Number("a share by mole", low=0, high=1e9)]
@@ -104,7 +103,9 @@ class Circuit(Table):
 
     solvent: Positive | None = None
     efficiency: Efficiency = 1.0
-    most_stages: Annotated[int, Number("a count", low=1, high=MOST_STAGES, whole=True)] = MOST_STAGES
+    most_stages: Annotated[int, Number("a count", low=1, high=MOST_STAGES, whole=True)] = (
+        MOST_STAGES
+    )
 
 
 class Organic(Table):
