@@ -237,6 +237,7 @@ def fit(
     from sepmodel.files import json_text, write_folder
     from sepmodel.plot import fit_figures
     from sepmodel.study import fit as fitting
+    from sepmodel.study import fit_report
 
     _check_target(json_to, force)
     with _busy("fitting"):
@@ -249,7 +250,7 @@ def fit(
         )
         found = fitting.fit(table, options)
         left = fitting.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fitting.left_out_dicts(left)}
+        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
         name = Path(table).stem
         contents: dict[str, str | bytes] = {
             f"{name}-{activity}.toml": found.to_toml(title=f"Fit to {name}", source=source),
@@ -262,7 +263,7 @@ def fit(
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fitting.summary_lines(found, left)))
+        click.echo("\n".join(fit_report.summary_lines(found, left)))
         click.echo(f"wrote {folder}/")
 
 
