@@ -32,7 +32,7 @@ LAYERS = [
     ({"case", "run"}, BASE | TECHNOLOGIES | {"plant"}),
     ({"study"}, BASE | TECHNOLOGIES | {"plant", "case", "run"}),
     (
-        {"plot", "plot_comparison", "report", "kinds", "doctor"},
+        {"plot", "plot_comparison", "report", "report_fit", "kinds", "doctor"},
         BASE | TECHNOLOGIES | {"plant", "case", "run", "study"},
     ),
 ]
@@ -102,7 +102,7 @@ NUMBERS = {
     ("extraction/design.py", 700): "largest exponent of a float",
 }
 # Layout, not physics: figure sizes, column widths, colours.
-PRESENTATION = {"plot", "plot_comparison", "report", "cli"}
+PRESENTATION = {"plot", "plot_comparison", "report", "report_fit", "cli"}
 
 
 def unexplained_numbers(path, tree):

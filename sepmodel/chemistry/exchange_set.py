@@ -22,6 +22,8 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, RARE_EARTHS
 
 SOAP = "extractants/soap"
+# The set that predicts laboratories and acidities it has not seen best (docs/theory/chemistry.md).
+DEFAULT = "extractants/pc88a-chloride"
 _SERIES = tuple(e for e in RARE_EARTHS if e not in ("Y", "Sc"))
 
 

@@ -16,10 +16,10 @@ the differences of log K, are shared. What the data cannot tell apart is said, n
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,7 @@ from sepmodel.study import shakeout
 from sepmodel.study.fit_model import LOSSES, Forward, Options, check, levels, predict
 from sepmodel.study.shakeout import ShakeOuts
 
-__all__ = [
-    "LOSSES",
-    "Fit",
-    "Forward",
-    "LeftOut",
-    "Options",
-    "fit",
-    "leave_one_laboratory_out",
-    "left_out_rms",
-    "predict",
-]
+__all__ = ["LOSSES", "Fit", "Forward", "Options", "fit", "predict"]
 
 Array = NDArray[np.float64]
 
@@ -53,9 +43,11 @@ class Fit:
     """Constants, their covariance, and the residuals they leave.
 
     ``values`` are log10 K of each element followed by the level offsets (decades) of every
-    laboratory but the last; the offsets add to zero over the laboratories. Arrays over the table:
-    ``log_d`` measured and ``log_d_predicted`` (log10, NaN where there is none), ``residual`` in
-    standard deviations, ``pH``, ``loading`` and ``ionic_strength`` as predicted.
+    laboratory but the last; the offsets add to zero over the laboratories. ``undetermined`` names
+    groups of parameters of which the data do not fix some combination; their errors are infinite.
+    Arrays over the table: ``log_d`` measured and ``log_d_predicted`` (log10, NaN where there is
+    none), ``residual`` in standard deviations, ``pH``, ``loading`` and ``ionic_strength`` as
+    predicted.
     """
 
     table: ShakeOuts
@@ -65,7 +57,7 @@ class Fit:
     covariance: Array
     chi_squared: float
     freedom: int
-    unidentified: tuple[str, ...]
+    undetermined: tuple[tuple[str, ...], ...]
     correlated: tuple[tuple[str, str, float], ...]
     log_d: Array
     log_d_predicted: Array
@@ -83,8 +75,15 @@ class Fit:
 
     @property
     def standard_errors(self) -> dict[str, float]:
-        """Standard error of every parameter."""
-        return dict(zip(self.names, np.sqrt(np.diag(self.covariance)).tolist(), strict=True))
+        """Standard error of every parameter, infinite where the data do not determine it."""
+        errors = np.sqrt(np.maximum(np.diag(self.covariance), 0)).tolist()
+        found = dict(zip(self.names, errors, strict=True))
+        return {**found, **dict.fromkeys(itertools.chain(*self.undetermined), math.inf)}
+
+    @property
+    def unidentified(self) -> tuple[str, ...]:
+        """``undetermined`` as text."""
+        return tuple(" with ".join(members) for members in self.undetermined)
 
     @property
     def offsets(self) -> dict[str, float]:
@@ -92,6 +91,11 @@ class Fit:
         free = self.values[len(self.table.elements) :]
         found = levels(self.table, self.options, free)
         return dict(zip(self.table.laboratories, found.tolist(), strict=True))
+
+    @property
+    def determined(self) -> bool:
+        """True where the data determine every constant (levels may still be open)."""
+        return not set(self.table.elements) & set(itertools.chain(*self.undetermined))
 
     def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval of a parameter (normal where the error is known, else Student)."""
@@ -101,15 +105,16 @@ class Fit:
         scaled = self.options.scaled and self.chi_squared > self.freedom > 0
         tail = (1 + level) / 2
         width = float(t.ppf(tail, self.freedom) if scaled else norm.ppf(tail))
-        error = math.sqrt(self.covariance[at, at])
+        error = self.standard_errors[name]
         return float(self.values[at]) - width * error, float(self.values[at]) + width * error
 
     def separation_factor(self, heavy: str, light: str) -> tuple[float, float]:
         """Separation factor K_heavy / K_light and the standard error of its log10."""
         i, j = self.names.index(heavy), self.names.index(light)
-        c = self.covariance
-        variance = c[i, i] + c[j, j] - 2 * c[i, j]
-        return float(10 ** (self.values[i] - self.values[j])), math.sqrt(max(float(variance), 0))
+        c, errors = self.covariance, self.standard_errors
+        variance = math.inf if math.inf in (errors[heavy], errors[light]) else c[i, i] + c[j, j]
+        variance = max(float(variance - 2 * c[i, j]), 0)
+        return float(10 ** (self.values[i] - self.values[j])), math.sqrt(variance)
 
     def rms_log_d(self, keep: NDArray[np.bool_] | None = None) -> dict[str, tuple[int, float]]:
         """Number of points and rms error of log10 D of every element, over the rows ``keep``."""
@@ -197,7 +202,7 @@ def _result(forward: Forward, theta: Array, iterations: int) -> Fit:
         covariance=covariance,
         chi_squared=chi_squared,
         freedom=freedom,
-        unidentified=statistics.unidentified(j, forward.names),
+        undetermined=statistics.unidentified(j, forward.names),
         correlated=statistics.correlated(covariance, forward.names),
         log_d=np.log10(np.where(measured > 0, measured, np.nan)),
         log_d_predicted=predicted["log_d"],
@@ -207,77 +212,4 @@ def _result(forward: Forward, theta: Array, iterations: int) -> Fit:
         ionic_strength=predicted["ionic_strength"],
         used=dict(forward.book.used),
         iterations=iterations,
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
-    """How well the other laboratories predict one: bias and rms of log10 D of an element."""
-
-    laboratory: str
-    element: str
-    points: int
-    bias: float
-    rms: float
-
-
-def leave_one_laboratory_out(
-    table: ShakeOuts, options: Options | None = None, *, book: Book | None = None
-) -> list[LeftOut]:
-    """Predict every laboratory from the others, at the mean level of those others.
-
-    Elements no other laboratory measured are left out of the answer: nothing predicts them.
-    """
-    book = book or Book()
-    options = options or Options()
-    if options.relative_error is None:
-        options = replace(options, relative_error=book["fit/defaults:relative_error"])
-    result = []
-    for name in table.laboratories:
-        mine = np.array([lab == name for lab in table.laboratory])
-        others = table.rows(~mine & table.used)
-        if not len(others):
-            continue
-        known = fit(others, options, book=book).log_k
-        common = np.array([e in known for e in table.elements])
-        rows = mine & table.used & np.all((table.feed <= 0) | common, axis=1)
-        if not rows.any():
-            continue
-        target = replace(table.rows(rows), laboratory=("",) * int(rows.sum()))
-        forward = Forward.build(target, options, book)
-        theta = np.array([known[e] for e in target.elements])
-        measured = target.distribution_ratio
-        error = predict(forward, theta)["log_d"] - np.log10(
-            np.where(measured > 0, measured, np.nan)
-        )
-        for i, element in enumerate(target.elements):
-            some = error[np.isfinite(error[:, i]), i]
-            if len(some):
-                result.append(
-                    LeftOut(
-                        laboratory=name,
-                        element=element,
-                        points=len(some),
-                        bias=float(some.mean()),
-                        rms=float(np.sqrt((some**2).mean())),
-                    )
-                )
-    return result
-
-
-@lru_cache(maxsize=8)
-def _left_out(table: str, activity: str) -> tuple[LeftOut, ...]:
-    options = Options(activity=activity, loss="soft_l1")
-    return tuple(leave_one_laboratory_out(shakeout.read(table), options))
-
-
-def left_out_rms(
-    laboratory: str, element: str, activity: str = "ideal", table: str = "nd-pr-pc88a"
-) -> float:
-    """rms error of log10 D of an element of a laboratory, predicted by a fit without it."""
-    for row in _left_out(table, activity):
-        if (row.laboratory, row.element) == (laboratory, element):
-            return row.rms
-    raise InputError(
-        Problem(message="no such laboratory and element", value=f"{laboratory}, {element}")
     )

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from sepmodel.chemistry.cation_exchange import C_STANDARD
-from sepmodel.study.fit import Fit, LeftOut
+from sepmodel.errors import InputError, Problem
+from sepmodel.study.cross_validation import LeftOut
+from sepmodel.study.fit import Fit
 from sepmodel.study.fit_statistics import correlation
 
 
@@ -25,8 +27,8 @@ def to_dict(found: Fit) -> dict[str, Any]:
         "parameters": {
             name: {
                 "value": float(found.values[i]),
-                "standard_error": errors[name],
-                "interval_95": list(found.interval(name)),
+                "standard_error": _finite(errors[name]),
+                "interval_95": [_finite(end) for end in found.interval(name)],
             }
             for i, name in enumerate(found.names)
         },
@@ -39,6 +41,16 @@ def to_dict(found: Fit) -> dict[str, Any]:
         "correlated": [list(pair) for pair in found.correlated],
         "assumed": list(found.table.assumed),
     }
+
+
+def _finite(value: float) -> float | None:
+    """The value, None where it is infinite: JSON knows no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _short(error: float) -> str:
+    """An error for a table."""
+    return f"{error:.3f}" if math.isfinite(error) else "-"
 
 
 def residuals_csv(found: Fit) -> str:
@@ -97,6 +109,15 @@ def to_toml(found: Fit, *, title: str, source: str, extractant: str = "") -> str
         "[constants]",
     ]
     errors = found.standard_errors
+    lost = [name for name in found.log_k if not math.isfinite(errors[name])]
+    if lost:
+        raise InputError(
+            Problem(
+                message="no data set of constants that the data do not determine",
+                value=", ".join(lost),
+                expected="rows that tell them apart, or a fit without levels",
+            )
+        )
     for element, value in found.log_k.items():
         n, rms = found.rms_log_d(found.table.used)[element]
         i = found.table.elements.index(element)
@@ -125,27 +146,30 @@ def summary_lines(found: Fit, left: Sequence[LeftOut] = ()) -> list[str]:
         low, high = found.interval(name)
         value = found.values[found.names.index(name)]
         tail = f"{rms[name][0]:4d} {rms[name][1]:8.3f}" if name in rms else ""
-        span = f"{low:.3f} to {high:.3f}"
-        lines.append(f"  {name[:18]:18}{value:8.3f} {errors[name]:7.3f}   {span:>17} {tail}")
+        span = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "not determined"
+        lines.append(f"  {name[:18]:18}{value:8.3f} {_short(errors[name]):>7}   {span:>17} {tail}")
     ratio = found.chi_squared / found.freedom if found.freedom > 0 else math.nan
     lines.append(
         f"misfit over the stated analytical error, squared: {ratio:.2f} "
         f"({found.freedom} degrees of freedom)"
     )
     rising = sorted(found.log_k, key=lambda element: found.log_k[element])
-    for heavy, light in itertools.pairwise(rising):
+    for light, heavy in itertools.pairwise(rising):
         factor, error = found.separation_factor(heavy, light)
-        lines.append(
-            f"separation factor {heavy}/{light} {factor:.3g} (times or over {10**error:.2f})"
-        )
+        if math.isfinite(error):
+            lines.append(
+                f"separation factor {heavy}/{light} {factor:.3g} (times or over {10**error:.2f})"
+            )
     for text in found.unidentified:
         lines.append(f"cannot be told apart by these data: {text}")
     for one, other, value in found.correlated:
         lines.append(f"strongly correlated ({value:+.2f}): {one} and {other}")
+    if left:
+        lines.append("each laboratory predicted from the others:")
     for row in left:
         lines.append(
-            f"{row.laboratory} predicted from the others: {row.element} bias {row.bias:+.2f}, "
-            f"rms {row.rms:.2f} decades of D ({row.points} points)"
+            f"  {row.laboratory[:18]:18} {row.element:2} {row.points:4d} points: "
+            f"bias {row.bias:+.2f}, rms {row.rms:.2f} decades of D"
         )
     lines += [f"assumed: {text}" for text in found.table.assumed]
     return lines

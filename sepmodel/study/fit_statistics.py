@@ -200,9 +200,11 @@ def estimate(forward: Forward) -> tuple[Array, int]:
 
 
 def correlation(covariance: Any) -> Array:
-    """Correlation matrix of a covariance."""
-    error = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
-    result: Array = covariance / np.outer(error, error)
+    """Correlation matrix of a covariance; zero where a variance is."""
+    error = np.sqrt(np.maximum(np.diag(covariance), 0))
+    product = np.outer(error, error)
+    known = product > np.finfo(float).tiny
+    result: Array = np.where(known, covariance, 0) / np.where(known, product, 1)
     return result
 
 
@@ -242,18 +244,16 @@ def correlated(found: Array, names: Sequence[str]) -> tuple[tuple[str, str, floa
     )
 
 
-def unidentified(jacobian: Array, names: Sequence[str]) -> tuple[str, ...]:
-    """Combinations of parameters the data do not determine, as text."""
+def unidentified(jacobian: Array, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Groups of parameters of which the data do not determine some combination."""
     scale = np.linalg.norm(jacobian, axis=0)
-    lost = [name for name, size in zip(names, scale, strict=True) if size == 0]
+    result = [(name,) for name, size in zip(names, scale, strict=True) if size == 0]
     kept = np.flatnonzero(scale > 0)
     if not len(kept):
-        return tuple(lost)
+        return tuple(result)
     _, sizes, directions = np.linalg.svd(jacobian[:, kept] / scale[kept])
-    result = list(lost)
     for n in range(len(kept)):
         if n >= len(sizes) or sizes[n] < _LOST * sizes[0]:
-            share = directions[n]
-            members = [names[kept[i]] for i in np.flatnonzero(np.abs(share) > 0.1)]
-            result.append(" with ".join(members))
+            members = np.flatnonzero(np.abs(directions[n]) > 0.1)
+            result.append(tuple(names[kept[i]] for i in members))
     return tuple(result)
