@@ -319,8 +319,10 @@ def fit(
       sepmodel fit nd-pr-pc88a
       sepmodel fit nd-pr-pc88a --loss soft_l1 --out robust --json fit.json
     """
+    from sepmodel import report_fit
     from sepmodel.files import json_text, write_folder
     from sepmodel.plot import fit_figures
+    from sepmodel.study import cross_validation, fit_report
     from sepmodel.study import fit as fitting
 
     _check_target(json_to, force)
@@ -333,21 +335,27 @@ def fit(
             counter_ion=counter_ion,
         )
         found = fitting.fit(table, options)
-        left = fitting.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fitting.left_out_dicts(left)}
+        left = cross_validation.leave_one_laboratory_out(found.table, found.options)
+        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
         name = Path(table).stem
+        drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
-            f"{name}-{activity}.toml": found.to_toml(title=f"Fit to {name}", source=source),
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
-            **fit_figures(found),
+            **drawn,
+            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
         }
+        if found.determined:
+            text = found.to_toml(title=f"Fit to {name}", source=source)
+            contents[f"{name}-{activity}.toml"] = text
+        else:
+            _say("warning: undetermined: no data set is written of constants nobody determined")
     folder = _folder(out, Path("results") / f"{name}-fit")
     about = {"version": __version__, "name": name, "inputs_hash": ""}
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fitting.summary_lines(found, left)))
+        click.echo("\n".join(fit_report.summary_lines(found, left)))
         click.echo(f"wrote {folder}/")
 
 
