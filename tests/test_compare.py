@@ -12,7 +12,9 @@ import sepmodel
 from sepmodel import files, report
 from sepmodel.data import Book, load_set, models_dir
 from sepmodel.errors import InputError
-from sepmodel.plant import compare, operations
+from sepmodel.plant import compare
+from sepmodel.plant.compare import ranges
+from sepmodel.plant.operations import common, spent_liquors
 from sepmodel.run import load
 
 STUDY = "magnet-scrap"
@@ -56,7 +58,7 @@ def base():
     return run()
 
 
-@pytest.mark.parametrize("module", [compare, operations, report])
+@pytest.mark.parametrize("module", [common, spent_liquors, ranges, report])
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sepmodel import solvers
-from sepmodel.extraction.circuit_plan import CircuitInputs, Draw, Inlet, prepare
+from sepmodel.extraction.circuit_plan import CircuitInputs, Draw, Inlet, Section, prepare
 from sepmodel.extraction.stagewise import Plan, evaluate, iterate, take
 
 Array = NDArray[np.float64]
@@ -35,9 +35,22 @@ def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
         fine, coarse = old[port.section], new[port.section]
         return 1 + round((port.stage - 1) * (coarse - 1) / (fine - 1)) if fine > 1 else 1
 
+    def resampled(section: Section) -> Section:
+        count, near = new[section.name], np.arange(new[section.name]) * section.stages
+        rows = {
+            key: np.asarray(value)[near // count]
+            for key, value, axes in (
+                ("efficiency", section.efficiency, 2),
+                ("carry_aq", section.carry_aq, 1),
+                ("carry_org", section.carry_org, 1),
+            )
+            if np.ndim(value) == axes and np.shape(value)[0] == section.stages
+        }
+        return replace(section, stages=count, **rows)
+
     return replace(
         inputs,
-        sections=tuple(replace(s, stages=new[s.name]) for s in inputs.sections),
+        sections=tuple(resampled(section) for section in inputs.sections),
         inlets=tuple(replace(port, stage=stage(port)) for port in inputs.inlets),
         draws=tuple(replace(port, stage=stage(port)) for port in inputs.draws),
     )

@@ -26,9 +26,11 @@ PHASES = ("aqueous", "organic")
 class Section:
     """Stages in series; stage 1 is where the organic enters.
 
-    ``efficiency`` Murphree efficiency of the organic, one number or one per component;
+    ``efficiency`` Murphree efficiency of the organic, one number, one per component, or one row
+    per stage (stages, 1 or C);
     ``log_k_shift`` is added to ln D in this section (temperature), one number or one per component;
-    ``carry_aq, carry_org`` part of the leaving aqueous (organic) carried along by the other phase;
+    ``carry_aq, carry_org`` part of the leaving aqueous (organic) carried along by the other phase,
+    one number or one per stage;
     ``aqueous_to``: "below" (the section before it) or "out" (a product, named after the section).
     """
 
@@ -36,8 +38,8 @@ class Section:
     stages: int
     efficiency: ArrayLike = 1.0
     log_k_shift: ArrayLike = 0.0
-    carry_aq: float = 0.0
-    carry_org: float = 0.0
+    carry_aq: ArrayLike = 0.0
+    carry_org: ArrayLike = 0.0
     aqueous_to: str = "below"
 
 
@@ -240,8 +242,9 @@ def flows(inputs: CircuitInputs, batch: tuple[int, ...]) -> Flows:
         kept = np.array([name not in inputs.reset for name in inputs.components], dtype=float)
         links.append(chains.Link(source=(n - 1, 1), target=(0, 1), share=rest[:, None] * kept))
         draw[1, :, n - 1, 0] = 1.0
-    if any(section.carry_aq or section.carry_org for section in inputs.sections):
-        passing, organic = _carried(draw, links, carried(inputs), entered)
+    carry = carried(inputs)
+    if carry is not None:
+        passing, organic = _carried(draw, links, carry, entered)
     return Flows(
         aqueous=passing,
         organic=organic,
@@ -411,25 +414,27 @@ def _check_flows(inputs: CircuitInputs, flow_aq: Array, flow_org: Array, draw: A
 
 
 def _by_section(inputs: CircuitInputs, values: Sequence[ArrayLike]) -> Array:
-    """One number, or one per component, of every section spread over its stages, (N, C)."""
+    """A number, a row of components or a row per stage of every section, (N, C)."""
     c = len(inputs.components)
-    rows = [np.broadcast_to(np.asarray(v, dtype=float), (c,)) for v in values]
-    return np.repeat(np.array(rows), [section.stages for section in inputs.sections], axis=0)
+    rows = zip(values, inputs.sections, strict=True)
+    return np.concatenate(
+        [np.broadcast_to(np.asarray(v, dtype=float), (s.stages, c)) for v, s in rows]
+    )
 
 
 def carried(inputs: CircuitInputs) -> Array | None:
     """Parts of the aqueous and of the organic that the other phase carries, (2, 1, N, 1)."""
-    parts = np.array(
-        [[s.carry_aq for s in inputs.sections], [s.carry_org for s in inputs.sections]]
-    )
-    if not parts.any():
+    if not any(np.any(s.carry_aq) or np.any(s.carry_org) for s in inputs.sections):
         return None
-    counts = [section.stages for section in inputs.sections]
-    return np.repeat(parts, counts, axis=1)[:, None, :, None]
+    parts = [
+        [np.broadcast_to(np.asarray(v, dtype=float), (s.stages,)) for v in (s.carry_aq, s.carry_org)]
+        for s in inputs.sections
+    ]
+    return np.concatenate(parts, axis=1)[:, None, :, None]
 
 
 def _carried(
-    draw: Array, links: Sequence[chains.Link], carry: Array | None, fed: tuple[Array, Array]
+    draw: Array, links: Sequence[chains.Link], carry: Array, fed: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """What the aqueous (water, anions, sulfate) and the organic carry when phases are entrained.
 

@@ -1,0 +1,205 @@
+"""The comparison as rows, as one JSON object and as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sepmodel import files, units
+from sepmodel.data import Constant, evidence
+from sepmodel.plant.compare.metrics import ALLOCATIONS, METRICS, SLATE
+from sepmodel.plant.compare.ranges import Range
+from sepmodel.plant.compare.results import Comparison, RouteResult, drivers, estimated, ranking
+
+BOUNDARY = (
+    "from the leach liquor, the same for every route, to calcined oxide at the gate; leaching and "
+    "what comes before it are outside, and so are packing and transport; iron removal, dilution, "
+    "pH correction, regeneration, make-up of ligand, solvent, protein and bead, precipitation, "
+    "calcination and the treatment of every spent liquor to the study's limit are inside; rare "
+    "earths outside the slate leave as mixed carbonate that carries no burden and earns no credit"
+)
+UNIT_OF_COMPARISON = {
+    "separated-oxide": "1 kg of separated oxide, all products of the slate together"
+}
+RANGES = (
+    "each constant with a range is moved alone to its low and its high end and the plant designed "
+    "anew (extraction trains by marching alone, as a ratio to marching at the base); the swings "
+    "are combined by the root of the sum of their squares of logarithms, upwards "
+    "and downwards apart, which takes the constants as independent of each other; what the models "
+    "leave out is in no range"
+)
+
+
+def quantity(value: float, metric: str, span: Range | None = None) -> dict[str, Any]:
+    """A figure as a quantity of the result, with the ends of its range."""
+    unit = METRICS[metric].unit
+    document: dict[str, Any] = {"value": units.to(value, unit), "unit": unit}
+    if span is not None:
+        document |= {"low": units.to(span.low, unit), "high": units.to(span.high, unit)}
+    return document
+
+
+def rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """One row per route and product, and one per route for the slate as a whole.
+
+    A product's cost and carbon are those by separation duty; ``low`` and ``high`` of their
+    ``allocation`` are the least and most of the three ways to share the route's burden.
+    """
+    found = []
+    for result in comparison.routes:
+        common = {
+            "route": result.route.name,
+            "status": result.status,
+            "reasons": list(result.reasons),
+            "model_level": result.route.level,
+            "estimated": estimated(result),
+        }
+        booked = result.account
+        found.append(
+            {
+                **common,
+                "product": SLATE,
+                "meets_spec": result.status == "meets",
+                "purity": None,
+                "recovery": None,
+                "metrics": {
+                    metric: quantity(booked.metrics[metric], metric, result.ranges.get(metric))
+                    for metric in METRICS
+                }
+                if booked
+                else {},
+            }
+        )
+        for product in comparison.study.product:
+            entry = booked.products[product.name] if booked else None
+            found.append(
+                {
+                    **common,
+                    "product": product.name,
+                    "meets_spec": entry is not None and not entry["missed"],
+                    "purity": entry["purity"] if entry else None,
+                    "recovery": entry["recovery"] if entry else None,
+                    "metrics": _product_metrics(result, product.name) if entry else {},
+                }
+            )
+    return found
+
+
+def _product_metrics(result: RouteResult, product: str) -> dict[str, Any]:
+    assert result.account is not None
+    entry = result.account.products[product]
+    found = {}
+    for metric in ("cost", "carbon"):
+        if f"{metric} by duty" not in entry:
+            continue
+        ways = [entry[f"{metric} by {basis}"] for basis in ALLOCATIONS]
+        name = f"{product}/{metric} by duty"
+        found[metric] = {
+            **quantity(entry[f"{metric} by duty"], metric, result.ranges.get(name)),
+            "allocation": {
+                basis: units.to(value, METRICS[metric].unit)
+                for basis, value in zip(ALLOCATIONS, ways, strict=True)
+            },
+        }
+    return found
+
+
+def to_dict(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as one JSON object, without NaN or Infinity."""
+    study = comparison.study
+    used: dict[str, Constant] = {}
+    for result in comparison.routes:
+        used.update(result.used)
+    document: dict[str, Any] = files.plain(
+        {
+            "schema": 1,
+            "study": study.name,
+            "title": study.title,
+            "status": "computed",
+            "inputs_hash": comparison.inputs_hash,
+            "seconds": comparison.seconds,
+            "functional_unit": UNIT_OF_COMPARISON[study.functional_unit],
+            "boundary": BOUNDARY,
+            "basis": {
+                "feed": study.feed,
+                "feed_confidence": comparison.feed_confidence,
+                "rate": {"value": units.to(study.rate, "t_REO/year"), "unit": "t_REO/year"},
+                "train": {"value": units.to(study.train_size, "t_REO/year"), "unit": "t_REO/year"},
+                "trains": comparison.trains,
+                "market": study.market,
+                "reagents": study.reagents,
+                "grid": study.grid,
+                "effluent": study.effluent,
+                "ranges": RANGES,
+            },
+            "rows": rows(comparison),
+            "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
+            "routes": [_route_dict(result) for result in comparison.routes],
+            "sources": evidence(used),
+        }
+    )
+    return document
+
+
+def _route_dict(result: RouteResult) -> dict[str, Any]:
+    """A route's units, balances, contributions, drivers and warnings."""
+    document: dict[str, Any] = {
+        "name": result.route.name,
+        "title": result.route.title,
+        "status": result.status,
+        "reasons": result.reasons,
+        "polish": result.route.polish.model_dump() if result.route.polish else None,
+        "fragile": [{"key": key, "end": end} for key, end in result.fragile],
+    }
+    if result.sheet is None or result.account is None:
+        return document
+    return document | {
+        "balance": {"components": result.sheet.closure, "max": max(result.sheet.closure.values())},
+        "units": {
+            name: {
+                "facts": {
+                    fact: {"value": units.to(value, unit), "unit": unit}
+                    for fact, (value, unit) in unit_.result.facts.items()
+                },
+                "duties": unit_.result.duties,
+            }
+            for name, unit_ in result.sheet.units.items()
+        },
+        "contributions": [
+            {
+                "operation": c.unit,
+                "line": c.line,
+                "metric": c.metric,
+                **quantity(c.value, c.metric),
+            }
+            for c in result.account.contributions
+        ],
+        "drivers": {
+            metric: [
+                {
+                    "key": s.key,
+                    "low": units.to(s.low, column.unit),
+                    "high": units.to(s.high, column.unit),
+                    "class": result.used[s.key].provenance,
+                }
+                for s in drivers(result, metric)
+            ]
+            for metric, column in METRICS.items()
+            if column.ranked
+        },
+        "warnings": result.sheet.warnings,
+    }
+
+
+def csv_text(comparison: Comparison) -> str:
+    """The rows as a table with the unit of every column in its header."""
+    header = ["route", "product", "status", "meets_spec", "purity [1]", "recovery [1]"]
+    for column in METRICS.values():
+        header += [f"{column.label} {end}[{column.unit}]" for end in ("", "low ", "high ")]
+    lines = []
+    for row in rows(comparison):
+        line = [row[k] for k in ("route", "product", "status", "meets_spec", "purity", "recovery")]
+        for metric in METRICS:
+            entry = row["metrics"].get(metric, {})
+            line += [entry.get(end) for end in ("value", "low", "high")]
+        lines.append(line)
+    return files.csv_text(header, lines)

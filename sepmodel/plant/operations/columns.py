@@ -1,0 +1,265 @@
+"""Protein and displacement columns as units of a route."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from sepmodel.chromatography import affinity, displacement
+from sepmodel.data import Book
+from sepmodel.plant import equipment
+from sepmodel.plant.flowsheet import Context, UnitResult, free_acid, rare_earths, reagent_mass
+from sepmodel.plant.inputs import DisplacementTrain, ProteinColumn
+from sepmodel.plant.operations.common import (
+    DIGITS,
+    add,
+    asked,
+    composition,
+    moles_of,
+    pooled,
+    scaled,
+    single_inlet,
+    sizes,
+    sought,
+)
+from sepmodel.products import Product
+from sepmodel.species import CHARGES, RARE_EARTHS
+from sepmodel.stream import Stream
+
+# The standard state behind pH [mol/m3].
+C_STANDARD = 1e3
+# Free acid [mol/m3] of pH 7: the least a pH is reckoned from.
+NEUTRAL_ACID = 1e-4
+# What the displacement design calls a reagent, in the words of the price and emission sets.
+DISPLACING = "resins/displacement-operation"
+DISPLACEMENT_KEYS = {"H4EDTA": "EDTA", "H5DTPA": "DTPA"}
+
+
+def protein_column(
+    inlets: Mapping[str, Stream], unit: ProteinColumn, context: Context, book: Book
+) -> UnitResult:
+    """Affinity columns that split the rare earths into a heavy and a light group.
+
+    Outlets ``heavy`` (selective eluate), ``light`` (strip) and ``flow-through`` (base metals, salt
+    and what was not bound). Beads and protein are filled once and made up as they wear.
+    """
+    stream = single_inlet(inlets, "protein-column")
+    groups = [
+        Product(
+            name=name, elements=_present(g.elements, stream), purity=g.purity, recovery=g.recovery
+        )
+        for name, g in (("heavy", unit.heavy), ("light", unit.light))
+    ]
+    metals = _metals(stream)
+    conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
+    pH = _rounded(_pH(free_acid(stream) / stream.flow))
+    done = context.memo(
+        ("affinity", composition(metals), asked(groups), unit.protein, conc, pH),
+        book,
+        lambda own: affinity.design(
+            dict(composition(metals)),
+            groups,
+            own,
+            protein=unit.protein,
+            feed_conc=conc,
+            feed_pH=pH,
+        ),
+    )
+    scale = sum(metals.values())
+    reagents = {n: reagent_mass(n, moles * scale) for n, moles in done.reagents.items()}
+    pools = {name: done.pools[name] for name in ("heavy", "light")}
+    volume = done.column_volume * scale
+    bead = done.bead_makeup * scale
+    depth = book["proteins/lanmodulin-column:bed-length"]
+    count = max(unit.columns, equipment.least_columns(volume, depth, book))
+    sized = equipment.columns(volume / count, count, book, name=unit.id)
+    fills = (
+        equipment.first_fill("protein", done.protein_inventory * scale, book),
+        equipment.first_fill("bead", volume, book),
+    )
+    return UnitResult(
+        outlets=pooled(
+            stream,
+            {name: scaled(pool.moles, scale) for name, pool in pools.items()},
+            reagents,
+            done.water * scale,
+            {name: pool.flow * scale for name, pool in pools.items()},
+            "flow-through",
+            {name: _free(pool.pH) * pool.flow * scale for name, pool in pools.items()},
+        ),
+        duties=add(
+            reagents,
+            {
+                "water": done.water * scale,
+                "power": done.pump_power * scale,
+                "protein": done.protein_makeup * scale,
+                "bead": bead,
+                "hazardous_waste": bead * book["process/columns:spent_density"],
+            },
+        ),
+        equipment=(*sized.items, *fills),
+        # Each mole takes the same binding site, whatever it is.
+        shares=_by_moles(context, metals),
+        facts={
+            "column volume": (volume, "m^3"),
+            "columns in series": (float(len(done.columns)), "1"),
+            "vessels": (float(count), "1"),
+            "cycle": (done.cycle_time, "hour"),
+            "cycles of a bead": (done.cycles_to_end_of_life, "1"),
+            "protein": (done.protein_inventory * scale, "kg"),
+            "pools loaded again over feed": (done.recycle_ratio, "1"),
+            "rare earths held": (
+                scale * sum(sum(c.feed.values()) * c.cycle_time for c in done.columns),
+                "mol",
+            ),
+        },
+        warnings=tuple(w.to_dict() for w in done.warnings),
+    )
+
+
+def _by_moles(context: Context, moles: Mapping[str, float]) -> dict[str, float]:
+    """Share of each product in the moles of all products."""
+    weight = {p.name: sum(moles.get(e, 0.0) for e in p.elements) for p in context.products}
+    total = sum(weight.values())
+    return {name: w / total for name, w in weight.items()} if total > 0 else {}
+
+
+def _by_columns(
+    done: displacement.DisplacementDesign, products: Sequence[Product]
+) -> dict[str, float]:
+    """Share of each product in the column volume: each position by the moles fed to it."""
+    weight = dict.fromkeys((p.name for p in products), 0.0)
+    for column in done.columns:
+        there = {p.name: sum(column.fresh.get(e, 0.0) for e in p.elements) for p in products}
+        total = sum(there.values())
+        for name, moles in there.items():
+            weight[name] += column.volume * moles / total if total > 0 else 0.0
+    whole = sum(weight.values())
+    return {name: w / whole for name, w in weight.items()} if whole > 0 else {}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _present(elements: Sequence[str], stream: Stream) -> tuple[str, ...]:
+    return tuple(e for e in elements if stream[e] > 0)
+
+
+def _metals(stream: Stream) -> dict[str, float]:
+    """Molar flows of the dissolved cations that are not alkali."""
+    return {n: m for n, m in moles_of(stream).items() if CHARGES.get(n, 0) > 1 and m > 0}
+
+
+def _rare(moles: Mapping[str, float]) -> dict[str, float]:
+    return {n: m for n, m in moles.items() if n in RARE_EARTHS}
+
+
+def _pH(acid: float) -> float:
+    """pH of a free acid [mol/m3]; that of neutral water when there is none."""
+    neutral = NEUTRAL_ACID
+    return -math.log10(max(acid, neutral) / C_STANDARD)
+
+
+def _free(pH: float | None) -> float:
+    """Free acid [mol/m3] at a pH; none where no pH is given."""
+    return 0.0 if pH is None else C_STANDARD * 10.0**-pH
+
+
+def displacement_train(
+    inlets: Mapping[str, Stream], unit: DisplacementTrain, context: Context, book: Book
+) -> UnitResult:
+    """Ligand-assisted displacement columns: every product and the other rare earths as pools.
+
+    The ligand is set free and recovered inside the unit; what is lost of it, and of the
+    presaturant, leaves in ``spent``. Outlets: one per product, ``by-products``, ``spent``.
+    """
+    stream = single_inlet(inlets, "displacement-train")
+    feed = rare_earths(stream)
+    products = sought(context, (), feed, unit.downstream_loss)
+    metals = _metals(stream)
+    done = context.memo(
+        ("displacement", composition(metals), asked(products), unit.ligands, unit.presaturant),
+        book,
+        lambda own: displacement.design(
+            dict(composition(metals)),
+            products,
+            own,
+            ligands=unit.ligands,
+            presaturant=unit.presaturant,
+        ),
+    )
+    scale = sum(metals.values())
+    names = [p.name for p in products]
+    others = [p for name, p in done.pools.items() if name not in (*names, "loss")]
+    pools = {name: scaled(_rare(done.pools[name].moles), scale) for name in names}
+    pools["by-products"] = scaled(add(*(_rare(p.moles) for p in others)), scale)
+    flows = {name: done.pools[name].flow * scale for name in names}
+    flows["by-products"] = sum(p.flow for p in others) * scale
+    reagents = {
+        key: reagent_mass(key, moles * scale)
+        for key, moles in (
+            (DISPLACEMENT_KEYS.get(n, n), moles) for n, moles in done.reagents.items()
+        )
+    }
+    volume = done.column_volume * scale
+    resin = done.resin_makeup * scale
+    depth = book[f"{DISPLACING}:length"]
+    count = max(len(done.columns), equipment.least_columns(volume, depth, book))
+    sized = equipment.columns(volume / count, count, book, name=unit.id)
+    # Ligand set free by acid is crystallised, filtered, washed and dissolved again.
+    ligands = {
+        k.upper(): reagent_mass(k.upper(), n * scale) for k, n in done.ligand_circulated.items()
+    }
+    displacer = sum(done.ligand_circulated.values()) * scale / book[f"{DISPLACING}:ligand-conc"]
+    recovery = equipment.precipitation_train(
+        displacer, sum(ligands.values()), 0.0, book, name=f"{unit.id}: ligand recovery"
+    )
+    vessels = equipment.tanks(displacer, book, name=f"{unit.id}: displacer tanks")
+    hold = book["equipment/sizing:tank_time"]
+    copper = reagent_mass("CuSO4", done.presaturant_inventory * scale)
+    fills = (
+        equipment.first_fill("resin", volume, book),
+        equipment.first_fill("CuSO4", copper, book),
+        *(equipment.first_fill(key, rate * hold, book) for key, rate in ligands.items()),
+    )
+    return UnitResult(
+        outlets=pooled(stream, pools, reagents, done.water * scale, flows, "spent"),
+        duties=add(
+            reagents,
+            {
+                "water": done.water * scale,
+                "power": done.pump_power * scale + recovery.power + vessels.power,
+                "resin": resin,
+                "hazardous_waste": resin * book["process/columns:spent_density"],
+            },
+        ),
+        equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
+        shares=_by_columns(done, products),
+        facts={
+            "column volume": (volume, "m^3"),
+            "column positions": (float(len(done.columns)), "1"),
+            "vessels": (float(count), "1"),
+            "ligand crystallised": (sum(ligands.values()), "t/day"),
+            "cycle": (done.cycle_time, "hour"),
+            **{
+                f"{name} circulated over feed": (moles / _share_of_rare(metals), "1")
+                for name, moles in done.ligand_circulated.items()
+            },
+            "rare earths held": (_held_in_columns(done, scale), "mol"),
+        },
+        warnings=(
+            *(w.to_dict() for w in done.warnings),
+            *sizes(sized, recovery, vessels),
+        ),
+    )
+
+
+def _share_of_rare(metals: Mapping[str, float]) -> float:
+    """Moles of rare earths per mole of all metals."""
+    return sum(_rare(metals).values()) / sum(metals.values())
+
+
+def _held_in_columns(done: displacement.DisplacementDesign, scale: float) -> float:
+    """Rare earths [mol] in the columns: what enters each during its cycle."""
+    return scale * sum(c.throughput * c.cycle_time for c in done.columns)
