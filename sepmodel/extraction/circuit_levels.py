@@ -37,7 +37,7 @@ def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
 
     def resampled(section: Section) -> Section:
         count, near = new[section.name], np.arange(new[section.name]) * section.stages
-        rows = {
+        rows: dict[str, Any] = {
             key: np.asarray(value)[near // count]
             for key, value, axes in (
                 ("efficiency", section.efficiency, 2),

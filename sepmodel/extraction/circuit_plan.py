@@ -427,7 +427,10 @@ def carried(inputs: CircuitInputs) -> Array | None:
     if not any(np.any(s.carry_aq) or np.any(s.carry_org) for s in inputs.sections):
         return None
     parts = [
-        [np.broadcast_to(np.asarray(v, dtype=float), (s.stages,)) for v in (s.carry_aq, s.carry_org)]
+        [
+            np.broadcast_to(np.asarray(v, dtype=float), (s.stages,))
+            for v in (s.carry_aq, s.carry_org)
+        ]
         for s in inputs.sections
     ]
     return np.concatenate(parts, axis=1)[:, None, :, None]
