@@ -7,7 +7,7 @@ and K.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,14 @@ class CationExchange:
     def unknowns(self) -> int:
         """One where every n = z, else two."""
         return self._unknowns
+
+    def shifted(self, by: Array) -> CationExchange:
+        """The same constants with ``by`` (..., C) added to ln D."""
+        return replace(self, log_k=self.log_k + by)
+
+    def rows(self, at: NDArray[np.intp]) -> CationExchange:
+        """The model of some contacts of a batch, where ``log_k`` has one row for each."""
+        return replace(self, log_k=self.log_k[at]) if self.log_k.ndim > 1 else self
 
     def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
         """Equilibrium of one stage by bisection on ln(d/h), protons from the charge balance."""

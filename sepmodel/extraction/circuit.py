@@ -42,9 +42,11 @@ ROUGH: dict[str, Any] = {"tolerance": 0.1, "accept": 0.1, "limit": 32}
 class Section:
     """Stages in series; stage 1 is where the organic enters.
 
-    ``efficiency`` Murphree efficiency of the organic, one number or one per component;
+    ``efficiency`` Murphree efficiency of the organic, one number, one per component, or one row
+    per stage (stages, 1 or C);
     ``log_k_shift`` is added to ln D in this section (temperature), one number or one per component;
-    ``carry_aq, carry_org`` part of the leaving aqueous (organic) carried along by the other phase;
+    ``carry_aq, carry_org`` part of the leaving aqueous (organic) carried along by the other phase,
+    one number or one per stage;
     ``aqueous_to``: "below" (the section before it) or "out" (a product, named after the section).
     """
 
@@ -52,8 +54,8 @@ class Section:
     stages: int
     efficiency: ArrayLike = 1.0
     log_k_shift: ArrayLike = 0.0
-    carry_aq: float = 0.0
-    carry_org: float = 0.0
+    carry_aq: ArrayLike = 0.0
+    carry_org: ArrayLike = 0.0
     aqueous_to: str = "below"
 
 
@@ -364,17 +366,24 @@ def _by_section(inputs: CircuitInputs, c: int) -> tuple[Array, Array, Array | No
     counts = [section.stages for section in inputs.sections]
 
     def spread(values: list[ArrayLike]) -> Array:
-        rows = [np.broadcast_to(np.asarray(v, dtype=float), (c,)) for v in values]
-        return np.repeat(np.array(rows), counts, axis=0)
+        rows = zip(values, counts, strict=True)
+        return np.concatenate([np.broadcast_to(np.asarray(v, float), (k, c)) for v, k in rows])
+
+    def stagewise(values: list[ArrayLike]) -> Array:
+        rows = zip(values, counts, strict=True)
+        return np.concatenate([np.broadcast_to(np.asarray(v, float), (k,)) for v, k in rows])
 
     efficiency = spread([section.efficiency for section in inputs.sections])
     shift = spread([section.log_k_shift for section in inputs.sections])
     carried = np.array(
-        [[s.carry_aq for s in inputs.sections], [s.carry_org for s in inputs.sections]]
+        [
+            stagewise([s.carry_aq for s in inputs.sections]),
+            stagewise([s.carry_org for s in inputs.sections]),
+        ]
     )
     if not carried.any():
         return efficiency, shift, None
-    return efficiency, shift, np.repeat(carried, counts, axis=1)[:, None, :, None]
+    return efficiency, shift, carried[:, None, :, None]
 
 
 def _carried(chain: chains.Chain, fed: tuple[Array, Array]) -> tuple[Array, Array]:
