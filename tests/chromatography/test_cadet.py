@@ -56,7 +56,11 @@ def binding(law, rate):
     if isinstance(law, ModulatorLangmuir):
         keys = {"ka": law.constant, "qmax": law.capacity, "beta": law.beta, "gamma": law.gamma}
         keys = {f"mpm_{k}": v.tolist() for k, v in keys.items()}
-        return "MOBILE_PHASE_MODULATOR", {**keys, "mpm_kd": np.ones_like(law.beta).tolist(), "mpm_linear_threshold": 1e-8}
+        return "MOBILE_PHASE_MODULATOR", {
+            **keys,
+            "mpm_kd": np.ones_like(law.beta).tolist(),
+            "mpm_linear_threshold": 1e-8,
+        }
     keys = {"ka": law.constant, "nu": law.charge, "sigma": law.shield}
     keys = {f"sma_{k}": v.tolist() for k, v in keys.items()}
     more = {"sma_kd": np.ones_like(law.charge).tolist(), "sma_lambda": law.capacity}
