@@ -132,6 +132,11 @@ def _solve(made: Assembled) -> tuple[circuit.CircuitResult, str]:
     dimer = float(np.asarray(inputs.dimer))
     bound = min(soap * made.dimers[-1] / dimer, 1.0 - ROUGHLY_NONE)
     alkaline = np.exp(0.5 * model.log_k[-1]) * np.sqrt((1.0 - bound) / bound * model.kw)
+    # Base beyond what the organic can take stays in the water.
+    over = (soap - dimer / made.dimers[-1]) * float(np.asarray(inputs.organic_flow))
+    if over > 0:
+        water = sum(float(np.asarray(i.flow)) for i in based)
+        alkaline = min(alkaline, model.kw * water / over)
     ends = np.array([[dimer * (1.0 - bound), alkaline]])
     before = np.repeat(np.array([[dimer, root]]), last.stages - 1, axis=0)
     start = np.log(np.concatenate([found.free[..., :2], before, ends]) / C_STANDARD)

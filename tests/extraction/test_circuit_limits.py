@@ -86,7 +86,7 @@ def test_hydroxide_margin_is_that_of_the_solubility_product():
     nd = result.profiles["conc_aq"].values[:, 1]
     margin = (20.4852 - np.log10(nd[nd > 0])) / 3 - result.profiles["pH"].values[nd > 0]
     assert result.quantities["pH_to_hydroxide"]["value"] <= margin.min()
-    assert (20.4852 + 1) / 3 == pytest.approx(7.16, abs=0.01)
+    assert round((20.4852 - np.log10(0.1)) / 3, 2) == 7.16
 
 
 def test_hydroxides_are_named_with_stage_and_element():
@@ -135,8 +135,11 @@ def test_lutetium_goes_round_more_often_the_weaker_the_strip(acid, lutetium):
     named = warned(result, "recycle")
     assert bool(named) == (ratio > 1)
     assert result.balance["max"] < 1e-10
-    # All of it leaves with the strip liquor all the same.
-    assert result.streams["strip_liquor"].recovery["Lu"] == pytest.approx(1, abs=1e-9)
+    # It leaves with the strip liquor all the same, but for what the returning organic brings to
+    # the raffinate.
+    ends = [result.streams[name].recovery["Lu"] for name in ("strip_liquor", "raffinate")]
+    assert sum(ends) == pytest.approx(1, abs=1e-9)
+    assert 0 < ends[1] < 1e-3
 
 
 def test_thirtyfold_recycle_of_lutetium():
