@@ -19,6 +19,7 @@ BASE = {
     "distributions",
     "sampling",
     "statistics",
+    "sweep_tables",
     "feed",
     "provenance",
     "chemistry",
@@ -35,7 +36,7 @@ LAYERS = [
     ({"case", "run"}, BASE | TECHNOLOGIES | {"plant"}),
     ({"study"}, BASE | TECHNOLOGIES | {"plant", "case", "run"}),
     (
-        {"plot", "plot_comparison", "report", "kinds", "doctor"},
+        {"plot", "plot_comparison", "plot_sweep", "report", "kinds", "doctor"},
         BASE | TECHNOLOGIES | {"plant", "case", "run", "study"},
     ),
 ]
@@ -111,7 +112,7 @@ NUMBERS = {
     ("extraction/design.py", 700): "largest exponent of a float",
 }
 # Layout, not physics: figure sizes, column widths, colours.
-PRESENTATION = {"plot", "plot_comparison", "report", "cli"}
+PRESENTATION = {"plot", "plot_comparison", "plot_sweep", "report", "cli"}
 
 
 def unexplained_numbers(path, tree):
