@@ -17,7 +17,7 @@ from sepmodel.errors import (
     Problem,
     SepmodelError,
 )
-from sepmodel.run import LoadedCase, compare, load, run
+from sepmodel.run import LoadedCase, compare, design, load, run
 
 if TYPE_CHECKING:
     from sepmodel.result import Result
@@ -36,6 +36,7 @@ __all__ = [
     "SepmodelError",
     "__version__",
     "compare",
+    "design",
     "fit",
     "load",
     "run",

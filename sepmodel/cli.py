@@ -181,6 +181,91 @@ def compare(
         raise _Exit(UNSOLVED)
 
 
+@app.command()
+@click.argument("spec")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+@click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+def design(
+    spec: str,
+    settings: tuple[str, ...],
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+    figures: bool,
+    quiet: bool,
+) -> None:
+    """Design a circuit from a specification: stages, flows, acid, tolerances.
+
+    The folder holds the design, its figures, and circuit.toml, which `sepmodel run` solves. An
+    infeasible specification exits with 3 and says which limit, by how much, and the nearest.
+
+    \b
+    Examples:
+      sepmodel design nd-pr-99-5
+      sepmodel design nd-pr-99-5 --set product.Nd.purity=0.999 --json -
+      sepmodel design nd-pr-99-5 --set objective.minimise=reagents
+    """
+    from sepmodel import report_design
+    from sepmodel.files import write_folder
+
+    found = _designed(spec, settings, json_to, force)
+    with _busy(f"drawing {found.name}"):
+        contents = report_design.files(found, _width())
+        if figures:
+            from sepmodel.plot_design import figures as drawn
+
+            contents.update(drawn(found))
+    folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
+    about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
+    write_folder(folder, contents, about, force=force)
+    _deliver(found.to_dict(), json_to)
+    if json_to != "-" and not quiet:
+        click.echo("\n".join(report_design.lines(found, _width())))
+        click.echo(f"wrote {folder}/; next: sepmodel run {folder}/circuit.toml")
+
+
+@app.command()
+@click.argument("spec")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@_json_option
+def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
+    """Say what decides a design: specification, pinch, minor product, limits.
+
+    \b
+    Examples:
+      sepmodel explain nd-pr-99-5
+      sepmodel explain nd-pr-99-5 --set circuit.solvent=3.3
+    """
+    from sepmodel import report_design
+
+    found = _designed(spec, settings, json_to, False)
+    document = {
+        "schema": 1,
+        "name": found.name,
+        "explanation": [statement.to_dict() for statement in found.statements],
+    }
+    _deliver(document, json_to)
+    if json_to != "-":
+        click.echo("\n".join(report_design.explained(found, _width())))
+
+
+def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: bool) -> Any:
+    """The design of a file, with the user told which file that is."""
+    from sepmodel.case import parse_settings
+    from sepmodel.run import design as designed
+    from sepmodel.run import load
+
+    loaded = load(spec, parse_settings(settings))
+    _announce(loaded.path, loaded.shadows)
+    _check_target(json_to, force)
+    with _busy(f"designing {loaded.name}"):
+        return designed(loaded)
+
+
 def _numbers(pairs: Sequence[str]) -> dict[str, float]:
     """KEY=VALUE arguments as constants to replace."""
     found = {}
@@ -235,8 +320,10 @@ def fit(
       sepmodel fit nd-pr-pc88a
       sepmodel fit nd-pr-pc88a --loss soft_l1 --out robust --json fit.json
     """
+    from sepmodel import report_fit
     from sepmodel.files import json_text, write_folder
     from sepmodel.plot import fit_figures
+    from sepmodel.study import cross_validation, fit_report
     from sepmodel.study import fit as fitting
 
     _check_target(json_to, force)
@@ -249,21 +336,27 @@ def fit(
             counter_ion=counter_ion,
         )
         found = fitting.fit(table, options)
-        left = fitting.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fitting.left_out_dicts(left)}
+        left = cross_validation.leave_one_laboratory_out(found.table, found.options)
+        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
         name = Path(table).stem
+        drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
-            f"{name}-{activity}.toml": found.to_toml(title=f"Fit to {name}", source=source),
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
-            **fit_figures(found),
+            **drawn,
+            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
         }
+        if found.determined:
+            text = found.to_toml(title=f"Fit to {name}", source=source)
+            contents[f"{name}-{activity}.toml"] = text
+        else:
+            _say("warning: undetermined: no data set is written of constants nobody determined")
     folder = _folder(out, Path("results") / f"{name}-fit")
     about = {"version": __version__, "name": name, "inputs_hash": ""}
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fitting.summary_lines(found, left)))
+        click.echo("\n".join(fit_report.summary_lines(found, left)))
         click.echo(f"wrote {folder}/")
 
 
@@ -310,12 +403,12 @@ def sweep(
     Examples:
       sepmodel sweep nd-pr
       sepmodel sweep nd-pr-stages
-      sepmodel sweep magnet-circuit --samples 1000 --tornado --time-limit "60 s"
+      sepmodel sweep nd-pr --samples 64 --tornado --time-limit "60 s"
     """
+    from sepmodel import report_sweep
     from sepmodel.case import parse_settings
     from sepmodel.files import write_folder
     from sepmodel.run import load
-    from sepmodel.study import sweep_report
     from sepmodel.study.plan import default_folder
     from sepmodel.study.sweep import sweep as swept
 
@@ -331,7 +424,7 @@ def sweep(
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
     if parquet:
-        sweep_report.require_parquet()
+        report_sweep.require_parquet()
     folder = _folder(out, default_folder(loaded.name))
     try:
         with _counting(f"{loaded.name}", quiet) as step:
@@ -339,7 +432,7 @@ def sweep(
     except KeyboardInterrupt:
         _say(f"interrupted; what was found is in {folder}/, the same command goes on")
         raise _Exit(INTERRUPTED) from None
-    contents = sweep_report.contents(found, parquet=parquet)
+    contents = report_sweep.contents(found, parquet=parquet)
     if figures:
         from sepmodel.plot_sweep import figures as drawn
 
@@ -348,7 +441,7 @@ def sweep(
     write_folder(folder, contents, about, force=force)
     _deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(sweep_report.lines(found, _width())))
+        click.echo("\n".join(report_sweep.lines(found, _width())))
         click.echo(f"wrote {folder}/")
     if not found.counts.get("solved"):
         raise _Exit(UNSOLVED)

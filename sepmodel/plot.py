@@ -143,11 +143,11 @@ def stage_profiles(result: Result) -> Figure:
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     tables = [profile.values for profile in phases.values()]
-    floor, most = _floor(tables), max(float(np.nanmax(table)) for table in tables)
+    floor, most = share_floor(tables), max(float(np.nanmax(table)) for table in tables)
     for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
-        _shares(axes, profile, floor, most)
+        draw_shares(axes, profile, floor, most)
         axes.set_ylabel(f"share in the {phase} phase")
-    _name_bands(panels[0], phases["aqueous"])
+    name_bands(panels[0], phases["aqueous"])
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure
@@ -163,10 +163,10 @@ def acidity(result: Result) -> Figure:
         profile = _profile(result, name)
         stages = [float(stage) for stage in profile.axes["stage"]]
         axes.plot(stages, profile.values, color=INK, marker=".")
-        _stage_axis(axes, profile)
+        stage_axis(axes, profile)
         axes.set_ylabel(name)
     panels[1].set_ylim(bottom=0)
-    _name_bands(panels[0], _profile(result, "pH"))
+    name_bands(panels[0], _profile(result, "pH"))
     panels[-1].set_xlabel("stage, from the raffinate end")
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure
@@ -194,7 +194,7 @@ def _curves(result: Result, name: str, across: str, up: str) -> Figure:
         axes.plot(x, profile.values[:, index], label=component, **look(str(component)))
     for place in profile.marks.values():
         axes.axvline(float(place), color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
-    _name_bands(axes, profile)
+    name_bands(axes, profile)
     unit = "" if profile.unit == "1" else f" ({profile.unit.replace('^3', '³')})"
     axes.set(xlabel=across, ylabel=f"{up}{unit}", xlim=(x[0], x[-1]))
     axes.set_ylim(bottom=0)
@@ -215,7 +215,7 @@ def _profile(result: Result, name: str) -> Profile:
     return result.profiles[name]
 
 
-def _stage_axis(axes: Axes, profile: Profile) -> None:
+def stage_axis(axes: Axes, profile: Profile) -> None:
     """Sections as bands, feeds and draws as dotted lines, whole numbers below."""
     from matplotlib.ticker import MaxNLocator
 
@@ -229,7 +229,7 @@ def _stage_axis(axes: Axes, profile: Profile) -> None:
         axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
 
 
-def _floor(tables: Sequence[Any]) -> float:
+def share_floor(tables: Sequence[Any]) -> float:
     """The smallest share worth showing: a power of ten between one in a hundred and a million."""
     values = np.concatenate([np.ravel(table) for table in tables])
     values = np.concatenate([values, 1 - values])
@@ -238,29 +238,29 @@ def _floor(tables: Sequence[Any]) -> float:
     return float(10.0 ** np.clip(np.floor(np.log10(least)), -6, -2))
 
 
-def _opened(share: Any) -> Any:
+def opened(share: Any) -> Any:
     """log10(x / (1 - x)), which opens both ends of the scale of shares."""
     x = np.clip(share, 1e-30, 1 - 1e-16)
     return np.log10(x / (1 - x))
 
 
-def _shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
+def draw_shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
     stages = np.array(list(profile.axes["stage"]), dtype=float)
     components = [str(name) for name in profile.axes["component"]]
-    drawn = _opened(profile.values)
+    drawn = opened(profile.values)
     shown = [10.0**k for k in range(round(np.log10(floor)), 0)]
     ticks = np.array([*shown, 0.5, *(1 - x for x in reversed(shown))])
     highest = ticks[np.searchsorted(ticks, most).clip(max=len(ticks) - 1)]
     ticks = ticks[ticks <= highest]
-    low, high = float(_opened(floor)), float(_opened(highest))
+    low, high = float(opened(floor)), float(opened(highest))
     room = (high - low) / 30
-    axes.set_yticks(_opened(ticks).tolist(), [_percent(t) for t in ticks])
+    axes.set_yticks(opened(ticks).tolist(), [_percent(t) for t in ticks])
     axes.set_ylim(low - room, high + room)
     for index, name in enumerate(components):
         axes.plot(stages, drawn[:, index], label=name, **look(name))
     _label_ends(axes, drawn, components, low - room, high + room)
     _label_exits(axes, stages, drawn, components, low - room, high + room)
-    _stage_axis(axes, profile)
+    stage_axis(axes, profile)
 
 
 def _percent(share: float) -> str:
@@ -316,7 +316,7 @@ def _label(axes: Axes, name: str, place: tuple[float, float], x_system: str) -> 
     )
 
 
-def _name_bands(axes: Axes, profile: Profile) -> None:
+def name_bands(axes: Axes, profile: Profile) -> None:
     """Names of the sections and of the marks above the first panel."""
     for name, (low, high) in profile.bands.items():
         axes.annotate(

@@ -9,8 +9,9 @@ import numpy as np
 
 from sepmodel import statistics
 from sepmodel.plot import FAINT, INK, rendered, style
-from sepmodel.study import sweep_report
+from sepmodel.report_sweep import shown as listed
 from sepmodel.study.answers import Answer
+from sepmodel.study.sweep_document import tornado
 from sepmodel.study.sweep_result import SweepResult
 from sepmodel.study.tornado import Tornado
 
@@ -24,7 +25,7 @@ MOST = 4
 
 def figures(result: SweepResult) -> dict[str, bytes]:
     """Names and contents (SVG) of the figures of a sweep; none where nothing was found."""
-    shown = [a for a in sweep_report.shown(result) if np.any(np.isfinite(result.column(a.name)))]
+    shown = [a for a in listed(result) if np.any(np.isfinite(result.column(a.name)))]
     if not shown:
         return {}
     with style():
@@ -38,7 +39,7 @@ def figures(result: SweepResult) -> dict[str, bytes]:
                 "convergence.svg": _panels(result, shown[:MOST], _convergence),
             }
             if result.plan.ends:
-                drawn["tornado.svg"] = _tornado(sweep_report.tornado(result, shown[0].name))
+                drawn["tornado.svg"] = _tornado(tornado(result, shown[0].name))
         return {
             name: rendered(figure, "svg") for name, figure in drawn.items() if figure is not None
         }

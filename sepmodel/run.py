@@ -17,6 +17,8 @@ from sepmodel.errors import ConvergenceError, InputError, Problem, SepmodelError
 
 if TYPE_CHECKING:
     from sepmodel.data import Book, Constant
+    from sepmodel.extraction.design_inputs import DesignCase
+    from sepmodel.extraction.design_result import Design
     from sepmodel.fields import Case
     from sepmodel.plant.compare import Comparison
     from sepmodel.plant.inputs import Route, Study
@@ -72,6 +74,12 @@ def _elution() -> Kind:
     return Kind(ElutionCase, solve_case)
 
 
+def _design() -> Kind:
+    from sepmodel.extraction.design_inputs import DesignCase
+
+    return Kind(DesignCase, None, "design")
+
+
 def _route() -> Kind:
     from sepmodel.plant.inputs import Route
 
@@ -95,6 +103,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "column": _column,
     "elution": _elution,
+    "design": _design,
     "route": _route,
     "study": _study,
     "sweep": _sweep,
@@ -467,6 +476,43 @@ def compare(
 def routes_of(study: LoadedCase) -> list[LoadedCase]:
     """The routes a study names, in its order."""
     return [_route_called(name, study.path) for name in cast("Study", study.inputs).routes]
+
+
+def design(
+    spec: LoadedCase | str | Path | Mapping[str, Any],
+    set: Mapping[str, Any] | None = None,
+    *,
+    constants: Mapping[str, float] | None = None,
+) -> Design:
+    """The circuit that meets the specifications of a design file, given as ``load`` takes it.
+
+    Raises
+    ------
+    InputError
+        a specification that cannot be used.
+    InfeasibleError
+        which limit is violated, by how much, and the nearest feasible value.
+    """
+    from sepmodel.data import Book
+    from sepmodel.extraction.design_solve import solve
+
+    loaded = _loaded(spec, set)
+    _require_kind(loaded, "design")
+    book = Book(dict(constants or {}))
+    started = time.process_time()
+    try:
+        found = solve(cast("DesignCase", loaded.inputs), book)
+    except InputError as error:
+        raise _placed(error, loaded) from None
+    from sepmodel import __version__
+
+    hashed = inputs_hash(loaded, book.used, book.overrides)
+    return replace(
+        found,
+        result=replace(found.result, used=book.used, version=__version__, inputs_hash=hashed),
+        inputs_hash=hashed,
+        seconds=time.process_time() - started,
+    )
 
 
 def _route_called(name: str, study: Path | None) -> LoadedCase:

@@ -131,7 +131,7 @@ class Sweep(Table):
     )
     seed: Index = 0
     time_limit: Seconds | None = None
-    refine: Annotated[int, Number("rounds of refinement", low=0, high=20, whole=True)] = 0
+    refine: Annotated[int, Number("rounds of refinement", low=0, high=16, whole=True)] = 0
     change: Fraction = 0.1
     most: Annotated[int, Number("a count of points", low=1, high=MOST, whole=True)] = 100_000
     tornado: bool = False

@@ -22,6 +22,8 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, RARE_EARTHS
 
 SOAP = "extractants/soap"
+# The set that predicts laboratories and acidities it has not seen best (docs/theory/chemistry.md).
+DEFAULT = "extractants/pc88a-chloride"
 _SERIES = tuple(e for e in RARE_EARTHS if e not in ("Y", "Sc"))
 
 
@@ -71,6 +73,35 @@ def require_order(log_k: Mapping[str, float], what: str) -> None:
         raise InputError(problems)
 
 
+def counter_ions(book: Book) -> tuple[str, ...]:
+    """The counter-ions of a soap that have a constant.
+
+    >>> counter_ions(Book())
+    ('Na', 'NH4', 'Ca', 'Mg')
+    """
+    prefix = "log-K-"
+    names = (name for name in book.names(SOAP) if name.startswith(prefix))
+    return tuple(name.removeprefix(prefix) for name in names)
+
+
+def soap(counter_ion: str, book: Book) -> tuple[float, float]:
+    """log10 K of a soap's counter-ion and the dimers it takes; InputError where unknown.
+
+    >>> soap("Na", Book())
+    (-5.0, 1.0)
+    """
+    known = counter_ions(book)
+    if counter_ion not in known:
+        raise InputError(
+            Problem(
+                message="no exchange constant of this counter-ion",
+                value=counter_ion,
+                expected=f"one of {', '.join(known)}",
+            )
+        )
+    return book[f"{SOAP}:log-K-{counter_ion}"], book[f"{SOAP}:dimers-{counter_ion}"]
+
+
 def load(
     set_id: str,
     components: Sequence[str],
@@ -115,17 +146,9 @@ def load(
     dimers = [book.get(f"{set_id}:dimers-{m}", float(CHARGES[m])) for m in metals]
     names = metals
     if counter_ion:
-        if f"{SOAP}:log-K-{counter_ion}" not in book:
-            raise InputError(
-                Problem(
-                    message="no exchange constant of this counter-ion",
-                    value=counter_ion,
-                    expected="Na, NH4, Ca or Mg",
-                )
-            )
         names = (*metals, counter_ion)
-        log_k[counter_ion] = book[f"{SOAP}:log-K-{counter_ion}"]
-        dimers.append(book[f"{SOAP}:dimers-{counter_ion}"])
+        log_k[counter_ion], bound = soap(counter_ion, book)
+        dimers.append(bound)
     return ExchangeSet(
         set_id=set_id,
         components=names,

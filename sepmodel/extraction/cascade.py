@@ -416,6 +416,27 @@ def _newton(problem: _Problem, members: NDArray[np.int64], start: Array) -> _Fou
     )
 
 
+def plan_of(
+    inputs: MassFlowInputs,
+) -> tuple[stagewise.Plan, dict[str, tuple[int, int, Array]]]:
+    """The closures of a cascade for the common kernel, and its draws: stage, phase, fraction (B,).
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        as ``solve``.
+    """
+    problem = _prepare(inputs)
+    if not np.all(problem.feasible):
+        raise InfeasibleError(problem.message, limit={"organic flux": inputs.solvent})
+    draws = {}
+    for draw in inputs.draws:
+        stage = int(np.asarray(draw.stage)) - 1
+        phase = 0 if draw.phase == "aqueous" else 1
+        draws[draw.name] = (stage, phase, problem.draw_fraction[draw.name][stage])
+    return _plan(problem), draws
+
+
 def _plan(problem: _Problem) -> stagewise.Plan:
     """The cascade as the common kernel takes it: unit flows, one prescribed total a stage."""
     flux = problem.organic_flux.T

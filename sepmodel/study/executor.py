@@ -27,7 +27,7 @@ from sepmodel.errors import SepmodelError
 # Matrices here are small: threads of the linear algebra library only get in each other's way.
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # A fresh process imports before it computes: seconds its first call may take beyond the limit.
-START = 20.0
+START = 16.0
 _HEAD = struct.Struct("<Q")
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "

@@ -15,7 +15,7 @@ from sepmodel.data import Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, SepmodelError
 from sepmodel.plant.compare import Comparison
 from sepmodel.result import Result
-from sepmodel.run import LoadedCase, changed, compare, load, routes_of, run, run_many
+from sepmodel.run import LoadedCase, changed, compare, design, load, routes_of, run, run_many
 from sepmodel.study import answers, cache, store
 from sepmodel.study.answers import Answer
 from sepmodel.study.executor import TimeLimitError
@@ -79,9 +79,11 @@ def task(loaded: LoadedCase, wanted: Sequence[Answer]) -> Task:
 
 
 def solve(loaded: LoadedCase, constants: Mapping[str, float]) -> Result | Comparison:
-    """A case of any kind: run it, or compare its routes."""
+    """A case of any kind: run it, design it, or compare its routes."""
     if loaded.kind == "study":
         return compare(loaded, constants=constants, ranges=False)
+    if loaded.kind == "design":
+        return design(loaded, constants=constants).result
     return run(loaded, constants=constants)
 
 
@@ -110,7 +112,7 @@ def solve_jobs(task: Task, jobs: Sequence[Job]) -> list[Outcome]:
     found: dict[int, Outcome] = {
         i: _failed(jobs[i], case) for i, case in enumerate(cases) if isinstance(case, SepmodelError)
     }
-    if base.kind != "study" and task.limit is None and len(good) > 1:
+    if base.kind not in ("study", "design") and task.limit is None and len(good) > 1:
         started = time.perf_counter()
         own = [case for case in cases if isinstance(case, LoadedCase)]
         try:

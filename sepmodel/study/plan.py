@@ -469,7 +469,7 @@ def _of_setting(moved: LoadedCase, one: Uncertain) -> tuple[Distribution, str]:
         found = _between(one.distribution, value, *ends)
     if value > 0 and found.kind == "normal":
         found = replace(found, least=0.0)
-    low, high = found.quantile([0.001, 0.999]).tolist()
+    low, high = found.quantile([1e-3, 1.0 - 1e-3]).tolist()
     for end in (low, high):
         changed(moved, {one.path: setting(end, unit)})
     return found, unit

@@ -303,7 +303,7 @@ class SweepResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The study as one JSON object, without NaN or Infinity."""
-        from sepmodel.study.sweep_report import document
+        from sepmodel.study.sweep_document import document
 
         found: dict[str, Any] = files.plain(document(self))
         return found
