@@ -80,6 +80,12 @@ def _design() -> Kind:
     return Kind(DesignCase, None, "design")
 
 
+def _rating() -> Kind:
+    from sepmodel.extraction.rating_case import RatingCase, solve_case
+
+    return Kind(RatingCase, solve_case)
+
+
 def _route() -> Kind:
     from sepmodel.plant.inputs import Route
 
@@ -104,6 +110,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "column": _column,
     "elution": _elution,
     "design": _design,
+    "rating": _rating,
     "route": _route,
     "study": _study,
     "sweep": _sweep,
