@@ -38,6 +38,7 @@ LAYERS = [
     (
         {
             "plot",
+            "plot_circuit",
             "plot_comparison",
             "plot_design",
             "plot_sweep",
@@ -132,6 +133,7 @@ TABLES = {"extraction/dynamics/tableau.py"}
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {
     "plot",
+    "plot_circuit",
     "plot_comparison",
     "plot_design",
     "plot_sweep",
