@@ -74,6 +74,13 @@ def _design() -> Kind:
     return Kind(DesignCase, None, "design")
 
 
+def _isotherm() -> Kind:
+    from sepmodel.extraction.isotherm_inputs import IsothermCase
+    from sepmodel.extraction.isotherm_solve import solve_case
+
+    return Kind(IsothermCase, solve_case)
+
+
 def _route() -> Kind:
     from sepmodel.plant.inputs import Route
 
@@ -91,6 +98,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "column": _column,
     "elution": _elution,
+    "isotherm": _isotherm,
     "design": _design,
     "route": _route,
     "study": _study,
