@@ -121,6 +121,9 @@ class CationExchange:
         by_aq[..., 1, :] = self.charge / sums[..., 1:]
         by_org = np.zeros_like(by_aq)
         by_org[..., 0, :] = self.dimers / sums[..., :1]
+        by_totals = np.zeros((*sums.shape, totals.shape[-1]))
+        by_totals[..., 0, 0] = -1.0 / totals[..., 0]
+        by_totals[..., 1, 1] = -1.0 / totals[..., 1]
         return Spot(
             log_d=log_d,
             slope=slope,
@@ -128,6 +131,7 @@ class CationExchange:
             by_u=by_u,
             by_aq=by_aq,
             by_org=by_org,
+            by_totals=by_totals,
             free=amount,
         )
 
@@ -151,6 +155,9 @@ class CationExchange:
         right = dimer + ratio * bound_aq
         by_u = ratio * charge / left - ratio * bound_aq / right
         d, h = self.free(u, totals, conc_aq, conc_org)
+        by_totals = np.zeros((*totals.shape[:-1], 1, totals.shape[-1]))
+        by_totals[..., 0, 0] = -1.0 / right
+        by_totals[..., 0, 1] = ratio / left
         return Spot(
             log_d=log_d,
             slope=slope,
@@ -158,6 +165,7 @@ class CationExchange:
             by_u=by_u[..., None, None],
             by_aq=-(ratio / right)[..., None, None] * self.charge,
             by_org=self.dimers / left[..., None, None],
+            by_totals=by_totals,
             free=np.stack([d, h], axis=-1),
         )
 
