@@ -80,6 +80,13 @@ def _design() -> Kind:
     return Kind(DesignCase, None, "design")
 
 
+def _isotherm() -> Kind:
+    from sepmodel.extraction.isotherm_inputs import IsothermCase
+    from sepmodel.extraction.isotherm_solve import solve_case
+
+    return Kind(IsothermCase, solve_case)
+
+
 def _rating() -> Kind:
     from sepmodel.extraction.rating_case import RatingCase, solve_case
 
@@ -109,6 +116,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "column": _column,
     "elution": _elution,
+    "isotherm": _isotherm,
     "design": _design,
     "rating": _rating,
     "route": _route,
