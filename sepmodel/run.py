@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
 
 if TYPE_CHECKING:
-    from sepmodel.data import Book, Constant
+    from sepmodel.data import Constant
     from sepmodel.extraction.design_inputs import DesignCase
     from sepmodel.extraction.design_result import Design
     from sepmodel.fields import Case
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sepmodel.plant.inputs import Route, Study
     from sepmodel.result import Result
 
-    Solver: TypeAlias = Callable[[Any, Book], Result]
+    Solver: TypeAlias = Callable[..., Result]
 
 DEFAULT_STUDY = "magnet-scrap"
 # A balance open by more than this is a wrong answer, whatever the solver says of itself.
@@ -33,11 +33,16 @@ _OPEN = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of case: the model of its file and, unless another command runs it, its solver."""
+    """A kind of case: the model of its file and, unless another command runs it, its solver.
+
+    A ``timed`` solver goes through simulated time: it tells how far it is, and goes on from a
+    checkpoint after a stop.
+    """
 
     model: type[Case]
     solve: Solver | None
     command: str = "run"
+    timed: bool = False
 
 
 def _cascade() -> Kind:
@@ -52,6 +57,20 @@ def _circuit() -> Kind:
     from sepmodel.extraction.circuit_solve import solve_case
 
     return Kind(CircuitCase, solve_case)
+
+
+def _dynamic_cascade() -> Kind:
+    from sepmodel.extraction.dynamics.inputs import DynamicMassFlowCase
+    from sepmodel.extraction.dynamics.solve import solve_case
+
+    return Kind(DynamicMassFlowCase, solve_case, timed=True)
+
+
+def _dynamic_circuit() -> Kind:
+    from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase
+    from sepmodel.extraction.dynamics.solve import solve_case
+
+    return Kind(DynamicCircuitCase, solve_case, timed=True)
 
 
 def _column() -> Kind:
@@ -89,6 +108,7 @@ def _study() -> Kind:
 # What a case file can be. Each entry imports its technology only when such a case is loaded.
 KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
+    "cascade-dynamic": _dynamic_cascade,
     "column": _column,
     "elution": _elution,
     "design": _design,
@@ -100,6 +120,9 @@ SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
     ("cascade", "mass-flow"): _cascade,
     ("cascade", "mass-action"): _circuit,
     ("cascade", "correlation"): _circuit,
+    ("cascade-dynamic", "mass-flow"): _dynamic_cascade,
+    ("cascade-dynamic", "mass-action"): _dynamic_circuit,
+    ("cascade-dynamic", "correlation"): _dynamic_circuit,
 }
 
 
@@ -200,11 +223,15 @@ def run(
     set: Mapping[str, Any] | None = None,
     *,
     constants: Mapping[str, float] | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    scratch: Path | None = None,
 ) -> Result:
     """The result of a case, given as ``load`` gives it or as ``load`` takes it.
 
     ``constants`` replace numbers of the data sets (strict SI) by key,
-    ``{"elements:Nd": 0.144}``, without touching a file.
+    ``{"elements:Nd": 0.144}``, without touching a file. A case that goes through time tells
+    ``progress`` the time reached and its end [s], and keeps a checkpoint in the folder ``scratch``
+    while it runs: run again after a stop, it goes on from there to the same result.
 
     Raises
     ------
@@ -233,7 +260,8 @@ def run(
     book = Book(dict(constants or {}))
     started = time.perf_counter()
     try:
-        solved = kind.solve(loaded.inputs, book)
+        timed = {"progress": progress, "scratch": scratch} if kind.timed else {}
+        solved = kind.solve(loaded.inputs, book, **timed)
     except InputError as error:  # whoever solves does not know where the case came from
         file = str(loaded.path or "")
         raise InputError([p if p.file else replace(p, file=file) for p in error.problems]) from None

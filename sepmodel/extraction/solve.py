@@ -31,28 +31,9 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
         as ``cascade.solve``.
     """
     names = case.components
-    inlets = tuple(_inlet(case, i) for i in range(len(case.inlet)))
-    _require_outlets(case)
-    solved = cascade.solve(
-        cascade.MassFlowInputs(
-            components=names,
-            extractability=_extractability(case, book),
-            stages=case.stages,
-            solvent=case.mass_flow.solvent,
-            scrub=case.mass_flow.scrub,
-            inlets=inlets,
-            draws=tuple(
-                cascade.Draw(
-                    name=draw.name,
-                    phase=draw.phase,
-                    stage=case.place(draw.section, draw.stage),
-                    flow=draw.flow,
-                )
-                for draw in case.draw
-            ),
-            efficiency=_efficiency(case),
-        )
-    )
+    inputs = kernel_inputs(case, book)
+    inlets = inputs.inlets
+    solved = cascade.solve(inputs)
     fed = sum((np.asarray(inlet.flows) for inlet in inlets), start=np.zeros(len(names)))
     closures = dict(zip(names, solved.closure.tolist(), strict=True))
     return Result(
@@ -71,6 +52,35 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
         balance={"components": closures, "max": max(closures.values())},
         warnings=_warnings(case),
         used=book.used,
+    )
+
+
+def kernel_inputs(case: CascadeCase, book: Book) -> cascade.MassFlowInputs:
+    """The case in the kernel's terms.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        for factors that are not known and a scrub that leaves an outlet without rare earth.
+    """
+    _require_outlets(case)
+    return cascade.MassFlowInputs(
+        components=case.components,
+        extractability=_extractability(case, book),
+        stages=case.stages,
+        solvent=case.mass_flow.solvent,
+        scrub=case.mass_flow.scrub,
+        inlets=tuple(_inlet(case, i) for i in range(len(case.inlet))),
+        draws=tuple(
+            cascade.Draw(
+                name=draw.name,
+                phase=draw.phase,
+                stage=case.place(draw.section, draw.stage),
+                flow=draw.flow,
+            )
+            for draw in case.draw
+        ),
+        efficiency=_efficiency(case),
     )
 
 
