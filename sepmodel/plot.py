@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 INK = "#222222"
 FAINT = "#8a8a8a"
 BANDS = ("#f1f4f8", "#ffffff")
+# Phases by the ending that names a profile of theirs.
+SHORT = {"aqueous": "aq", "organic": "org"}
 # The palette of Okabe and Ito, readable with every kind of colour vision; where colours repeat the
 # dashes differ. An element looks the same in every figure.
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -139,13 +141,15 @@ def stage_profiles(result: Result) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    phases = {"aqueous": _profile(result, "share_aq"), "organic": _profile(result, "share_org")}
+    phases = {phase: _profile(result, f"share_{short}") for phase, short in SHORT.items()}
+    analysed = {p: result.profiles.get(f"analysed_{n}") for p, n in SHORT.items()}
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     tables = [profile.values for profile in phases.values()]
     floor, most = share_floor(tables), max(float(np.nanmax(table)) for table in tables)
     for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
         draw_shares(axes, profile, floor, most)
+        _draw_analysed(axes, analysed[phase])
         axes.set_ylabel(f"share in the {phase} phase")
     name_bands(panels[0], phases["aqueous"])
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
@@ -227,6 +231,14 @@ def stage_axis(axes: Axes, profile: Profile) -> None:
         axes.axvspan(first - 0.5, last + 0.5, color=shade, zorder=-2, linewidth=0)
     for stage in profile.marks.values():
         axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
+
+
+def _draw_analysed(axes: Axes, profile: Profile | None) -> None:
+    """Shares that were analysed, as dots beside the curves of a rated train."""
+    if profile is None:
+        return
+    for name, values in zip(profile.axes["component"], profile.values.T, strict=True):
+        axes.plot(list(profile.axes["stage"]), opened(values), "o", color=look(str(name))["color"])
 
 
 def share_floor(tables: Sequence[Any]) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sepmodel import products
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import cascade, stagewise
+from sepmodel.extraction import cascade, linearised, stagewise
 from sepmodel.extraction import chain as chains
 
 Array = NDArray[np.float64]
@@ -156,8 +156,8 @@ def mass_flow(
     u = np.asarray(theta, dtype=float)[None, :, None]
     if base_plan.flow_aq.shape[0] != 1:
         raise InputError(Problem(message="derivatives are taken of one cascade at a time"))
-    _, state = stagewise.evaluate(base_plan, u)
-    jacobian = stagewise.full_matrix(base_plan, state)[0]
+    _, state = stagewise.approach(base_plan, u)
+    corrected = linearised.closing(linearised.factorise(stagewise.system(base_plan, state)))
     values = np.zeros((len(qualities), len(names)))
     started = [n for n in names if n in FROM_ZERO]
     others = [n for n in names if n not in FROM_ZERO]
@@ -182,7 +182,7 @@ def mass_flow(
         whole = np.broadcast_to(u, (size, *u.shape[1:]))
         r, _ = stagewise.evaluate(plan, np.ascontiguousarray(whole))
         by_p = change(r[..., 0])
-        u_p = -np.linalg.solve(jacobian, by_p.T).T
+        u_p = -corrected(by_p, np.zeros(len(group), dtype=np.int64))
         moved = whole + (offsets[None, :, None] * u_p[:, None]).reshape(size, -1, 1)
         _, (fluxes, _) = stagewise.evaluate(plan, np.ascontiguousarray(moved))
         figures = np.stack([_figure(inputs, q, fluxes, plan, drawn) for q in qualities], axis=-1)
