@@ -15,15 +15,18 @@ from sepmodel.extraction.stagewise import Plan, evaluate, iterate, take
 
 Array = NDArray[np.float64]
 
-# A cascade is approached over cascades of two thirds of its stages each: from half as many, sharp
-# cuts need ten times the iterations.
-REFINEMENT = 1.5
+# A cascade is approached over cascades of half its stages each, or of a third where the longest
+# section has more than so many stages.
+DOUBLED = 12
+# Where the unknown of a coarser cascade changes by this part of its steepest change, a stretch gets
+# half as many new stages as where it is flat.
+FLAT = 0.03
 # A step between two cascades is halved at most so often when Newton fails on it.
 DEEPEST = 5
 # Stages of the longest section of the cascade that a bad guess is averaged over.
 AVERAGED = 4
 # Coarser cascades need not be solved to the last digit.
-ROUGH: dict[str, Any] = {"tolerance": 0.1, "accept": 0.1, "limit": 32}
+ROUGH: dict[str, Any] = {"tolerance": 0.2, "accept": 0.2, "limit": 32}
 
 
 def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
@@ -57,26 +60,42 @@ def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
 
 
 def _levels(counts: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Stage counts from one a section to ``counts``, each about 1.5 times the one before."""
+    """Stage counts from one a section to ``counts``, each two or three times the one before."""
     levels = [counts]
-    while max(levels[-1]) > 1:
-        levels.append(tuple(max(1, round(c / REFINEMENT)) for c in levels[-1]))
+    while (longest := max(levels[-1])) > 1:
+        factor = 3 if longest > DOUBLED else 2
+        levels.append(tuple(max(1, round(c / factor)) for c in levels[-1]))
     return levels[::-1]
 
 
 def _refine(u: Array, coarse: CircuitInputs, fine: CircuitInputs) -> Array:
-    """Unknowns (B, N, m) of a coarser circuit, interpolated section by section."""
+    """Unknowns (B, N, m) of a coarser circuit, carried over section by section.
+
+    Further stages lengthen the stretches where little changes; fronts keep their width in stages.
+    So new stages go where the unknown is flat, and between them it is interpolated.
+    """
     parts = []
     at = 0
     for a, b in zip(coarse.sections, fine.sections, strict=True):
         here = u[:, at : at + a.stages]
         at += a.stages
-        x = (np.arange(b.stages) + 0.5) / b.stages * a.stages - 0.5
-        x = np.clip(x, 0, a.stages - 1)
+        if a.stages < 4:
+            even = (np.arange(b.stages) + 0.5) / b.stages * a.stages - 0.5
+            x = np.clip(even, 0, a.stages - 1)[None]
+        else:
+            change = np.abs(np.diff(here, axis=1)).max(axis=2)
+            steepest = np.max(change, axis=1, keepdims=True) + np.finfo(float).tiny
+            flat = 1.0 / (change / steepest + FLAT)
+            room = 1.0 + (b.stages - a.stages) * flat / flat.sum(axis=1, keepdims=True)
+            ends = np.zeros((here.shape[0], a.stages))
+            np.cumsum(room, axis=1, out=ends[:, 1:])
+            old, new = np.arange(a.stages), np.arange(b.stages)
+            x = np.array([np.interp(new, end, old) for end in ends])
         low = np.minimum(x.astype(int), max(a.stages - 2, 0))
         high = np.minimum(low + 1, a.stages - 1)
-        weight = (x - low)[None, :, None]
-        parts.append((1 - weight) * here[:, low] + weight * here[:, high])
+        weight = (x - low)[..., None]
+        below = np.take_along_axis(here, low[..., None], axis=1)
+        parts.append(below + weight * (np.take_along_axis(here, high[..., None], axis=1) - below))
     return np.concatenate(parts, axis=1)
 
 
