@@ -72,6 +72,17 @@ def layout(chain: Chain) -> Layout | None:
     return Layout(feed=feed, runs=(*sorted(set(runs)), stages), exits=exits)
 
 
+def rows(known: Layout, members: NDArray[np.int64]) -> Layout:
+    """The layout of some members."""
+
+    def pick(share: Array) -> Array:
+        return share if share.shape[0] == 1 else share[members]
+
+    feed = known.feed if known.feed.shape[1] == 1 else known.feed[:, members]
+    exits = tuple((k, p, {j: pick(s) for j, s in shares.items()}) for k, p, shares in known.exits)
+    return Layout(feed=feed, runs=known.runs, exits=exits)
+
+
 def solve(known: Layout, log_ratio: Array) -> tuple[Array, Array, Array]:
     """Aqueous fluxes and ratios A (B, N, C) for given ln A, and flows of the links (K, B, C)."""
     from scipy.linalg.blas import dtbsv

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sepmodel import solvers
 from sepmodel.extraction.circuit_plan import CircuitInputs, Draw, Inlet, Section, prepare
-from sepmodel.extraction.stagewise import Plan, evaluate, iterate, take
+from sepmodel.extraction.stagewise import Plan, approach, iterate, take
 
 Array = NDArray[np.float64]
 
@@ -39,7 +39,10 @@ def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
         return 1 + round((port.stage - 1) * (coarse - 1) / (fine - 1)) if fine > 1 else 1
 
     def resampled(section: Section) -> Section:
-        count, near = new[section.name], np.arange(new[section.name]) * section.stages
+        count = new[section.name]
+        if not any(map(np.ndim, (section.efficiency, section.carry_aq, section.carry_org))):
+            return replace(section, stages=count)
+        near = np.arange(count) * section.stages
         rows: dict[str, Any] = {
             key: np.asarray(value)[near // count]
             for key, value, axes in (
@@ -94,8 +97,9 @@ def _refine(u: Array, coarse: CircuitInputs, fine: CircuitInputs) -> Array:
         low = np.minimum(x.astype(int), max(a.stages - 2, 0))
         high = np.minimum(low + 1, a.stages - 1)
         weight = (x - low)[..., None]
-        below = np.take_along_axis(here, low[..., None], axis=1)
-        parts.append(below + weight * (np.take_along_axis(here, high[..., None], axis=1) - below))
+        rows = np.arange(here.shape[0])[:, None]
+        below = here[rows, low]
+        parts.append(below + weight * (here[rows, high] - below))
     return np.concatenate(parts, axis=1)
 
 
@@ -164,7 +168,7 @@ def member(inputs: CircuitInputs, plan: Plan, members: NDArray[np.int64]) -> Cir
 def physical(plan: Plan, u: Array) -> NDArray[np.bool_]:
     """Members whose free amounts are all positive."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        free = evaluate(plan, u)[1][1].free
+        free = approach(plan, u)[1].spot.free
     if free is None:
         return np.ones(u.shape[0], dtype=bool)
     return np.asarray(np.all(free > 0, axis=(1, 2)))
