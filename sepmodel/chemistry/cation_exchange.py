@@ -90,7 +90,10 @@ class CationExchange:
         if self.unknowns == 1:
             return u
         nearest = np.argmin(np.abs(middle - u), axis=-1)[..., None]
-        d, h = np.take_along_axis(d, nearest, -1)[..., 0], np.take_along_axis(h, nearest, -1)[..., 0]
+        d, h = (
+            np.take_along_axis(d, nearest, -1)[..., 0],
+            np.take_along_axis(h, nearest, -1)[..., 0],
+        )
         h = np.maximum(np.where(d > 0, d * np.exp(-u[..., 0]), h), np.exp(-WIDEST))
         proton = np.log(h / C_STANDARD)[..., None]
         return np.concatenate([u + proton, proton], axis=-1)

@@ -130,6 +130,20 @@ def solve(known: Layout, log_ratio: Array) -> tuple[Array, Array, Array]:
     return np.swapaxes(aqueous, -1, -2), np.swapaxes(ratio, -1, -2), flows
 
 
+def local_closure(chain: Chain, aqueous: Array, organic: Array, links: Array) -> Array:
+    """Largest |in - out| / out of any component and stage, from what the neighbours send, (B,)."""
+    kept = 1.0 - chain.draw
+    entering = chain.feed[0] + chain.feed[1]
+    entering[:, :-1] += (aqueous * kept[0])[:, 1:]
+    entering[:, 1:] += (organic * kept[1])[:, :-1]
+    for flow, link in zip(links, chain.links, strict=True):
+        entering[:, link.target[0]] += flow
+    leaving = aqueous + organic
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off: Array = np.nan_to_num(np.abs(entering - leaving) / leaving).max(axis=(1, 2))
+    return off
+
+
 def _link_flows(known: Layout, flux: Array, ratio: Array) -> Array:
     """Flow in every link, (K, B, C), from what leaves of the feeds and of one mole in each."""
     count = flux.shape[0] - 1

@@ -7,10 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sepmodel import solvers
-from sepmodel.extraction.circuit_plan import CircuitInputs, Draw, Inlet, Section, prepare
+from sepmodel.extraction.circuit_plan import (
+    CircuitInputs,
+    Draw,
+    Inlet,
+    Section,
+    chosen,
+    prepare,
+)
 from sepmodel.extraction.stagewise import Plan, approach, iterate, take
 
 Array = NDArray[np.float64]
@@ -136,33 +143,7 @@ def _average(u: Array, fine: CircuitInputs, coarse: CircuitInputs) -> Array:
 def member(inputs: CircuitInputs, plan: Plan, members: NDArray[np.int64]) -> CircuitInputs:
     """Inputs of some members on one batch axis."""
     size = plan.flow_aq.shape[0]
-    if size == 1 or members.size == size:
-        return inputs
-
-    def pick(value: ArrayLike, tail: int) -> Array:
-        array = np.asarray(value, dtype=float)
-        shape = array.shape[array.ndim - tail :]
-        full = np.broadcast_to(array, plan.batch + shape).reshape((size, *shape))
-        return full[members]
-
-    return replace(
-        inputs,
-        organic_flow=pick(inputs.organic_flow, 0),
-        dimer=pick(inputs.dimer, 0),
-        organic_conc=pick(inputs.organic_conc, 1),
-        inlets=tuple(
-            replace(
-                i,
-                flow=pick(i.flow, 0),
-                conc=pick(i.conc, 1),
-                acid=pick(i.acid, 0),
-                sulfate=pick(i.sulfate, 0),
-            )
-            for i in inputs.inlets
-        ),
-        draws=tuple(replace(d, flow=pick(d.flow, 0)) for d in inputs.draws),
-        log_k_shift=pick(inputs.log_k_shift, 1) if np.ndim(inputs.log_k_shift) else 0.0,
-    )
+    return inputs if size == 1 or members.size == size else chosen(inputs, members)
 
 
 def physical(plan: Plan, u: Array) -> NDArray[np.bool_]:

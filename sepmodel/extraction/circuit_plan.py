@@ -155,6 +155,37 @@ def members(value: ArrayLike, batch: tuple[int, ...], tail: tuple[int, ...] = ()
     return array.reshape((-1, *tail)) if batch else array[None]
 
 
+def chosen(inputs: CircuitInputs, rows: NDArray[np.int64]) -> CircuitInputs:
+    """Inputs of some members of a batch, which is flattened; what all share stays as it is."""
+    batch = batch_of(inputs)
+
+    def pick(value: ArrayLike, tail: int = 0) -> ArrayLike:
+        array = np.asarray(value, dtype=float)
+        if array.ndim <= tail:
+            return value
+        return members(array, batch, array.shape[array.ndim - tail :])[rows]
+
+    out = replace(
+        inputs,
+        organic_flow=pick(inputs.organic_flow),
+        dimer=pick(inputs.dimer),
+        organic_conc=pick(inputs.organic_conc, 1),
+        inlets=tuple(
+            replace(
+                i,
+                flow=pick(i.flow),
+                conc=pick(i.conc, 1),
+                acid=pick(i.acid),
+                sulfate=pick(i.sulfate),
+            )
+            for i in inputs.inlets
+        ),
+        draws=tuple(replace(d, flow=pick(d.flow)) for d in inputs.draws),
+        log_k_shift=pick(inputs.log_k_shift, 1),
+    )
+    return out if batch_of(out) else replace(out, dimer=np.full(rows.size, inputs.dimer))
+
+
 def flows(inputs: CircuitInputs, batch: tuple[int, ...], *, checked: bool = False) -> Flows:
     """Water, anions and solvent of every stage."""
     c, n = len(inputs.components), inputs.stages

@@ -331,8 +331,9 @@ def solve_transposed(factors: Factors, member: int, rhs: Array) -> Array:
     if corners is not None and factors.answers is not None and factors.inner is not None:
         rhs = rhs.copy()
         extra = rhs @ factors.answers[member].T @ factors.inner[member]
-        for j, columns in enumerate(corners.columns):
-            np.add.at(rhs, (slice(None), columns), extra[:, j, None] * corners.weight[member, j])
+        for j, columns in enumerate(corners.columns.tolist()):
+            for column, weight in zip(columns, corners.weight[member, j].tolist(), strict=True):
+                rhs[:, column] += weight * extra[:, j]
     lu, pivots = factors.lower_upper[member], factors.pivots[member]
     x: Array = dgbtrs(lu, system.low, system.high, rhs.T, pivots, trans=1)[0].T
     return x
@@ -360,7 +361,12 @@ def closing(factors: Factors) -> Linear:
                 weight, answers, inner = weight[rows], answers[rows], inner[rows]
             gathered = _gather(weight, corners.columns, flat[:, None])
             to_own = answers.reshape(*answers.shape[:2], stages, k)[..., k - m :]
-            own = own + ((gathered @ np.swapaxes(inner, -1, -2)) @ to_own.reshape(*answers.shape[:2], -1))[:, 0]
+            own = (
+                own
+                + (
+                    (gathered @ np.swapaxes(inner, -1, -2)) @ to_own.reshape(*answers.shape[:2], -1)
+                )[:, 0]
+            )
         return own
 
     return step

@@ -127,7 +127,9 @@ def chosen(state: State, rows: NDArray[np.int64]) -> State:
     def pick(a: Array | None, axis: int = 0) -> Array | None:
         return None if a is None else np.take(a, rows, axis=axis)
 
-    spot = {part.name: pick(getattr(state.spot, part.name)) for part in fields(state.spot)}
+    spot: dict[str, Any] = {
+        part.name: pick(getattr(state.spot, part.name)) for part in fields(state.spot)
+    }
     return State(
         u=state.u[rows],
         spot=Spot(**spot),
