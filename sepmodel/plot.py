@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sepmodel.extraction.isotherms import Isotherm, Steps
     from sepmodel.study.fit import Fit
 
 INK = "#222222"
 FAINT = "#8a8a8a"
 BANDS = ("#f1f4f8", "#ffffff")
+# Phases by the ending that names a profile of theirs.
+SHORT = {"aqueous": "aq", "organic": "org"}
 # The palette of Okabe and Ito, readable with every kind of colour vision; where colours repeat the
 # dashes differ. An element looks the same in every figure.
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -109,6 +110,10 @@ def figures(result: Result) -> dict[str, bytes]:
         drawn["chromatogram"] = chromatogram
     if "train" in result.profiles:
         drawn["train"] = band_pattern
+    if result.kind == "isotherm":
+        from sepmodel import plot_isotherms
+
+        drawn |= plot_isotherms.drawings(result)
     written = {}
     for name, draw in drawn.items():
         with style():
@@ -139,13 +144,15 @@ def stage_profiles(result: Result) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    phases = {"aqueous": _profile(result, "share_aq"), "organic": _profile(result, "share_org")}
+    phases = {phase: _profile(result, f"share_{short}") for phase, short in SHORT.items()}
+    analysed = {p: result.profiles.get(f"analysed_{n}") for p, n in SHORT.items()}
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     tables = [profile.values for profile in phases.values()]
     floor, most = share_floor(tables), max(float(np.nanmax(table)) for table in tables)
     for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
         draw_shares(axes, profile, floor, most)
+        _draw_analysed(axes, analysed[phase])
         axes.set_ylabel(f"share in the {phase} phase")
     name_bands(panels[0], phases["aqueous"])
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
@@ -227,6 +234,14 @@ def stage_axis(axes: Axes, profile: Profile) -> None:
         axes.axvspan(first - 0.5, last + 0.5, color=shade, zorder=-2, linewidth=0)
     for stage in profile.marks.values():
         axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
+
+
+def _draw_analysed(axes: Axes, profile: Profile | None) -> None:
+    """Shares that were analysed, as dots beside the curves of a rated train."""
+    if profile is None:
+        return
+    for name, values in zip(profile.axes["component"], profile.values.T, strict=True):
+        axes.plot(list(profile.axes["stage"]), opened(values), "o", color=look(str(name))["color"])
 
 
 def share_floor(tables: Sequence[Any]) -> float:
@@ -427,58 +442,4 @@ def fit_residuals(found: Fit) -> Figure:
     if first is not None:
         first.set_ylabel("log10 D: predicted - measured")
         first.legend(frameon=False, ncols=2, fontsize=8)
-    return figure
-
-
-def loading_figure(curve: Isotherm, steps: Steps | None = None, metal: str = "") -> Figure:
-    """Organic against aqueous concentration of each metal [mol/L], and steps of one of them.
-
-    Steps leave the curve where their acid differs from the curve's: each stage releases protons.
-    """
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_org[:, i] > 0) and name != "Na":
-            axes.plot(
-                curve.conc_aq[:, i] / 1000, curve.conc_org[:, i] / 1000, label=name, **look(name)
-            )
-    if steps is not None:
-        x, y = np.array(steps.aqueous) / 1000, np.array(steps.organic) / 1000
-        colour = look(metal)["color"]
-        axes.plot(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1], color=FAINT, lw=0.9)
-        axes.plot(x, y, color=FAINT, lw=0.9, linestyle=DASHED)
-        axes.plot(x[1:], y[:-1], "o", ms=3.5, color=colour)
-    axes.set(xlabel="aqueous, mol/L", ylabel="organic, mol/L", xlim=(0, None), ylim=(0, None))
-    axes.legend(frameon=False)
-    return figure
-
-
-def pH_figure(curve: Isotherm, phase_ratio: float = 1.0) -> Figure:
-    """Extracted share of each metal against the pH at equilibrium."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    order = np.argsort(curve.pH)
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_aq[:, i] > 0) and name != "Na":
-            d = phase_ratio * 10 ** curve.log_d[order, i]
-            axes.plot(curve.pH[order], 100 * d / (1 + d), label=name, **look(name))
-    axes.axhline(50, color=FAINT, lw=0.6)
-    axes.set(xlabel="pH at equilibrium", ylabel="extracted, %", ylim=(0, 100))
-    axes.legend(frameon=False)
-    return figure
-
-
-def map_figure(factor: Any, pH: Any, loading: Any, pair: str) -> Figure:
-    """Separation factor over pH and loading, as points coloured by the factor."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    points = axes.scatter(np.ravel(pH), np.ravel(loading), c=np.ravel(factor), cmap="viridis", s=28)
-    figure.colorbar(points, ax=axes, label=f"separation factor {pair}")
-    axes.set(xlabel="pH at equilibrium", ylabel="loading, mol/mol extractant")
     return figure

@@ -108,7 +108,9 @@ def profile(design: Design) -> Figure:
     light, heavy = circuit.light[-1], circuit.heavy[0]
     beta = circuit.extractability[heavy] / circuit.extractability[light]
     names = list(share.axes["component"])
-    part = explain.gain(share.values, names.index(light), names.index(heavy), beta)
+    part = explain.gain(
+        share.values[: circuit.stages + added(design)], names.index(light), names.index(heavy), beta
+    )
     stages = np.arange(1, len(part) + 1) + 0.5
     colours = [
         plot.look("Nd")["color"] if value < explain.PINCHED else plot.look("Pr")["color"]
@@ -122,6 +124,12 @@ def profile(design: Design) -> Figure:
     lower.set_xlabel("stage, from the raffinate end (the organic travels to the right)")
     figure.suptitle(design.name, x=0.01, ha="left", fontweight="bold")
     return figure
+
+
+def added(design: Design) -> int:
+    """Stages that mass action took more than the design by separation factors."""
+    found = design.confirmation
+    return 0 if found is None else found.stages - design.circuit.stages
 
 
 def tolerances(design: Design) -> Figure:
