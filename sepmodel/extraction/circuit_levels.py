@@ -24,10 +24,10 @@ Array = NDArray[np.float64]
 
 # A cascade is approached over cascades of half its stages each, or of a third where the longest
 # section has more than so many stages.
-DOUBLED = 12
+DOUBLED = 16
 # Where the unknown of a coarser cascade changes by this part of its steepest change, a stretch gets
 # half as many new stages as where it is flat.
-FLAT = 0.03
+FLAT = 2.0**-5
 # A step between two cascades is halved at most so often when Newton fails on it.
 DEEPEST = 5
 # Stages of the longest section of the cascade that a bad guess is averaged over.
