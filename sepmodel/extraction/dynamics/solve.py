@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sepmodel import files
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import cascade, circuit, circuit_solve
+from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
@@ -27,10 +27,9 @@ from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
 from sepmodel.extraction.dynamics.trains import TRICKLE, CircuitTrain, MassFlowTrain, Train
 from sepmodel.products import amounts
-from sepmodel.species import CHARGES
 
 if TYPE_CHECKING:
-    from sepmodel.result import Result
+    from sepmodel.result import Result, Warned
 
 Array = NDArray[np.float64]
 DynamicCase = DynamicMassFlowCase | DynamicCircuitCase
@@ -44,6 +43,7 @@ class Assembled:
     run: Run
     weights: tuple[float, ...]
     labels: dict[str, str]
+    warnings: tuple[Warned, ...] = ()
 
 
 def solve_case(
@@ -83,7 +83,8 @@ def solve_case(
     found = simulate(assembled.run, checkpoint=checkpoint, every=every, progress=progress)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    return report(case, assembled.run, found, assembled.weights, assembled.labels, book)
+    made = report(case, assembled.run, found, assembled.weights, assembled.labels, book)
+    return replace(made, warnings=[*assembled.warnings, *made.warnings])
 
 
 def assemble(case: DynamicCase, book: Book) -> Assembled:
@@ -99,8 +100,9 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     train: Train
     if isinstance(case, DynamicMassFlowCase):
         train, labels = _mass_flow_train(case, book, bypass)
+        warnings: tuple[Warned, ...] = ()
     else:
-        train, labels = _circuit_train(case, book, bypass)
+        train, labels, warnings = _circuit_train(case, book, bypass)
     base = train.settings
     table = paths.Paths(case, train)
     events = table.events()
@@ -142,7 +144,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         loops=[_outlet_named(loop, names, labels) for loop in loops],
         options=Options(rtol=case.time.tolerance),
     )
-    return Assembled(train=train, run=run, weights=weights, labels=labels)
+    return Assembled(train=train, run=run, weights=weights, labels=labels, warnings=warnings)
 
 
 def _outlet_named(loop: Loop, names: list[str], labels: dict[str, str]) -> Loop:
@@ -188,8 +190,18 @@ def _mass_flow_train(
 
 def _circuit_train(
     case: DynamicCircuitCase, book: Book, bypass: bool
-) -> tuple[CircuitTrain, dict[str, str]]:
-    inputs = _circuit_inputs(case, book)
+) -> tuple[CircuitTrain, dict[str, str], tuple[Warned, ...]]:
+    if case.model.activity != "ideal":
+        raise InputError(
+            Problem(
+                message="circuits in time take activities as ideal",
+                key="model.activity",
+                value=case.model.activity,
+                expected='"ideal", with a set of constants of that basis',
+            )
+        )
+    made = circuit_solve.assemble(case, book)
+    inputs = made.inputs
     plan = circuit.prepare(inputs)
     given = case.holdup
     if given.mixer is None:
@@ -212,19 +224,10 @@ def _circuit_train(
             cells=given.cells,
             dead=given.dead,
         )
-    labels = dict(circuit_solve.LIQUORS)
-    strips = any(section.name == "strip" for section in case.section)
-    labels["organic"] = "barren_organic" if strips else "loaded_organic"
-    return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass), labels
-
-
-def _circuit_inputs(case: DynamicCircuitCase, book: Book) -> circuit.CircuitInputs:
-    names = case.components
-    ions = names if case.model.counter_ion is None else (*names, case.model.counter_ion)
-    charge = np.array([float(CHARGES.get(name, 3)) for name in ions])
-    model, dimers, per = circuit_solve._model(case, book, ions, charge)
-    circuit_solve._chemistry_warnings(case, model, ions)
-    return circuit_solve._inputs(case, book, ions, charge, model, dimers, per)
+    labels = dict(circuit_streams.LIQUORS)
+    last = case.section[-1].name
+    labels["organic"] = circuit_streams.ORGANICS.get(last, "loaded_organic")
+    return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass), labels, made.warnings
 
 
 def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:
