@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sepmodel.extraction.isotherms import Isotherm, Steps
     from sepmodel.study.fit import Fit
 
 INK = "#222222"
@@ -111,6 +110,10 @@ def figures(result: Result) -> dict[str, bytes]:
         drawn["chromatogram"] = chromatogram
     if "train" in result.profiles:
         drawn["train"] = band_pattern
+    if result.kind == "isotherm":
+        from sepmodel import plot_isotherms
+
+        drawn |= plot_isotherms.drawings(result)
     written = {}
     for name, draw in drawn.items():
         with style():
@@ -439,58 +442,4 @@ def fit_residuals(found: Fit) -> Figure:
     if first is not None:
         first.set_ylabel("log10 D: predicted - measured")
         first.legend(frameon=False, ncols=2, fontsize=8)
-    return figure
-
-
-def loading_figure(curve: Isotherm, steps: Steps | None = None, metal: str = "") -> Figure:
-    """Organic against aqueous concentration of each metal [mol/L], and steps of one of them.
-
-    Steps leave the curve where their acid differs from the curve's: each stage releases protons.
-    """
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_org[:, i] > 0) and name != "Na":
-            axes.plot(
-                curve.conc_aq[:, i] / 1000, curve.conc_org[:, i] / 1000, label=name, **look(name)
-            )
-    if steps is not None:
-        x, y = np.array(steps.aqueous) / 1000, np.array(steps.organic) / 1000
-        colour = look(metal)["color"]
-        axes.plot(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1], color=FAINT, lw=0.9)
-        axes.plot(x, y, color=FAINT, lw=0.9, linestyle=DASHED)
-        axes.plot(x[1:], y[:-1], "o", ms=3.5, color=colour)
-    axes.set(xlabel="aqueous, mol/L", ylabel="organic, mol/L", xlim=(0, None), ylim=(0, None))
-    axes.legend(frameon=False)
-    return figure
-
-
-def pH_figure(curve: Isotherm, phase_ratio: float = 1.0) -> Figure:
-    """Extracted share of each metal against the pH at equilibrium."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    order = np.argsort(curve.pH)
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_aq[:, i] > 0) and name != "Na":
-            d = phase_ratio * 10 ** curve.log_d[order, i]
-            axes.plot(curve.pH[order], 100 * d / (1 + d), label=name, **look(name))
-    axes.axhline(50, color=FAINT, lw=0.6)
-    axes.set(xlabel="pH at equilibrium", ylabel="extracted, %", ylim=(0, 100))
-    axes.legend(frameon=False)
-    return figure
-
-
-def map_figure(factor: Any, pH: Any, loading: Any, pair: str) -> Figure:
-    """Separation factor over pH and loading, as points coloured by the factor."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    points = axes.scatter(np.ravel(pH), np.ravel(loading), c=np.ravel(factor), cmap="viridis", s=28)
-    figure.colorbar(points, ax=axes, label=f"separation factor {pair}")
-    axes.set(xlabel="pH at equilibrium", ylabel="loading, mol/mol extractant")
     return figure

@@ -39,6 +39,7 @@ LAYERS = [
         {
             "plot",
             "plot_comparison",
+            "plot_isotherms",
             "plot_design",
             "plot_sweep",
             "report",
@@ -124,6 +125,12 @@ NUMBERS = {
     ("chromatography/isotachic.py", 48): "cells of a grid",
     ("chromatography/isotachic.py", 40): "decay lengths ahead of a front",
     ("chromatography/isotachic.py", 24): "decay lengths behind a front",
+    ("extraction/isotherm_inputs.py", 400): "most points of a curve",
+    ("extraction/isotherm_inputs.py", 40): "points of a curve; most of a map",
+    ("extraction/isotherm_inputs.py", 12): "points of a map along each axis",
+    ("extraction/isotherm_inputs.py", 24): "most components",
+    ("extraction/isotherm_inputs.py", 100): "most stages stepped off",
+    ("extraction/isotherm_solve.py", 0.01): "share of extraction worth a warning",
     ("extraction/shortcut.py", 200): "halvings of an interval",
 }
 # Modules that hold nothing but the coefficients of a published numerical method; their own tests
@@ -133,6 +140,7 @@ TABLES = {"extraction/dynamics/tableau.py"}
 PRESENTATION = {
     "plot",
     "plot_comparison",
+    "plot_isotherms",
     "plot_design",
     "plot_sweep",
     "report",
