@@ -432,7 +432,7 @@ def sweep(
         with _counting(f"{loaded.name}", quiet) as step:
             found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)
     except KeyboardInterrupt:
-        _say(f"interrupted; what was found is in {folder}/, the same command goes on")
+        _say(f"interrupted; kept in {folder}/; the same command goes on")
         raise _Exit(INTERRUPTED) from None
     contents = report_sweep.contents(found, parquet=parquet)
     if figures:

@@ -52,9 +52,10 @@ class Kind:
 
 def _cascade() -> Kind:
     from sepmodel.extraction.inputs import CascadeCase
+    from sepmodel.extraction.many import solve_cascades
     from sepmodel.extraction.solve import solve_case
 
-    return Kind(CascadeCase, solve_case)
+    return Kind(CascadeCase, solve_case, solve_many=solve_cascades)
 
 
 def _circuit() -> Kind:
@@ -338,7 +339,8 @@ def run_many(
 ) -> list[Result | SepmodelError]:
     """The results of many cases, each with its own constants, together where their kind allows.
 
-    A member that cannot be used, met or solved is its error; the others do not notice.
+    A member that cannot be used, met or solved is its error; the others do not notice. Members
+    carry no inputs hash: whoever hands out thousands names them himself.
     """
     from sepmodel.data import Book
 
@@ -347,9 +349,10 @@ def run_many(
     if many is None or len(cases) == 1 or any(kind.solve_many is not many for kind in kinds):
         return [_or_error(loaded, given) for loaded, given in zip(cases, constants, strict=True)]
     books: list[Book | SepmodelError] = []
+    shelf = Book()  # every member's book looks for its sets once
     for given in constants:
         try:
-            books.append(Book(dict(given)))
+            books.append(shelf.with_values(given))
         except InputError as error:
             books.append(error)
     good = [i for i, book in enumerate(books) if isinstance(book, Book)]
@@ -367,7 +370,7 @@ def run_many(
             elif isinstance(answer, SepmodelError):
                 found[i] = answer
             else:
-                found[i] = _finished(cases[i], answer, book, seconds)
+                found[i] = _finished(cases[i], answer, book, seconds, hashed=False)
         except SepmodelError as error:  # a balance that does not close
             found[i] = error
     return [answer for answer in found if answer is not None]
@@ -403,7 +406,9 @@ def _runnable(loaded: LoadedCase) -> Kind:
     return kind
 
 
-def _finished(loaded: LoadedCase, solved: Result, book: Book, seconds: float) -> Result:
+def _finished(
+    loaded: LoadedCase, solved: Result, book: Book, seconds: float, *, hashed: bool = True
+) -> Result:
     """A solver's result with its name, evidence and hash; refused if its balances are open."""
     from sepmodel import __version__
 
@@ -415,7 +420,7 @@ def _finished(loaded: LoadedCase, solved: Result, book: Book, seconds: float) ->
         solver={"seconds": seconds, **solved.solver},
         used=used,
         version=__version__,
-        inputs_hash=inputs_hash(loaded, used, book.overrides),
+        inputs_hash=inputs_hash(loaded, used, book.overrides) if hashed else "",
     )
     _require_closed(result)
     return result

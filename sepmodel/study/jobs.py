@@ -145,13 +145,11 @@ def _alone(task: Task, job: Job, case: LoadedCase) -> Outcome:
 
 
 def _solved(task: Task, job: Job, found: Result | Comparison, seconds: float) -> Outcome:
-    deep = any(a.path.startswith("profiles.") for a in task.answers)
-    tables = answers.document(found, profiles=deep)
     return Outcome(
         id=job.id,
         status=store.SOLVED,
         inputs=job.inputs,
-        answers={a.name: answers.number(tables, a.path) for a in task.answers},
+        answers=answers.numbers(found, task.answers),
         closure=answers.closure(found),
         seconds=seconds,
     )
