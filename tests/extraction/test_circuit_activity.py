@@ -1,4 +1,4 @@
-"""Activities of every stage's own solution: the law holds, one stage is a shake-out, ranges hold."""
+"""Activities of every stage's own solution: the law, one stage as a shake-out, ranges."""
 
 import numpy as np
 import pytest
