@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -97,8 +98,9 @@ def run(
     loaded = load(case, parse_settings(settings))
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
-    with _busy(f"solving {loaded.name}"):
-        result = solve(loaded)
+    with _busy(f"solving {loaded.name}") as tell:
+        scratch = Path("results") / "checkpoints"
+        result = solve(loaded, progress=_clock(tell), scratch=scratch)
         contents: dict[str, str | bytes] = {**result_files(result, loaded)}
         if figures:
             from sepmodel.plot import figures as drawn
@@ -801,6 +803,24 @@ def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
 
     with Console(stderr=True).status(text) as status:
         yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
+
+
+def _clock(tell: Callable[[str, int, int], None]) -> Callable[[float, float], None]:
+    """Turns simulated time reached, and the end, into what a terminal shows: how much is left."""
+    started, shown = time.monotonic(), 0.0
+    begun: float | None = None
+
+    def progress(reached: float, end: float) -> None:
+        nonlocal shown, begun
+        now = time.monotonic()
+        begun = reached if begun is None else begun
+        if now - shown < 0.2 or reached <= begun:
+            return
+        shown = now
+        left = (now - started) * (end - reached) / (reached - begun)
+        tell(f"{left:.0f} s left; hours of plant time", round(reached / 3600), round(end / 3600))
+
+    return progress
 
 
 @contextmanager

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sepmodel.result import Result
     from sepmodel.sweep_tables import Sweep, Uncertainty
 
-    Solver: TypeAlias = Callable[[Any, Book], Result]
+    Solver: TypeAlias = Callable[..., Result]
     ManySolver: TypeAlias = Callable[[Sequence[Any], Sequence[Book]], list[Result | SepmodelError]]
 
 DEFAULT_STUDY = "magnet-scrap"
@@ -39,12 +39,16 @@ class Kind:
     """A kind of case: the model of its file and, unless another command runs it, its solver.
 
     ``solve_many`` solves many cases of the kind together; a failed member is its error.
+
+    A ``timed`` solver goes through simulated time: it tells how far it is, and goes on from a
+    checkpoint after a stop.
     """
 
     model: type[Case]
     solve: Solver | None
     command: str = "run"
     solve_many: ManySolver | None = None
+    timed: bool = False
 
 
 def _cascade() -> Kind:
@@ -59,6 +63,20 @@ def _circuit() -> Kind:
     from sepmodel.extraction.circuit_solve import solve_case
 
     return Kind(CircuitCase, solve_case)
+
+
+def _dynamic_cascade() -> Kind:
+    from sepmodel.extraction.dynamics.inputs import DynamicMassFlowCase
+    from sepmodel.extraction.dynamics.solve import solve_case
+
+    return Kind(DynamicMassFlowCase, solve_case, timed=True)
+
+
+def _dynamic_circuit() -> Kind:
+    from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase
+    from sepmodel.extraction.dynamics.solve import solve_case
+
+    return Kind(DynamicCircuitCase, solve_case, timed=True)
 
 
 def _column() -> Kind:
@@ -121,6 +139,7 @@ def _sweep() -> Kind:
 # What a case file can be. Each entry imports its technology only when such a case is loaded.
 KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
+    "cascade-dynamic": _dynamic_cascade,
     "column": _column,
     "elution": _elution,
     "isotherm": _isotherm,
@@ -138,6 +157,9 @@ SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
     ("cascade", "mass-flow"): _cascade,
     ("cascade", "mass-action"): _circuit,
     ("cascade", "correlation"): _circuit,
+    ("cascade-dynamic", "mass-flow"): _dynamic_cascade,
+    ("cascade-dynamic", "mass-action"): _dynamic_circuit,
+    ("cascade-dynamic", "correlation"): _dynamic_circuit,
 }
 
 
@@ -281,11 +303,15 @@ def run(
     set: Mapping[str, Any] | None = None,
     *,
     constants: Mapping[str, float] | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    scratch: Path | None = None,
 ) -> Result:
     """The result of a case, given as ``load`` gives it or as ``load`` takes it.
 
     ``constants`` replace numbers of the data sets (strict SI) by key,
-    ``{"elements:Nd": 0.144}``, without touching a file.
+    ``{"elements:Nd": 0.144}``, without touching a file. A case that goes through time tells
+    ``progress`` the time reached and its end [s], and keeps a checkpoint in the folder ``scratch``
+    while it runs: run again after a stop, it goes on from there to the same result.
 
     Raises
     ------
@@ -295,12 +321,13 @@ def run(
     from sepmodel.data import Book
 
     loaded = _loaded(name, set)
-    solver = _runnable(loaded).solve
-    assert solver is not None
+    kind = _runnable(loaded)
+    assert kind.solve is not None
     book = Book(dict(constants or {}))
+    timed = {"progress": progress, "scratch": scratch} if kind.timed else {}
     started = time.perf_counter()
     try:
-        solved = solver(loaded.inputs, book)
+        solved = kind.solve(loaded.inputs, book, **timed)
     except InputError as error:
         raise _placed(error, loaded) from None
     return _finished(loaded, solved, book, time.perf_counter() - started)

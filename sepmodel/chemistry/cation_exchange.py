@@ -60,6 +60,15 @@ class CationExchange:
         """The model of some contacts of a batch, where ``log_k`` has one row for each."""
         return replace(self, log_k=self.log_k[at]) if self.log_k.ndim > 1 else self
 
+    def simpler(self) -> CationExchange | None:
+        """The nearest model with one unknown, n = z for every component; None if it is one."""
+        return None if self.unknowns == 1 else replace(self, dimers=self.charge.copy())
+
+    def lift(self, dimer: Array, proton: Array) -> Array:
+        """Unknowns of this model (two) at free dimer and protons [mol/m3]."""
+        lifted: Array = np.log(np.stack([dimer, proton], axis=-1) / C_STANDARD)
+        return lifted
+
     def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
         """Equilibrium of one stage by bisection on ln(d/h), protons from the charge balance."""
         constant = self.log_k if self.log_gamma is None else self.log_k + self.log_gamma

@@ -18,6 +18,7 @@ from sepmodel.chemistry.cation_exchange import C_STANDARD
 from sepmodel.chemistry.equilibrium import Spot
 from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction import chain as chains
+from sepmodel.extraction import circuit_lift
 from sepmodel.extraction.circuit_levels import cold, patient, physical
 from sepmodel.extraction.circuit_plan import (
     PHASES,
@@ -137,6 +138,8 @@ def solve(
     fallbacks = np.zeros(size, dtype=np.int64)
     norm = np.full(size, np.inf)
     last: solvers.Solution | None = None
+    if guess is None:
+        guess = circuit_lift.start(inputs, plan, solve)
     if guess is not None:
         start = np.broadcast_to(np.asarray(guess, dtype=float), (*plan.batch, n, m))
         last = iterate(plan, np.ascontiguousarray(start.reshape(size, n, m)), limit=GUESSED)
