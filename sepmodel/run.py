@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sepmodel.fields import Case
     from sepmodel.plant.compare import Comparison
     from sepmodel.plant.inputs import Route, Study
+    from sepmodel.plant.train_case import TrainCase, TrainPlan
     from sepmodel.result import Result
     from sepmodel.sweep_tables import Sweep, Uncertainty
 
@@ -125,6 +126,12 @@ def _study() -> Kind:
     return Kind(Study, None, "compare")
 
 
+def _train() -> Kind:
+    from sepmodel.plant.train_case import TrainCase
+
+    return Kind(TrainCase, None, "design")
+
+
 def _sweep() -> Kind:
     from sepmodel.sweep_tables import SweepCase
 
@@ -143,6 +150,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "route": _route,
     "study": _study,
     "sweep": _sweep,
+    "train": _train,
 }
 # Tables that any other kind may carry: how `sepmodel sweep` is to move the case.
 CARRIED = ("sweep", "uncertainty")
@@ -531,8 +539,10 @@ def design(
     set: Mapping[str, Any] | None = None,
     *,
     constants: Mapping[str, float] | None = None,
-) -> Design:
+) -> Design | TrainPlan:
     """The circuit that meets the specifications of a design file, given as ``load`` takes it.
+
+    A file of kind "train" gives the ranked sequences of cuts and the train of the best.
 
     Raises
     ------
@@ -545,10 +555,13 @@ def design(
     from sepmodel.extraction.design_solve import solve
 
     loaded = _loaded(spec, set)
-    _require_kind(loaded, "design")
+    if loaded.kind != "train":
+        _require_kind(loaded, "design")
     book = Book(dict(constants or {}))
     started = time.process_time()
     try:
+        if loaded.kind == "train":
+            return _planned(loaded, book, started)
         found = solve(cast("DesignCase", loaded.inputs), book)
     except InputError as error:
         raise _placed(error, loaded) from None
@@ -559,6 +572,20 @@ def design(
         found,
         result=replace(found.result, used=book.used, version=__version__, inputs_hash=hashed),
         inputs_hash=hashed,
+        seconds=time.process_time() - started,
+    )
+
+
+def _planned(loaded: LoadedCase, book: Book, started: float) -> TrainPlan:
+    """The plan of a train file."""
+    from sepmodel import __version__
+    from sepmodel.plant.train_case import solve
+
+    found = solve(cast("TrainCase", loaded.inputs), book)
+    return replace(
+        found,
+        inputs_hash=inputs_hash(loaded, book.used, book.overrides),
+        version=__version__,
         seconds=time.process_time() - started,
     )
 
