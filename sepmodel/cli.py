@@ -350,14 +350,22 @@ def fit(
         )
         found = fitting.fit(table, options)
         left = cross_validation.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
+        soap = cross_validation.soap_shift(found)
+        document = {
+            "schema": 1,
+            **found.to_dict(),
+            "left_out": fit_report.left_out_dicts(left),
+            "soap_shift": soap,
+        }
         name = Path(table).stem
         drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
             **drawn,
-            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
+            report_fit.PAGE: report_fit.page(
+                found, left, drawn, f"Fit to {name}", fit_report.soap_lines(soap)
+            ),
         }
         if found.determined:
             text = found.to_toml(title=f"Fit to {name}", source=source)
@@ -369,7 +377,8 @@ def fit(
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fit_report.summary_lines(found, left)))
+        lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
+        click.echo("\n".join(lines))
         click.echo(f"wrote {folder}/")
 
 
