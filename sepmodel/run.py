@@ -63,8 +63,9 @@ def _cascade() -> Kind:
 def _circuit() -> Kind:
     from sepmodel.extraction.circuit_inputs import CircuitCase
     from sepmodel.extraction.circuit_solve import solve_case
+    from sepmodel.extraction.many import solve_circuits
 
-    return Kind(CircuitCase, solve_case)
+    return Kind(CircuitCase, solve_case, solve_many=solve_circuits)
 
 
 def _dynamic_cascade() -> Kind:
