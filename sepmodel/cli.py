@@ -190,6 +190,7 @@ def compare(
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
 @click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--pareto", is_flag=True, help="Stages against reagents, purity against lock-up.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def design(
     spec: str,
@@ -198,9 +199,12 @@ def design(
     out: str | None,
     force: bool,
     figures: bool,
+    pareto: bool,
     quiet: bool,
 ) -> None:
     """Design a circuit from a specification: stages, flows, acid, tolerances.
+
+    A file of kind "train" has every sequence of cuts ranked instead.
 
     The folder holds the design, its figures, and circuit.toml, which `sepmodel run` solves. An
     infeasible specification exits with 3 and says which limit, by how much, and the nearest.
@@ -210,24 +214,25 @@ def design(
       sepmodel design nd-pr-99-5
       sepmodel design nd-pr-99-5 --set product.Nd.purity=0.999 --json -
       sepmodel design nd-pr-99-5 --set objective.minimise=reagents
+      sepmodel design magnet-train
     """
-    from sepmodel import report_design
     from sepmodel.files import write_folder
 
     found = _designed(spec, settings, json_to, force)
+    report, drawn = _reporters(found)
     with _busy(f"drawing {found.name}"):
-        contents = report_design.files(found, _width())
+        contents = report.files(found, _width())
         if figures:
-            from sepmodel.plot_design import figures as drawn
-
             contents.update(drawn(found))
+    more = _fronts(spec, settings, contents, figures) if pareto else []
     folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
     write_folder(folder, contents, about, force=force)
     _deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(report_design.lines(found, _width())))
-        click.echo(f"wrote {folder}/; next: sepmodel run {folder}/circuit.toml")
+        click.echo("\n".join([*report.lines(found, _width()), *more]))
+        then = f"; next: sepmodel run {folder}/circuit.toml" if "circuit.toml" in contents else ""
+        click.echo(f"wrote {folder}/{then}")
 
 
 @app.command()
@@ -242,17 +247,43 @@ def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
       sepmodel explain nd-pr-99-5
       sepmodel explain nd-pr-99-5 --set circuit.solvent=3.3
     """
-    from sepmodel import report_design
-
     found = _designed(spec, settings, json_to, False)
+    report, _ = _reporters(found)
     document = {
         "schema": 1,
         "name": found.name,
-        "explanation": [statement.to_dict() for statement in found.statements],
+        "explanation": report.explanation(found),
     }
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(report_design.explained(found, _width())))
+        click.echo("\n".join(report.explained(found, _width())))
+
+
+def _fronts(
+    spec: str, settings: tuple[str, ...], contents: dict[str, Any], figures: bool
+) -> list[str]:
+    """The Pareto fronts of a design: their files added to ``contents``, their tables as lines."""
+    from sepmodel import plot_design, report_pareto
+    from sepmodel.case import parse_settings
+    from sepmodel.run import load, pareto
+
+    loaded = load(spec, parse_settings(settings))
+    with _busy(f"circuits on the fronts of {loaded.name}"):
+        found = pareto(loaded)
+    contents["pareto.csv"] = report_pareto.table(found)
+    if figures:
+        contents.update(plot_design.pareto_figures(loaded.name, found))
+    return ["", *report_pareto.lines(found)]
+
+
+def _reporters(found: Any) -> tuple[Any, Any]:
+    """The module that writes a design or a train as text, and what draws its figures."""
+    from sepmodel import plot_design, report_design, report_train
+    from sepmodel.plant.train_case import TrainPlan
+
+    if isinstance(found, TrainPlan):
+        return report_train, plot_design.train_figures
+    return report_design, plot_design.figures
 
 
 def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: bool) -> Any:
@@ -339,14 +370,22 @@ def fit(
         )
         found = fitting.fit(table, options)
         left = cross_validation.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
+        soap = cross_validation.soap_shift(found)
+        document = {
+            "schema": 1,
+            **found.to_dict(),
+            "left_out": fit_report.left_out_dicts(left),
+            "soap_shift": soap,
+        }
         name = Path(table).stem
         drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
             **drawn,
-            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
+            report_fit.PAGE: report_fit.page(
+                found, left, drawn, f"Fit to {name}", fit_report.soap_lines(soap)
+            ),
         }
         if found.determined:
             text = found.to_toml(title=f"Fit to {name}", source=source)
@@ -358,7 +397,8 @@ def fit(
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fit_report.summary_lines(found, left)))
+        lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
+        click.echo("\n".join(lines))
         click.echo(f"wrote {folder}/")
 
 

@@ -18,10 +18,12 @@ from sepmodel.errors import ConvergenceError, InputError, Problem, SepmodelError
 if TYPE_CHECKING:
     from sepmodel.data import Book, Constant
     from sepmodel.extraction.design_inputs import DesignCase
+    from sepmodel.extraction.design_pareto import Fronts
     from sepmodel.extraction.design_result import Design
     from sepmodel.fields import Case
     from sepmodel.plant.compare import Comparison
     from sepmodel.plant.inputs import Route, Study
+    from sepmodel.plant.train_case import TrainCase, TrainPlan
     from sepmodel.result import Result
     from sepmodel.sweep_tables import Sweep, Uncertainty
 
@@ -61,8 +63,9 @@ def _cascade() -> Kind:
 def _circuit() -> Kind:
     from sepmodel.extraction.circuit_inputs import CircuitCase
     from sepmodel.extraction.circuit_solve import solve_case
+    from sepmodel.extraction.many import solve_circuits
 
-    return Kind(CircuitCase, solve_case)
+    return Kind(CircuitCase, solve_case, solve_many=solve_circuits)
 
 
 def _dynamic_cascade() -> Kind:
@@ -124,6 +127,12 @@ def _study() -> Kind:
     return Kind(Study, None, "compare")
 
 
+def _train() -> Kind:
+    from sepmodel.plant.train_case import TrainCase
+
+    return Kind(TrainCase, None, "design")
+
+
 def _sweep() -> Kind:
     from sepmodel.sweep_tables import SweepCase
 
@@ -142,6 +151,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "route": _route,
     "study": _study,
     "sweep": _sweep,
+    "train": _train,
 }
 # Tables that any other kind may carry: how `sepmodel sweep` is to move the case.
 CARRIED = ("sweep", "uncertainty")
@@ -530,8 +540,10 @@ def design(
     set: Mapping[str, Any] | None = None,
     *,
     constants: Mapping[str, float] | None = None,
-) -> Design:
+) -> Design | TrainPlan:
     """The circuit that meets the specifications of a design file, given as ``load`` takes it.
+
+    A file of kind "train" gives the ranked sequences of cuts and the train of the best.
 
     Raises
     ------
@@ -544,10 +556,13 @@ def design(
     from sepmodel.extraction.design_solve import solve
 
     loaded = _loaded(spec, set)
-    _require_kind(loaded, "design")
+    if loaded.kind != "train":
+        _require_kind(loaded, "design")
     book = Book(dict(constants or {}))
     started = time.process_time()
     try:
+        if loaded.kind == "train":
+            return _planned(loaded, book, started)
         found = solve(cast("DesignCase", loaded.inputs), book)
     except InputError as error:
         raise _placed(error, loaded) from None
@@ -558,6 +573,41 @@ def design(
         found,
         result=replace(found.result, used=book.used, version=__version__, inputs_hash=hashed),
         inputs_hash=hashed,
+        seconds=time.process_time() - started,
+    )
+
+
+def pareto(
+    spec: LoadedCase | str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None
+) -> Fronts:
+    """Stages against reagents and purity against lock-up, around a design file's specification.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        as ``design``.
+    """
+    from sepmodel.data import Book
+    from sepmodel.extraction.design_pareto import fronts
+
+    loaded = _loaded(spec, set)
+    _require_kind(loaded, "design")
+    try:
+        return fronts(cast("DesignCase", loaded.inputs), Book())
+    except InputError as error:
+        raise _placed(error, loaded) from None
+
+
+def _planned(loaded: LoadedCase, book: Book, started: float) -> TrainPlan:
+    """The plan of a train file."""
+    from sepmodel import __version__
+    from sepmodel.plant.train_case import solve
+
+    found = solve(cast("TrainCase", loaded.inputs), book)
+    return replace(
+        found,
+        inputs_hash=inputs_hash(loaded, book.used, book.overrides),
+        version=__version__,
         seconds=time.process_time() - started,
     )
 

@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sepmodel.data import Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, SepmodelError
 from sepmodel.plant.compare import Comparison
 from sepmodel.result import Result
 from sepmodel.run import LoadedCase, changed, compare, design, load, routes_of, run, run_many
+
+if TYPE_CHECKING:
+    from sepmodel.extraction.design_result import Design
 from sepmodel.study import answers, cache, store
 from sepmodel.study.answers import Answer
 from sepmodel.study.executor import TimeLimitError
@@ -83,7 +86,7 @@ def solve(loaded: LoadedCase, constants: Mapping[str, float]) -> Result | Compar
     if loaded.kind == "study":
         return compare(loaded, constants=constants, ranges=False)
     if loaded.kind == "design":
-        return design(loaded, constants=constants).result
+        return cast("Design", design(loaded, constants=constants)).result
     return run(loaded, constants=constants)
 
 
