@@ -24,7 +24,10 @@ INPUTS = {
 
 def lines(design: Design, width: int = 80) -> list[str]:
     """The whole design in words and tables, no line longer than ``width``."""
-    out = [*_head(design), "", *_circuit(design), "", *_specifications(design), ""]
+    out = [*_head(design), "", *_circuit(design), ""]
+    if design.confirmation is not None:
+        out += [*_by_mass_action(design), ""]
+    out += [*_specifications(design), ""]
     out += [*_curve(design), "", *_tolerances(design), ""]
     out += words(design, width)
     return out
@@ -43,6 +46,11 @@ def files(design: Design, width: int = 80) -> dict[str, str | bytes]:
         "circuit.toml": toml_text(design.document),
         **design.result.csv_files(),
     }
+
+
+def explanation(design: Design) -> list[dict[str, object]]:
+    """What decides, as JSON objects."""
+    return [statement.to_dict() for statement in design.statements]
 
 
 def words(design: Design, width: int = 80) -> list[str]:
@@ -122,10 +130,29 @@ def _circuit(design: Design) -> list[str]:
     return out
 
 
-def _time(seconds: float) -> str:
-    hours = seconds / units.factor("hour")
-    day = units.factor("day") / units.factor("hour")
-    return f"{hours:.3g} h" if hours < 2 * day else f"{hours / day:.3g} days"
+def _by_mass_action(design: Design) -> list[str]:
+    found = design.confirmation
+    assert found is not None
+    moles = units.factor("mol/h")
+
+    def flow(value: float) -> str:
+        return f"{units.significant(units.to(value, 'm^3/h'))} m3/h"
+
+    rows = [
+        ("stages", f"{found.stages_extraction} + {found.stages_scrub}", found.change["stages"]),
+        ("organic", flow(found.organic), found.change["organic"]),
+        ("scrub acid", flow(found.scrub), found.change["scrub"]),
+        ("strip acid", flow(found.strip), found.change["strip"]),
+    ]
+    out = [f"{'by mass action':<16}{'':>16}  change"]
+    out += [f"{name:<16}{value:>16}  {100 * change:+.1f} %" for name, value, change in rows]
+    out.append(
+        f"{'acid, base':<16}{units.significant(found.acid / moles):>10} mol/h  "
+        f"{units.significant(found.base / moles)} mol/h of base"
+    )
+    out.append(f"{'pH':<16}{found.ph[0]:>7.2f} to {found.ph[1]:.2f}")
+    out.append(f"{'loading':<16}{100 * found.loading:>14.0f} %  of the stoichiometric limit")
+    return out
 
 
 def _specifications(design: Design) -> list[str]:

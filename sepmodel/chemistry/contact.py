@@ -50,8 +50,9 @@ class Contact:
 
     @property
     def pH(self) -> Array:
-        """-log10 of the proton concentration in mol/L, shape (...)."""
-        result: Array = -np.log10(self.proton / C_STANDARD)
+        """-log10 of the proton concentration in mol/L, shape (...); infinite without acid."""
+        with np.errstate(divide="ignore"):
+            result: Array = -np.log10(self.proton / C_STANDARD)
         return result
 
     @property

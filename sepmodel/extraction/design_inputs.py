@@ -219,8 +219,15 @@ class DesignCase(Case):
                     f"{product.name} is not specified",
                     "a purity, a recovery or limits",
                 )
-        if len(self.product) == 1 and len(owner) == len(fed):
-            refuse("one product takes all elements: there is nothing to part")
+        if len(self.product) == 1:
+            alone = self.product[0]
+            if len(owner) == len(fed):
+                refuse("one product takes all elements: there is nothing to part")
+            if alone.recovery is None or (alone.purity is None and not alone.limits):
+                refuse(
+                    f"{alone.name} alone leaves the other outlet open",
+                    "a purity or limits, and a recovery",
+                )
         if self.purity_basis == "oxide-mass" or self.model.equilibrium == "mass-action":
             bare = [name for name in fed if name not in OXIDES]
             if bare:

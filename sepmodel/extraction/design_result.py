@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sepmodel import files
+from sepmodel.extraction.confirm import Confirmation
 from sepmodel.extraction.design import CircuitDesign
 from sepmodel.extraction.design_curve import Point
 from sepmodel.extraction.design_flows import Flows, Plant
@@ -69,7 +70,7 @@ class Design:
     response: float
     objective: str
     names: Mapping[str, str]
-    confirmation: Any = None
+    confirmation: Confirmation | None = None
     robust: Any = None
     warnings: Sequence[Any] = field(default=())
     seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -117,7 +118,7 @@ def describe(
             spec.products.items(), (spec.light, spec.heavy), strict=True
         )
     }
-    asked = specifications(case, spec, found, names)
+    asked = specifications(case, spec, (found.raffinate, found.organic), names)
     sensitivity = tolerance.mass_flow(inputs, solved.theta, qualities(case, spec, asked))
     response = _response(found, inputs, solved, plant, flows)
     statements = explain.statements(
@@ -131,6 +132,19 @@ def describe(
         case.accuracy.solvent,
     )
     held_up = design_flows.lock_up(plant, flows, found.solvent, found.scrub, n, m)
+    confirmation = None
+    if case.model.equilibrium == "mass-action":
+        from sepmodel.extraction.circuit_inputs import CircuitCase
+        from sepmodel.extraction.circuit_solve import solve_case as solve_circuit
+        from sepmodel.extraction.confirm import confirm
+
+        confirmation = confirm(case, book, spec, plant, found, sensitivity.qualities)
+        document = dict(confirmation.document)
+        result = solve_circuit(validate(CircuitCase, document), book)
+        sensitivity = confirmation.sensitivity
+        asked = specifications(case, spec, confirmation.outlets(spec.names, plant.feed), names)
+        statements += explain.confirmed(confirmation, found)
+        recheck = max(recheck, confirmation.recheck)
     return Design(
         name=case.name,
         status="designed",
@@ -149,6 +163,7 @@ def describe(
         response=response,
         objective=case.objective.minimise,
         names=names,
+        confirmation=confirmation,
     )
 
 
@@ -174,14 +189,17 @@ def kernel(case: DesignCase, found: CircuitDesign) -> cascade.MassFlowInputs:
 
 
 def specifications(
-    case: DesignCase, spec: Spec, found: CircuitDesign, names: dict[str, str]
+    case: DesignCase,
+    spec: Spec,
+    outlets: tuple[Mapping[str, float], Mapping[str, float]],
+    names: dict[str, str],
 ) -> list[Asked]:
-    """Each purity, recovery and limit asked for, with what the circuit reaches."""
+    """Each purity, recovery and limit asked for, with what raffinate and organic reach."""
     out = []
     for outlet, product in spec.products.items():
         if product is None:
             continue
-        moles = found.raffinate if outlet == "raffinate" else found.organic
+        moles = outlets[0] if outlet == "raffinate" else outlets[1]
         basis = case.purity_basis
         amounts = products.amounts(moles, basis)
         rows: list[tuple[str, float, float, bool]] = []
@@ -189,7 +207,7 @@ def specifications(
             value = products.purity(moles, product.elements, basis)
             rows.append(("purity", product.purity, value, value >= product.purity - ROUNDING))
         if product.recovery is not None:
-            value = products.recovery(moles, found.feed, product.elements, basis)
+            value = products.recovery(moles, spec.feed, product.elements, basis)
             rows.append(("recovery", product.recovery, value, value >= product.recovery - ROUNDING))
         for element, share in product.limits.items():
             value = amounts[element] / sum(amounts.values())

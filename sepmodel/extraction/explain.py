@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.extraction import shortcut
+from sepmodel.extraction.confirm import Confirmation
 from sepmodel.extraction.design import CircuitDesign
 from sepmodel.extraction.design_flows import Flows, Plant
 from sepmodel.extraction.tolerance import Sensitivity
@@ -155,6 +156,47 @@ def _minor(
             value=doubling,
         ),
     ]
+
+
+def confirmed(found: Confirmation, designed: CircuitDesign) -> list[Statement]:
+    """What mass action adds to a design by separation factors."""
+    from sepmodel import units
+
+    change = found.change
+    hour = units.factor("m^3/h")
+    added = found.stages - designed.stages
+    stages = "the same stages" if not added else f"{added} stages more"
+    out = [
+        Statement(
+            kind="mass action",
+            text=f"By mass action {stages} meet the specification with "
+            f"{found.organic / hour:.4g} m3/h of organic ({100 * change['organic']:+.1f} %) and "
+            f"{found.scrub / hour:.4g} m3/h of scrub acid ({100 * change['scrub']:+.1f} %), "
+            f"pH {found.ph[0]:.2f} to {found.ph[1]:.2f}, at most {100 * found.loading:.0f} % of "
+            "the loading limit.",
+            value=change["organic"],
+        )
+    ]
+    if change["strip"] > 0:
+        out.append(
+            Statement(
+                kind="mass action",
+                text=f"The strip takes {1 + change['strip']:.2g} times the acid of the exchange: "
+                "with less, the organic returns too much of the product.",
+                where="strip",
+                value=1 + change["strip"],
+            )
+        )
+    base = found.base / (3 * found.solvent * found.feed)
+    out.append(
+        Statement(
+            kind="mass action",
+            text=f"The organic carries at most {found.solvent:.4g} mol per mol of feed; base is "
+            f"{100 * base:.0f} % of three per mole carried.",
+            value=base,
+        )
+    )
+    return out
 
 
 def _assays(doubling: float, response: float, accuracy: float) -> Statement:
