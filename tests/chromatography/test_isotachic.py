@@ -119,7 +119,7 @@ def test_the_error_of_the_grid_covers_a_finer_one(fine):
     given = {"capacity": 600.0, "ligand_conc": LIGAND, "band": 0.4, "rate": 0.01}
     names = {"Cu": 1.0, "Dy": 2.0, "Nd": 6.0, "Na": 12.0}
     bed = Bed(length=0.4, velocity=VELOCITY, void=VOID, dispersion=1e-6)
-    found = yields(bed, names, {"Dy": 0.4, "Nd": 0.6}, (0.9, 0.99), cells=72, **given)
+    found = yields(bed, names, {"Dy": 0.4, "Nd": 0.6}, (0.9, 0.99), cells=84, **given)
     best = np.array([[fine.pool(m, p).recovery for p in (0.9, 0.99)] for m in fine.metals])
     assert np.all(np.abs(found.recovery - best) < 3 * found.error + 1e-3)
 
