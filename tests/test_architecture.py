@@ -38,6 +38,7 @@ LAYERS = [
     (
         {
             "plot",
+            "plot_circuit",
             "plot_comparison",
             "plot_isotherms",
             "plot_design",
@@ -116,6 +117,7 @@ NUMBERS = {
     ("files.py", 0o666): "permissions of a new file",
     ("result.py", 20): "names shown in a message",
     ("provenance.py", 80): "columns of a terminal",
+    ("report_train.py", 80): "columns of a terminal",
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",
     ("chromatography/affinity.py", 17): "grid of yields tried in a search",
@@ -140,6 +142,7 @@ TABLES = {"extraction/dynamics/tableau.py"}
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {
     "plot",
+    "plot_circuit",
     "plot_comparison",
     "plot_isotherms",
     "plot_design",
