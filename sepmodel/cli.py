@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sepmodel.result import Result
+    from sepmodel.study.sweep import Progress
 
 # Matrices here are small and work is shared among processes: threads of the linear algebra library
 # would only get in each other's way (twice the time of a comparison). Set before numpy is loaded.
@@ -96,8 +98,9 @@ def run(
     loaded = load(case, parse_settings(settings))
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
-    with _busy(f"solving {loaded.name}"):
-        result = solve(loaded)
+    with _busy(f"solving {loaded.name}") as tell:
+        scratch = Path("results") / "checkpoints"
+        result = solve(loaded, progress=_clock(tell), scratch=scratch)
         contents: dict[str, str | bytes] = {**result_files(result, loaded)}
         if figures:
             from sepmodel.plot import figures as drawn
@@ -187,6 +190,7 @@ def compare(
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
 @click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--pareto", is_flag=True, help="Stages against reagents, purity against lock-up.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def design(
     spec: str,
@@ -195,9 +199,12 @@ def design(
     out: str | None,
     force: bool,
     figures: bool,
+    pareto: bool,
     quiet: bool,
 ) -> None:
     """Design a circuit from a specification: stages, flows, acid, tolerances.
+
+    A file of kind "train" has every sequence of cuts ranked instead.
 
     The folder holds the design, its figures, and circuit.toml, which `sepmodel run` solves. An
     infeasible specification exits with 3 and says which limit, by how much, and the nearest.
@@ -207,24 +214,25 @@ def design(
       sepmodel design nd-pr-99-5
       sepmodel design nd-pr-99-5 --set product.Nd.purity=0.999 --json -
       sepmodel design nd-pr-99-5 --set objective.minimise=reagents
+      sepmodel design magnet-train
     """
-    from sepmodel import report_design
     from sepmodel.files import write_folder
 
     found = _designed(spec, settings, json_to, force)
+    report, drawn = _reporters(found)
     with _busy(f"drawing {found.name}"):
-        contents = report_design.files(found, _width())
+        contents = report.files(found, _width())
         if figures:
-            from sepmodel.plot_design import figures as drawn
-
             contents.update(drawn(found))
+    more = _fronts(spec, settings, contents, figures) if pareto else []
     folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
     write_folder(folder, contents, about, force=force)
     _deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(report_design.lines(found, _width())))
-        click.echo(f"wrote {folder}/; next: sepmodel run {folder}/circuit.toml")
+        click.echo("\n".join([*report.lines(found, _width()), *more]))
+        then = f"; next: sepmodel run {folder}/circuit.toml" if "circuit.toml" in contents else ""
+        click.echo(f"wrote {folder}/{then}")
 
 
 @app.command()
@@ -239,17 +247,43 @@ def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
       sepmodel explain nd-pr-99-5
       sepmodel explain nd-pr-99-5 --set circuit.solvent=3.3
     """
-    from sepmodel import report_design
-
     found = _designed(spec, settings, json_to, False)
+    report, _ = _reporters(found)
     document = {
         "schema": 1,
         "name": found.name,
-        "explanation": [statement.to_dict() for statement in found.statements],
+        "explanation": report.explanation(found),
     }
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(report_design.explained(found, _width())))
+        click.echo("\n".join(report.explained(found, _width())))
+
+
+def _fronts(
+    spec: str, settings: tuple[str, ...], contents: dict[str, Any], figures: bool
+) -> list[str]:
+    """The Pareto fronts of a design: their files added to ``contents``, their tables as lines."""
+    from sepmodel import plot_design, report_pareto
+    from sepmodel.case import parse_settings
+    from sepmodel.run import load, pareto
+
+    loaded = load(spec, parse_settings(settings))
+    with _busy(f"circuits on the fronts of {loaded.name}"):
+        found = pareto(loaded)
+    contents["pareto.csv"] = report_pareto.table(found)
+    if figures:
+        contents.update(plot_design.pareto_figures(loaded.name, found))
+    return ["", *report_pareto.lines(found)]
+
+
+def _reporters(found: Any) -> tuple[Any, Any]:
+    """The module that writes a design or a train as text, and what draws its figures."""
+    from sepmodel import plot_design, report_design, report_train
+    from sepmodel.plant.train_case import TrainPlan
+
+    if isinstance(found, TrainPlan):
+        return report_train, plot_design.train_figures
+    return report_design, plot_design.figures
 
 
 def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: bool) -> Any:
@@ -336,14 +370,22 @@ def fit(
         )
         found = fitting.fit(table, options)
         left = cross_validation.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
+        soap = cross_validation.soap_shift(found)
+        document = {
+            "schema": 1,
+            **found.to_dict(),
+            "left_out": fit_report.left_out_dicts(left),
+            "soap_shift": soap,
+        }
         name = Path(table).stem
         drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
             **drawn,
-            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
+            report_fit.PAGE: report_fit.page(
+                found, left, drawn, f"Fit to {name}", fit_report.soap_lines(soap)
+            ),
         }
         if found.determined:
             text = found.to_toml(title=f"Fit to {name}", source=source)
@@ -355,8 +397,96 @@ def fit(
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fit_report.summary_lines(found, left)))
+        lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
+        click.echo("\n".join(lines))
         click.echo(f"wrote {folder}/")
+
+
+@app.command()
+@click.argument("study")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@click.option("--samples", type=int, metavar="N", help="Members of the sample (256).")
+@click.option("--design", metavar="NAME", help="sobol, latin-hypercube, random, saltelli, morris.")
+@click.option("--seed", type=int, metavar="N", help="Decides the sample (0).")
+@click.option("--time-limit", metavar="TIME", help='For one point, such as "60 s".')
+@click.option("--tornado", is_flag=True, help="Also move every input alone, and by its gradient.")
+@click.option("--workers", type=int, metavar="N", help="Processes (as many as processors).")
+@click.option("--retry", is_flag=True, help="Try again what was not solved before.")
+@click.option("--parquet", is_flag=True, help="Also write members.parquet (extra: tables).")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of store and tables (./results/NAME-sweep).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+@click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+def sweep(
+    study: str,
+    settings: tuple[str, ...],
+    samples: int | None,
+    design: str | None,
+    seed: int | None,
+    time_limit: str | None,
+    tornado: bool,
+    workers: int | None,
+    retry: bool,
+    parquet: bool,
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+    figures: bool,
+    quiet: bool,
+) -> None:
+    """Solve a case at many points: a grid, or a sample of what is uncertain.
+
+    STUDY is a file of kind "sweep", or any case; without [sweep] and [uncertainty] tables every
+    constant with a range is drawn from its data's own distribution. Every point is kept as soon as
+    it is found: the same command goes on where an earlier one stopped.
+
+    \b
+    Examples:
+      sepmodel sweep nd-pr
+      sepmodel sweep nd-pr-stages
+      sepmodel sweep nd-pr --samples 64 --tornado --time-limit "60 s"
+    """
+    from sepmodel import report_sweep
+    from sepmodel.case import parse_settings
+    from sepmodel.files import write_folder
+    from sepmodel.run import load
+    from sepmodel.study.plan import default_folder
+    from sepmodel.study.sweep import sweep as swept
+
+    given = {
+        "sweep.samples": samples,
+        "sweep.design": design,
+        "sweep.seed": seed,
+        "sweep.time_limit": time_limit,
+        "sweep.tornado": tornado or None,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    loaded = load(study, {**parse_settings(settings), **chosen})
+    _announce(loaded.path, loaded.shadows)
+    _check_target(json_to, force)
+    if parquet:
+        report_sweep.require_parquet()
+    folder = _folder(out, default_folder(loaded.name))
+    try:
+        with _counting(f"{loaded.name}", quiet) as step:
+            found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)
+    except KeyboardInterrupt:
+        _say(f"interrupted; kept in {folder}/; the same command goes on")
+        raise _Exit(INTERRUPTED) from None
+    contents = report_sweep.contents(found, parquet=parquet)
+    if figures:
+        from sepmodel.plot_sweep import figures as drawn
+
+        contents.update(drawn(found))
+    about = {"version": __version__, "name": found.name, "inputs_hash": found.plan.hash}
+    write_folder(folder, contents, about, force=force)
+    _deliver(found.to_dict(), json_to)
+    if json_to != "-" and not quiet:
+        click.echo("\n".join(report_sweep.lines(found, _width())))
+        click.echo(f"wrote {folder}/")
+    if not found.counts.get("solved"):
+        raise _Exit(UNSOLVED)
 
 
 @app.command()
@@ -704,6 +834,75 @@ def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
 
 
+def _clock(tell: Callable[[str, int, int], None]) -> Callable[[float, float], None]:
+    """Turns simulated time reached, and the end, into what a terminal shows: how much is left."""
+    started, shown = time.monotonic(), 0.0
+    begun: float | None = None
+
+    def progress(reached: float, end: float) -> None:
+        nonlocal shown, begun
+        now = time.monotonic()
+        begun = reached if begun is None else begun
+        if now - shown < 0.2 or reached <= begun:
+            return
+        shown = now
+        left = (now - started) * (end - reached) / (reached - begun)
+        tell(f"{left:.0f} s left; hours of plant time", round(reached / 3600), round(end / 3600))
+
+    return progress
+
+
+@contextmanager
+def _counting(what: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Show how many points are done, how fast, and how long it will take.
+
+    On a terminal a bar; elsewhere a line on stderr every half minute.
+    """
+    if not sys.stderr.isatty():
+        last = [0.0]
+
+        def line(now: Progress) -> None:
+            if not quiet and now.seconds - last[0] >= 30:
+                last[0] = now.seconds
+                _say(f"{what}: {_progress(now)}")
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task(what, total=None, said="the case itself")
+
+        def show(now: Progress) -> None:
+            bar.update(shown, completed=now.done, total=now.total, said=_progress(now))
+
+        yield show
+
+
+def _progress(now: Progress) -> str:
+    """How far a sweep is, as text.
+
+    >>> from sepmodel.study.sweep import Progress
+    >>> _progress(Progress(done=50, total=150, stored=0, failed=1, seconds=5.0))
+    '50 of 150, 1 failed, 10/s, 10 s left'
+    """
+    said = [f"{now.done} of {now.total}"]
+    if now.failed:
+        said.append(f"{now.failed} failed")
+    if now.rate > 0:
+        said.append(f"{now.rate:.3g}/s")
+    if now.left and now.left >= 1:
+        minutes, seconds = divmod(round(now.left), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
+        told = [f"{number} {unit}" for number, unit in parts if number]
+        said.append(" ".join(told[:2]) + " left")
+    return ", ".join(said)
+
+
 def _console() -> Console:
     from rich.console import Console
 
@@ -728,16 +927,25 @@ def _show_result(result: Result) -> None:
     console = _console()
     document = result.to_dict()
     title = f"{result.name} ({result.kind}): {result.status}"
-    table = _table("stream", "phase", "stage", "flow", "purity", "recovery", title=title)
-    for name, stream in document["streams"].items():
+    streams = document["streams"].items()
+    acid = any(stream["pH"] is not None for _, stream in streams)
+    columns = ("stream", "phase", "stage", "flow", *(("pH",) if acid else ()))
+    table = _table(*columns, "purity", "recovery", title=title)
+    for name, stream in streams:
         flow = stream["flow"]
-        table.add_row(
+        cells = [
             name,
             stream["phase"],
             "" if stream["stage"] is None else str(stream["stage"]),
             _amount(flow),
-            _fractions(stream["purity"]),
-            _fractions(stream["recovery"]),
+        ]
+        if acid:
+            cells.append("" if stream["pH"] is None else f"{stream['pH']:.2f}")
+        purest = _largest(stream["purity"]) or _largest(stream["recovery"])
+        table.add_row(
+            *cells,
+            _fractions({n: stream["purity"].get(n) for n in purest}),
+            _fractions({n: stream["recovery"].get(n) for n in purest}),
         )
     if document["streams"]:
         console.print(table)
@@ -768,10 +976,15 @@ def _amount(quantity: Mapping[str, Any]) -> str:
     return f"{text}{unit}"
 
 
-def _fractions(fractions: Mapping[str, float | None]) -> str:
-    """The three largest fractions as text, with the digits that tell 0.9999 from 1."""
+def _largest(fractions: Mapping[str, float | None]) -> list[str]:
+    """The names of the three largest fractions."""
     known = sorted(((v, k) for k, v in fractions.items() if v is not None), reverse=True)
-    return "\n".join(f"{name} {value:.5f}" for value, name in known[:3])
+    return [name for _, name in known[:3]]
+
+
+def _fractions(fractions: Mapping[str, float | None]) -> str:
+    """Fractions as text, one a line, with the digits that tell 0.9999 from 1."""
+    return "\n".join(f"{n} {v:.5f}" if v is not None else "" for n, v in fractions.items())
 
 
 def _show_verdicts(report: Any) -> None:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sepmodel.extraction.isotherms import Isotherm, Steps
     from sepmodel.study.fit import Fit
 
 INK = "#222222"
 FAINT = "#8a8a8a"
+# More elements than this are named in a legend and not beside their lines.
+MANY = 8
 BANDS = ("#f1f4f8", "#ffffff")
+# Phases by the ending that names a profile of theirs.
+SHORT = {"aqueous": "aq", "organic": "org"}
 # The palette of Okabe and Ito, readable with every kind of colour vision; where colours repeat the
 # dashes differ. An element looks the same in every figure.
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -104,11 +107,17 @@ def figures(result: Result) -> dict[str, bytes]:
     if {"share_aq", "share_org"} <= set(result.profiles):
         drawn["stages"] = stage_profiles
     if {"pH", "loading"} <= set(result.profiles):
-        drawn["acidity"] = acidity
+        from sepmodel import plot_circuit
+
+        drawn |= plot_circuit.drawable(result)
     if "chromatogram" in result.profiles:
         drawn["chromatogram"] = chromatogram
     if "train" in result.profiles:
         drawn["train"] = band_pattern
+    if result.kind == "isotherm":
+        from sepmodel import plot_isotherms
+
+        drawn |= plot_isotherms.drawings(result)
     written = {}
     for name, draw in drawn.items():
         with style():
@@ -139,35 +148,21 @@ def stage_profiles(result: Result) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    phases = {"aqueous": _profile(result, "share_aq"), "organic": _profile(result, "share_org")}
+    phases = {phase: profile_of(result, f"share_{short}") for phase, short in SHORT.items()}
+    analysed = {p: result.profiles.get(f"analysed_{n}") for p, n in SHORT.items()}
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     tables = [profile.values for profile in phases.values()]
     floor, most = share_floor(tables), max(float(np.nanmax(table)) for table in tables)
+    many = len(phases["aqueous"].axes["component"]) > MANY
     for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
-        draw_shares(axes, profile, floor, most)
+        draw_shares(axes, profile, floor, most, named=not many)
+        _draw_analysed(axes, analysed[phase])
         axes.set_ylabel(f"share in the {phase} phase")
     name_bands(panels[0], phases["aqueous"])
+    if many:
+        legend_of_elements(figure, panels[0])
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
-    figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
-    return figure
-
-
-def acidity(result: Result) -> Figure:
-    """pH and loading of the extractant along the stages of a circuit."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
-    for axes, name in zip(panels, ("pH", "loading"), strict=True):
-        profile = _profile(result, name)
-        stages = [float(stage) for stage in profile.axes["stage"]]
-        axes.plot(stages, profile.values, color=INK, marker=".")
-        stage_axis(axes, profile)
-        axes.set_ylabel(name)
-    panels[1].set_ylim(bottom=0)
-    name_bands(panels[0], _profile(result, "pH"))
-    panels[-1].set_xlabel("stage, from the raffinate end")
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure
 
@@ -185,7 +180,7 @@ def band_pattern(result: Result) -> Figure:
 def _curves(result: Result, name: str, across: str, up: str) -> Figure:
     from matplotlib.figure import Figure
 
-    profile = _profile(result, name)
+    profile = profile_of(result, name)
     first, second = profile.axes
     x = np.array([float(value) for value in profile.axes[first]])
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
@@ -203,7 +198,7 @@ def _curves(result: Result, name: str, across: str, up: str) -> Figure:
     return figure
 
 
-def _profile(result: Result, name: str) -> Profile:
+def profile_of(result: Result, name: str) -> Profile:
     if name not in result.profiles:
         raise InputError(
             Problem(
@@ -229,6 +224,14 @@ def stage_axis(axes: Axes, profile: Profile) -> None:
         axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
 
 
+def _draw_analysed(axes: Axes, profile: Profile | None) -> None:
+    """Shares that were analysed, as dots beside the curves of a rated train."""
+    if profile is None:
+        return
+    for name, values in zip(profile.axes["component"], profile.values.T, strict=True):
+        axes.plot(list(profile.axes["stage"]), opened(values), "o", color=look(str(name))["color"])
+
+
 def share_floor(tables: Sequence[Any]) -> float:
     """The smallest share worth showing: a power of ten between one in a hundred and a million."""
     values = np.concatenate([np.ravel(table) for table in tables])
@@ -244,7 +247,9 @@ def opened(share: Any) -> Any:
     return np.log10(x / (1 - x))
 
 
-def draw_shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
+def draw_shares(
+    axes: Axes, profile: Profile, floor: float, most: float, *, named: bool = True
+) -> None:
     stages = np.array(list(profile.axes["stage"]), dtype=float)
     components = [str(name) for name in profile.axes["component"]]
     drawn = opened(profile.values)
@@ -254,16 +259,24 @@ def draw_shares(axes: Axes, profile: Profile, floor: float, most: float) -> None
     ticks = ticks[ticks <= highest]
     low, high = float(opened(floor)), float(opened(highest))
     room = (high - low) / 30
-    axes.set_yticks(opened(ticks).tolist(), [_percent(t) for t in ticks])
+    axes.set_yticks(opened(ticks).tolist(), [percent(t) for t in ticks])
     axes.set_ylim(low - room, high + room)
     for index, name in enumerate(components):
         axes.plot(stages, drawn[:, index], label=name, **look(name))
-    _label_ends(axes, drawn, components, low - room, high + room)
-    _label_exits(axes, stages, drawn, components, low - room, high + room)
+    if named:
+        _label_ends(axes, drawn, components, low - room, high + room)
+        _label_exits(axes, stages, drawn, components, low - room, high + room)
     stage_axis(axes, profile)
 
 
-def _percent(share: float) -> str:
+def legend_of_elements(figure: Figure, axes: Axes) -> None:
+    """A legend of the lines of ``axes`` to the right of the figure's panels."""
+    figure.legend(
+        handles=axes.get_legend_handles_labels()[0], loc="outside right center", handlelength=2.2
+    )
+
+
+def percent(share: float) -> str:
     return f"{100 * share:.10g} %"
 
 
@@ -328,14 +341,21 @@ def name_bands(axes: Axes, profile: Profile) -> None:
             ha="center",
             color=FAINT,
         )
-    for name, stage in _merged(profile.marks).items():
+    named = sorted(_merged(profile.marks).items(), key=lambda mark: mark[1])
+    places = [float(stage) for _, stage in named]
+    left, right = axes.get_xlim()
+    close = (right - left) / MANY
+    for k, (name, stage) in enumerate(named):
+        # Neighbours whose names would run into each other lean apart.
+        before = k > 0 and places[k] - places[k - 1] < close
+        after = k + 1 < len(places) and places[k + 1] - places[k] < close
         axes.annotate(
             name,
             (stage, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),
             textcoords="offset points",
-            ha="center",
+            ha="right" if after and not before else "left" if before and not after else "center",
             color=INK,
         )
 
@@ -427,58 +447,4 @@ def fit_residuals(found: Fit) -> Figure:
     if first is not None:
         first.set_ylabel("log10 D: predicted - measured")
         first.legend(frameon=False, ncols=2, fontsize=8)
-    return figure
-
-
-def loading_figure(curve: Isotherm, steps: Steps | None = None, metal: str = "") -> Figure:
-    """Organic against aqueous concentration of each metal [mol/L], and steps of one of them.
-
-    Steps leave the curve where their acid differs from the curve's: each stage releases protons.
-    """
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_org[:, i] > 0) and name != "Na":
-            axes.plot(
-                curve.conc_aq[:, i] / 1000, curve.conc_org[:, i] / 1000, label=name, **look(name)
-            )
-    if steps is not None:
-        x, y = np.array(steps.aqueous) / 1000, np.array(steps.organic) / 1000
-        colour = look(metal)["color"]
-        axes.plot(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1], color=FAINT, lw=0.9)
-        axes.plot(x, y, color=FAINT, lw=0.9, linestyle=DASHED)
-        axes.plot(x[1:], y[:-1], "o", ms=3.5, color=colour)
-    axes.set(xlabel="aqueous, mol/L", ylabel="organic, mol/L", xlim=(0, None), ylim=(0, None))
-    axes.legend(frameon=False)
-    return figure
-
-
-def pH_figure(curve: Isotherm, phase_ratio: float = 1.0) -> Figure:
-    """Extracted share of each metal against the pH at equilibrium."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    order = np.argsort(curve.pH)
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_aq[:, i] > 0) and name != "Na":
-            d = phase_ratio * 10 ** curve.log_d[order, i]
-            axes.plot(curve.pH[order], 100 * d / (1 + d), label=name, **look(name))
-    axes.axhline(50, color=FAINT, lw=0.6)
-    axes.set(xlabel="pH at equilibrium", ylabel="extracted, %", ylim=(0, 100))
-    axes.legend(frameon=False)
-    return figure
-
-
-def map_figure(factor: Any, pH: Any, loading: Any, pair: str) -> Figure:
-    """Separation factor over pH and loading, as points coloured by the factor."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    points = axes.scatter(np.ravel(pH), np.ravel(loading), c=np.ravel(factor), cmap="viridis", s=28)
-    figure.colorbar(points, ax=axes, label=f"separation factor {pair}")
-    axes.set(xlabel="pH at equilibrium", ylabel="loading, mol/mol extractant")
     return figure

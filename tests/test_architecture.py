@@ -19,6 +19,7 @@ BASE = {
     "distributions",
     "sampling",
     "statistics",
+    "sweep_tables",
     "feed",
     "provenance",
     "chemistry",
@@ -37,11 +38,15 @@ LAYERS = [
     (
         {
             "plot",
+            "plot_circuit",
             "plot_comparison",
+            "plot_isotherms",
             "plot_design",
+            "plot_sweep",
             "report",
             "report_design",
             "report_fit",
+            "report_sweep",
             "kinds",
             "doctor",
         },
@@ -98,6 +103,8 @@ NUMBERS = {
     ("statistics.py", 1.959963984540054): "97.5 % point of the standard normal distribution",
     ("statistics.py", 0.05): "lower end of the usual interval",
     ("statistics.py", 0.95): "upper end of the usual interval",
+    ("study/tornado.py", 0.2): "swings that differ by less are told as agreeing",
+    ("study/tornado.py", 0.05): "swings that are too small to be ranked",
     ("study/sensitivity.py", 0.025): "lower end of a 95 % interval",
     ("study/sensitivity.py", 0.975): "upper end of a 95 % interval",
     ("data.py", 300_000): "largest file read, bytes",
@@ -110,6 +117,7 @@ NUMBERS = {
     ("files.py", 0o666): "permissions of a new file",
     ("result.py", 20): "names shown in a message",
     ("provenance.py", 80): "columns of a terminal",
+    ("report_train.py", 80): "columns of a terminal",
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",
     ("chromatography/affinity.py", 17): "grid of yields tried in a search",
@@ -119,6 +127,13 @@ NUMBERS = {
     ("chromatography/isotachic.py", 48): "cells of a grid",
     ("chromatography/isotachic.py", 40): "decay lengths ahead of a front",
     ("chromatography/isotachic.py", 24): "decay lengths behind a front",
+    ("extraction/isotherm_inputs.py", 400): "most points of a curve",
+    ("extraction/isotherm_inputs.py", 40): "points of a curve; most of a map",
+    ("extraction/isotherm_inputs.py", 12): "points of a map along each axis",
+    ("extraction/isotherm_inputs.py", 24): "most components",
+    ("extraction/isotherm_inputs.py", 100): "most stages stepped off",
+    ("extraction/isotherm_solve.py", 0.01): "share of extraction worth a warning",
+    ("extraction/circuit_levels.py", 0.2): "how far a coarser circuit is solved",
     ("extraction/shortcut.py", 200): "halvings of an interval",
 }
 # Modules that hold nothing but the coefficients of a published numerical method; their own tests
@@ -127,11 +142,15 @@ TABLES = {"extraction/dynamics/tableau.py"}
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {
     "plot",
+    "plot_circuit",
     "plot_comparison",
+    "plot_isotherms",
     "plot_design",
+    "plot_sweep",
     "report",
     "report_design",
     "report_fit",
+    "report_sweep",
     "cli",
 }
 

@@ -23,7 +23,7 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import factors
 from sepmodel.extraction.limits import state_warnings
 from sepmodel.extraction.saponification import Titration, soap_sensitivity, titration
-from sepmodel.extraction.shake import Solvent, metal_loading, salting, shake
+from sepmodel.extraction.shake import Solvent, correlated, metal_loading, salting, shake
 from sepmodel.extraction.stepping import Steps, steps
 from sepmodel.species import RARE_EARTHS
 
@@ -32,6 +32,8 @@ __all__ = [
     "Solvent",
     "Steps",
     "Titration",
+    "at_pH",
+    "distribution",
     "half_extraction",
     "loading_isotherm",
     "log_distribution",
@@ -49,7 +51,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 # Numerical ends of a search over acidity and what counts as a trace, mol/m3.
-_WEAKEST, _STRONGEST, _TRACE = 1e-4, 1e4, 1e-6
+_WEAKEST, _STRONGEST, _TRACE, _TINY = 1e-4, 1e4, 1e-6, 1e-300
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -62,11 +64,12 @@ class Isotherm:
     pH: Array
     loading: Array
     log_d: Array
+    closure: Array
 
     def separation_factor(self, heavy: str, light: str) -> Array:
         """D_heavy / D_light along the curve."""
         i, j = self.components.index(heavy), self.components.index(light)
-        factor: Array = np.exp((self.log_d[:, i] - self.log_d[:, j]) * np.log(10))
+        factor: Array = np.exp((self.log_d[..., i] - self.log_d[..., j]) * np.log(10))
         return factor
 
     def to_csv(self) -> str:
@@ -92,6 +95,7 @@ def _isotherm(constants: ExchangeSet, solvent: Solvent, found: Contact) -> Isoth
         pH=found.pH,
         loading=metal_loading(constants, solvent, found),
         log_d=found.log_d / np.log(10),
+        closure=found.closure,
     )
 
 
@@ -103,12 +107,16 @@ def loading_isotherm(
     solvent: Solvent,
     *,
     phase_ratio: float = 1.0,
+    salt: float = 0.0,
+    sulfate: float = 0.0,
 ) -> Isotherm:
     """Organic against aqueous concentration as the feed's total [mol/m3] rises at fixed shares."""
     totals = np.asarray(totals, dtype=float)
     whole = sum(shares.values())
     feed = {name: totals * share / whole for name, share in shares.items()}
-    found = shake(constants, feed, acid, solvent, phase_ratio=phase_ratio)
+    found = shake(
+        constants, feed, acid, solvent, phase_ratio=phase_ratio, salt=salt, sulfate=sulfate
+    )
     return _isotherm(constants, solvent, found)
 
 
@@ -128,6 +136,72 @@ def pH_curve(
         solvent,
         phase_ratio=phase_ratio,
     )
+    return _isotherm(constants, solvent, found)
+
+
+def at_pH(
+    constants: ExchangeSet,
+    feed: Mapping[str, ArrayLike],
+    pH: ArrayLike,
+    solvent: Solvent,
+    *,
+    phase_ratio: float = 1.0,
+    sulfate: float = 0.0,
+) -> Isotherm:
+    """Contacts brought to an equilibrium pH by acid or base added to the feed, as in a laboratory.
+
+    The cation of the base stays in the water and its share in the ionic strength is not counted.
+    Every ``pH`` is one point; ``feed`` [mol/m3] broadcasts with it. InputError for a pH that no
+    acid below 1e4 mol/m3 and no base the two phases can take brings about.
+
+    >>> constants = exchange_set.load("extractants/li1987-pc88a-ideal", ("Nd",), Book())
+    >>> found = at_pH(constants, {"Nd": 1e-6}, [1.0170], Solvent(extractant=1000.0))
+    >>> float(found.log_d[0, 0].round(3))
+    -0.0
+    """
+    if salting(constants):
+        raise InputError(Problem(message="a neutral extractant has no pH curve", key="acidity"))
+    pH = np.asarray(pH, dtype=float)
+    metals = {
+        name: np.broadcast_to(np.asarray(v, dtype=float), pH.shape) for name, v in feed.items()
+    }
+    charge = dict(zip(constants.components, constants.model.charge, strict=True))
+    carried = sum((charge[name] * value for name, value in metals.items()), np.zeros(pH.shape))
+    # Acid of the feed between all anions gone (nothing but base left) and strong acid.
+    free = solvent.dimer * phase_ratio * (1 - 2 * solvent.saponification)
+    low = -np.minimum(carried, np.maximum(free, 0)) * (1 - 1e-9)
+    high = np.full(pH.shape, _strongest(constants))
+    target = C_STANDARD * 10**-pH
+
+    def contacts(acid: Array) -> Contact:
+        return shake(constants, metals, acid, solvent, phase_ratio=phase_ratio, sulfate=sulfate)
+
+    # False position; an end that stays twice has its value halved (Illinois).
+    left, right = contacts(low).proton - target, contacts(high).proton - target
+    side = np.zeros(pH.shape)
+    for _ in range(64):
+        acid = np.clip(low - left * (high - low) / np.maximum(right - left, _TINY), low, high)
+        found = contacts(acid)
+        gap = found.proton - target
+        if np.all(np.abs(gap) < 1e-12 * target):
+            break
+        rises = gap < 0
+        right = np.where(rises & (side < 0), right / 2, right)
+        left = np.where(~rises & (side > 0), left / 2, left)
+        low, left = np.where(rises, acid, low), np.where(rises, gap, left)
+        high, right = np.where(rises, high, acid), np.where(rises, right, gap)
+        side = np.where(rises, -1.0, 1.0)
+    missed = np.abs(found.pH - pH)
+    if not np.all(missed < 1e-3):
+        worst = np.unravel_index(np.argmax(missed), pH.shape)
+        raise InputError(
+            Problem(
+                message="no acid or base brings this contact to the pH asked for",
+                key="pH",
+                value=float(pH[worst]),
+                expected=f"near {float(found.pH[worst]):.2f}, its end of the range, or between",
+            )
+        )
     return _isotherm(constants, solvent, found)
 
 
@@ -159,6 +233,11 @@ def separation_map(
     return factor, found.pH, loading
 
 
+def _strongest(constants: ExchangeSet) -> float:
+    """Strongest acid [mol/m3] of a search: half of what the activities reach."""
+    return min(constants.activity.limit * constants.activity.water, 2 * _STRONGEST) / 2
+
+
 def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, float]:
     """pH (-log10 [H+]) at which D = 1 at trace loading of an acid solvent, by metal.
 
@@ -169,9 +248,9 @@ def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, floa
     >>> {m: round(v, 2) for m, v in half_extraction(constants, 1000.0).items()}
     {'Nd': 1.02, 'Dy': 0.1}
     """
-    if salting(constants):
+    if salting(constants) or correlated(constants):
         raise InputError(
-            Problem(message="a neutral extractant has no pH of half extraction", value="salt")
+            Problem(message="no acid with constants: pH of half extraction from a curve only")
         )
     names, model = constants.components, constants.model
     if constants.activity.name == "ideal" and isinstance(model, CationExchange):
@@ -179,7 +258,7 @@ def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, floa
         pH50 = -(np.asarray(model.log_k) / np.log(10) + model.dimers * dimer) / model.charge
         return dict(zip(names, pH50.tolist(), strict=True))
     size = len(names)
-    limit = min(constants.activity.limit * constants.activity.water, _STRONGEST) / 2
+    limit = _strongest(constants)
     low, high = np.full(size, np.log10(_WEAKEST)), np.full(size, np.log10(limit))
     ends = (low.copy(), high.copy())
     for _ in range(64):
@@ -240,6 +319,30 @@ def separation(
     found = shake(loaded, feed, acid * 1000, Solvent(extractant=extractant * 1000))
     i, j = names.index(heavy), names.index(light)
     return float(np.exp(found.log_d[i] - found.log_d[j]))
+
+
+def distribution(
+    constants: str,
+    element: str,
+    feed: Mapping[str, float],
+    acid: float,
+    extractant: float,
+    book: Book,
+) -> float:
+    """D of one element in a shake-out of several, O/A 1, concentrations in mol/L as published.
+
+    >>> three = {"Nd": 0.0104, "Tb": 0.00944, "Dy": 0.00923}
+    >>> round(distribution("extractants/pc88a-chloride", "Nd", three, 1e-4, 0.8, Book()), 2)
+    1.69
+    """
+    loaded = exchange_set.load(constants, tuple(feed), book)
+    found = shake(
+        loaded,
+        {name: value * C_STANDARD for name, value in feed.items()},
+        acid * C_STANDARD,
+        Solvent(extractant=extractant * C_STANDARD),
+    )
+    return float(found.distribution_ratio[loaded.components.index(element)])
 
 
 def with_constants(constants: ExchangeSet, log_k: Mapping[str, float]) -> ExchangeSet:
