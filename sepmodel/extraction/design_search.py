@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 # A stage that improves the separation by less than this share is not worth another look.
 _GAIN = 1e-2
 # ln(r/d) beyond which an element is in one outlet alone.
-_FAR = 700.0
+_FAR = 1e3
 
 
 def confirm(task: Task, start: Start) -> tuple[tuple[int, int, Array, Array] | None, int]:

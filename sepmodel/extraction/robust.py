@@ -27,10 +27,10 @@ from sepmodel.extraction.design_spec import Spec
 Array = NDArray[np.float64]
 
 # What strays is asked to be this part of what may, one after the other.
-TIGHTER = 2.0 ** (-np.arange(0, 13) / 2)
+TIGHTER = 2.0 ** (-np.arange(0, 10) / 2)
 # Rounds of the search between two of them, and of the search for the split that will do.
 BISECTIONS = 4
-HALVINGS = 12
+HALVINGS = 10
 SEED = 1
 
 
