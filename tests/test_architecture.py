@@ -39,6 +39,7 @@ LAYERS = [
         {
             "plot",
             "plot_comparison",
+            "plot_dynamic",
             "plot_isotherms",
             "plot_design",
             "plot_sweep",
@@ -140,6 +141,7 @@ TABLES = {"extraction/dynamics/tableau.py"}
 PRESENTATION = {
     "plot",
     "plot_comparison",
+    "plot_dynamic",
     "plot_isotherms",
     "plot_design",
     "plot_sweep",
