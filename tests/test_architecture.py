@@ -38,6 +38,7 @@ LAYERS = [
     (
         {
             "plot",
+            "plot_circuit",
             "plot_comparison",
             "plot_dynamic",
             "plot_isotherms",
@@ -117,6 +118,7 @@ NUMBERS = {
     ("files.py", 0o666): "permissions of a new file",
     ("result.py", 20): "names shown in a message",
     ("provenance.py", 80): "columns of a terminal",
+    ("report_train.py", 80): "columns of a terminal",
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",
     ("chromatography/affinity.py", 17): "grid of yields tried in a search",
@@ -132,6 +134,7 @@ NUMBERS = {
     ("extraction/isotherm_inputs.py", 24): "most components",
     ("extraction/isotherm_inputs.py", 100): "most stages stepped off",
     ("extraction/isotherm_solve.py", 0.01): "share of extraction worth a warning",
+    ("extraction/circuit_levels.py", 0.2): "how far a coarser circuit is solved",
     ("extraction/shortcut.py", 200): "halvings of an interval",
 }
 # Modules that hold nothing but the coefficients of a published numerical method; their own tests
@@ -140,6 +143,7 @@ TABLES = {"extraction/dynamics/tableau.py"}
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {
     "plot",
+    "plot_circuit",
     "plot_comparison",
     "plot_dynamic",
     "plot_isotherms",
