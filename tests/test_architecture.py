@@ -107,6 +107,13 @@ NUMBERS = {
     ("chromatography/constant_pattern.py", 20): "ends of a boundary at 5 % and 95 %",
     ("chromatography/column.py", 257): "ends of 256 equal intervals",
     ("extraction/shortcut.py", 200): "halvings of an interval",
+    ("plant/circuit_search.py", 40): "rounds of a search",
+    ("plant/circuit_search.py", 12): "points of a grid",
+    ("plant/circuit_search.py", 0.375): "end of a row of first guesses",
+    ("plant/circuit_search.py", 0.125): "end of a row of first guesses",
+    ("plant/circuit_search.py", 0.15): "a grid around a former answer",
+    ("plant/circuit_search.py", 0.05): "a grid around a former answer",
+    ("plant/circuit_search.py", 0.02): "distance of grid points that may be interpolated",
     ("extraction/design.py", 40): "rounds of an iteration",
     ("extraction/design.py", 700): "largest exponent of a float",
 }

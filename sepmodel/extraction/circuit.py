@@ -530,7 +530,8 @@ def solve(
     guess: ``u`` of a neighbouring result, (..., N, m). When Newton gets nowhere from it, its
         averages over neighbouring stages are tried; without a guess, or when that fails too, the
         circuit is approached over coarser ones. ``fallbacks`` of the result counts these steps.
-    failures: "raise", or "record": failed members are NaN and not ``converged``.
+    failures: "raise", or "record": failed members are NaN and not ``converged``; "quick": as
+        "record", without the small steps a single stubborn member is otherwise led by.
 
     Raises
     ------
@@ -578,7 +579,7 @@ def solve(
     if todo.size:
         u[todo], norm[todo], done[todo], spent, last = _cold(inputs, plan, todo)
         iterations[todo] += spent
-    for member in np.flatnonzero(~done):
+    for member in np.flatnonzero(~done) if failures != "quick" else ():
         alone = np.array([member])
         fallbacks[member] += 1
         u[alone], norm[alone], done[alone], spent, last = _patient(inputs, plan, alone)
