@@ -17,11 +17,12 @@ from sepmodel.errors import (
     Problem,
     SepmodelError,
 )
-from sepmodel.run import LoadedCase, compare, load, run
+from sepmodel.run import LoadedCase, compare, design, load, run
 
 if TYPE_CHECKING:
     from sepmodel.result import Result
     from sepmodel.study.fit import fit
+    from sepmodel.study.sweep import sweep
 
 __version__ = "0.1.0.dev0"
 
@@ -35,13 +36,15 @@ __all__ = [
     "SepmodelError",
     "__version__",
     "compare",
+    "design",
     "fit",
     "load",
     "run",
+    "sweep",
 ]
 
 # Names that are imported when they are first used, and the module each lives in.
-_LAZY = {"Result": "sepmodel.result", "fit": "sepmodel.study.fit"}
+_LAZY = {"Result": "sepmodel.result", "fit": "sepmodel.study.fit", "sweep": "sepmodel.study.sweep"}
 
 
 def __getattr__(name: str) -> Any:

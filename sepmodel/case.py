@@ -17,7 +17,7 @@ from sepmodel import data
 from sepmodel.errors import InputError, Problem
 from sepmodel.fields import meant
 
-FOLDERS = ("cases", "routes", "studies")
+FOLDERS = ("cases", "designs", "routes", "studies", "sweeps")
 _LONGEST_VALUE = 10_000
 _DEEPEST = 20
 
@@ -233,6 +233,20 @@ def numbered(document: Any, path: str) -> str:
             document = None
         parts.append(str(here))
     return ".".join(parts)
+
+
+def value_at(document: Any, path: str) -> Any:
+    """What stands at a path of a case's tables; None where nothing does.
+
+    >>> value_at({"inlet": [{"name": "feed", "flow": "1 L/h"}]}, "inlet.feed.flow")
+    '1 L/h'
+    """
+    for part in path.split("."):
+        try:
+            document = document[_place(document, part) if isinstance(document, list) else part]
+        except (ValueError, LookupError, TypeError):
+            return None
+    return document
 
 
 def _place(members: list[Any], part: str) -> int:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sepmodel.result import Result
+    from sepmodel.study.sweep import Progress
 
 # Matrices here are small and work is shared among processes: threads of the linear algebra library
 # would only get in each other's way (twice the time of a comparison). Set before numpy is loaded.
@@ -180,6 +181,91 @@ def compare(
         raise _Exit(UNSOLVED)
 
 
+@app.command()
+@click.argument("spec")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+@click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+def design(
+    spec: str,
+    settings: tuple[str, ...],
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+    figures: bool,
+    quiet: bool,
+) -> None:
+    """Design a circuit from a specification: stages, flows, acid, tolerances.
+
+    The folder holds the design, its figures, and circuit.toml, which `sepmodel run` solves. An
+    infeasible specification exits with 3 and says which limit, by how much, and the nearest.
+
+    \b
+    Examples:
+      sepmodel design nd-pr-99-5
+      sepmodel design nd-pr-99-5 --set product.Nd.purity=0.999 --json -
+      sepmodel design nd-pr-99-5 --set objective.minimise=reagents
+    """
+    from sepmodel import report_design
+    from sepmodel.files import write_folder
+
+    found = _designed(spec, settings, json_to, force)
+    with _busy(f"drawing {found.name}"):
+        contents = report_design.files(found, _width())
+        if figures:
+            from sepmodel.plot_design import figures as drawn
+
+            contents.update(drawn(found))
+    folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
+    about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
+    write_folder(folder, contents, about, force=force)
+    _deliver(found.to_dict(), json_to)
+    if json_to != "-" and not quiet:
+        click.echo("\n".join(report_design.lines(found, _width())))
+        click.echo(f"wrote {folder}/; next: sepmodel run {folder}/circuit.toml")
+
+
+@app.command()
+@click.argument("spec")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@_json_option
+def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
+    """Say what decides a design: specification, pinch, minor product, limits.
+
+    \b
+    Examples:
+      sepmodel explain nd-pr-99-5
+      sepmodel explain nd-pr-99-5 --set circuit.solvent=3.3
+    """
+    from sepmodel import report_design
+
+    found = _designed(spec, settings, json_to, False)
+    document = {
+        "schema": 1,
+        "name": found.name,
+        "explanation": [statement.to_dict() for statement in found.statements],
+    }
+    _deliver(document, json_to)
+    if json_to != "-":
+        click.echo("\n".join(report_design.explained(found, _width())))
+
+
+def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: bool) -> Any:
+    """The design of a file, with the user told which file that is."""
+    from sepmodel.case import parse_settings
+    from sepmodel.run import design as designed
+    from sepmodel.run import load
+
+    loaded = load(spec, parse_settings(settings))
+    _announce(loaded.path, loaded.shadows)
+    _check_target(json_to, force)
+    with _busy(f"designing {loaded.name}"):
+        return designed(loaded)
+
+
 def _numbers(pairs: Sequence[str]) -> dict[str, float]:
     """KEY=VALUE arguments as constants to replace."""
     found = {}
@@ -234,8 +320,10 @@ def fit(
       sepmodel fit nd-pr-pc88a
       sepmodel fit nd-pr-pc88a --loss soft_l1 --out robust --json fit.json
     """
+    from sepmodel import report_fit
     from sepmodel.files import json_text, write_folder
     from sepmodel.plot import fit_figures
+    from sepmodel.study import cross_validation, fit_report
     from sepmodel.study import fit as fitting
 
     _check_target(json_to, force)
@@ -248,22 +336,115 @@ def fit(
             counter_ion=counter_ion,
         )
         found = fitting.fit(table, options)
-        left = fitting.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fitting.left_out_dicts(left)}
+        left = cross_validation.leave_one_laboratory_out(found.table, found.options)
+        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
         name = Path(table).stem
+        drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
-            f"{name}-{activity}.toml": found.to_toml(title=f"Fit to {name}", source=source),
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
-            **fit_figures(found),
+            **drawn,
+            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
         }
+        if found.determined:
+            text = found.to_toml(title=f"Fit to {name}", source=source)
+            contents[f"{name}-{activity}.toml"] = text
+        else:
+            _say("warning: undetermined: no data set is written of constants nobody determined")
     folder = _folder(out, Path("results") / f"{name}-fit")
     about = {"version": __version__, "name": name, "inputs_hash": ""}
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fitting.summary_lines(found, left)))
+        click.echo("\n".join(fit_report.summary_lines(found, left)))
         click.echo(f"wrote {folder}/")
+
+
+@app.command()
+@click.argument("study")
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
+@click.option("--samples", type=int, metavar="N", help="Members of the sample (256).")
+@click.option("--design", metavar="NAME", help="sobol, latin-hypercube, random, saltelli, morris.")
+@click.option("--seed", type=int, metavar="N", help="Decides the sample (0).")
+@click.option("--time-limit", metavar="TIME", help='For one point, such as "60 s".')
+@click.option("--tornado", is_flag=True, help="Also move every input alone, and by its gradient.")
+@click.option("--workers", type=int, metavar="N", help="Processes (as many as processors).")
+@click.option("--retry", is_flag=True, help="Try again what was not solved before.")
+@click.option("--parquet", is_flag=True, help="Also write members.parquet (extra: tables).")
+@_json_option
+@click.option("--out", metavar="DIR", help="Folder of store and tables (./results/NAME-sweep).")
+@click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
+@click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+def sweep(
+    study: str,
+    settings: tuple[str, ...],
+    samples: int | None,
+    design: str | None,
+    seed: int | None,
+    time_limit: str | None,
+    tornado: bool,
+    workers: int | None,
+    retry: bool,
+    parquet: bool,
+    json_to: str | None,
+    out: str | None,
+    force: bool,
+    figures: bool,
+    quiet: bool,
+) -> None:
+    """Solve a case at many points: a grid, or a sample of what is uncertain.
+
+    STUDY is a file of kind "sweep", or any case; without [sweep] and [uncertainty] tables every
+    constant with a range is drawn from its data's own distribution. Every point is kept as soon as
+    it is found: the same command goes on where an earlier one stopped.
+
+    \b
+    Examples:
+      sepmodel sweep nd-pr
+      sepmodel sweep nd-pr-stages
+      sepmodel sweep nd-pr --samples 64 --tornado --time-limit "60 s"
+    """
+    from sepmodel import report_sweep
+    from sepmodel.case import parse_settings
+    from sepmodel.files import write_folder
+    from sepmodel.run import load
+    from sepmodel.study.plan import default_folder
+    from sepmodel.study.sweep import sweep as swept
+
+    given = {
+        "sweep.samples": samples,
+        "sweep.design": design,
+        "sweep.seed": seed,
+        "sweep.time_limit": time_limit,
+        "sweep.tornado": tornado or None,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None}
+    loaded = load(study, {**parse_settings(settings), **chosen})
+    _announce(loaded.path, loaded.shadows)
+    _check_target(json_to, force)
+    if parquet:
+        report_sweep.require_parquet()
+    folder = _folder(out, default_folder(loaded.name))
+    try:
+        with _counting(f"{loaded.name}", quiet) as step:
+            found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)
+    except KeyboardInterrupt:
+        _say(f"interrupted; what was found is in {folder}/, the same command goes on")
+        raise _Exit(INTERRUPTED) from None
+    contents = report_sweep.contents(found, parquet=parquet)
+    if figures:
+        from sepmodel.plot_sweep import figures as drawn
+
+        contents.update(drawn(found))
+    about = {"version": __version__, "name": found.name, "inputs_hash": found.plan.hash}
+    write_folder(folder, contents, about, force=force)
+    _deliver(found.to_dict(), json_to)
+    if json_to != "-" and not quiet:
+        click.echo("\n".join(report_sweep.lines(found, _width())))
+        click.echo(f"wrote {folder}/")
+    if not found.counts.get("solved"):
+        raise _Exit(UNSOLVED)
 
 
 @app.command()
@@ -609,6 +790,57 @@ def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
 
     with Console(stderr=True).status(text) as status:
         yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
+
+
+@contextmanager
+def _counting(what: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Show how many points are done, how fast, and how long it will take.
+
+    On a terminal a bar; elsewhere a line on stderr every half minute.
+    """
+    if not sys.stderr.isatty():
+        last = [0.0]
+
+        def line(now: Progress) -> None:
+            if not quiet and now.seconds - last[0] >= 30:
+                last[0] = now.seconds
+                _say(f"{what}: {_progress(now)}")
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task(what, total=None, said="the case itself")
+
+        def show(now: Progress) -> None:
+            bar.update(shown, completed=now.done, total=now.total, said=_progress(now))
+
+        yield show
+
+
+def _progress(now: Progress) -> str:
+    """How far a sweep is, as text.
+
+    >>> from sepmodel.study.sweep import Progress
+    >>> _progress(Progress(done=50, total=150, stored=0, failed=1, seconds=5.0))
+    '50 of 150, 1 failed, 10/s, 10 s left'
+    """
+    said = [f"{now.done} of {now.total}"]
+    if now.failed:
+        said.append(f"{now.failed} failed")
+    if now.rate > 0:
+        said.append(f"{now.rate:.3g}/s")
+    if now.left and now.left >= 1:
+        minutes, seconds = divmod(round(now.left), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
+        told = [f"{number} {unit}" for number, unit in parts if number]
+        said.append(" ".join(told[:2]) + " left")
+    return ", ".join(said)
 
 
 def _console() -> Console:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sepmodel.extraction.isotherms import Isotherm, Steps
     from sepmodel.study.fit import Fit
 
 INK = "#222222"
 FAINT = "#8a8a8a"
 BANDS = ("#f1f4f8", "#ffffff")
+# Phases by the ending that names a profile of theirs.
+SHORT = {"aqueous": "aq", "organic": "org"}
 # The palette of Okabe and Ito, readable with every kind of colour vision; where colours repeat the
 # dashes differ. An element looks the same in every figure.
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -109,6 +110,10 @@ def figures(result: Result) -> dict[str, bytes]:
         drawn["chromatogram"] = chromatogram
     if "train" in result.profiles:
         drawn["train"] = band_pattern
+    if result.kind == "isotherm":
+        from sepmodel import plot_isotherms
+
+        drawn |= plot_isotherms.drawings(result)
     written = {}
     for name, draw in drawn.items():
         with style():
@@ -139,15 +144,17 @@ def stage_profiles(result: Result) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    phases = {"aqueous": _profile(result, "share_aq"), "organic": _profile(result, "share_org")}
+    phases = {phase: _profile(result, f"share_{short}") for phase, short in SHORT.items()}
+    analysed = {p: result.profiles.get(f"analysed_{n}") for p, n in SHORT.items()}
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     tables = [profile.values for profile in phases.values()]
-    floor, most = _floor(tables), max(float(np.nanmax(table)) for table in tables)
+    floor, most = share_floor(tables), max(float(np.nanmax(table)) for table in tables)
     for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
-        _shares(axes, profile, floor, most)
+        draw_shares(axes, profile, floor, most)
+        _draw_analysed(axes, analysed[phase])
         axes.set_ylabel(f"share in the {phase} phase")
-    _name_bands(panels[0], phases["aqueous"])
+    name_bands(panels[0], phases["aqueous"])
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure
@@ -163,10 +170,10 @@ def acidity(result: Result) -> Figure:
         profile = _profile(result, name)
         stages = [float(stage) for stage in profile.axes["stage"]]
         axes.plot(stages, profile.values, color=INK, marker=".")
-        _stage_axis(axes, profile)
+        stage_axis(axes, profile)
         axes.set_ylabel(name)
     panels[1].set_ylim(bottom=0)
-    _name_bands(panels[0], _profile(result, "pH"))
+    name_bands(panels[0], _profile(result, "pH"))
     panels[-1].set_xlabel("stage, from the raffinate end")
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure
@@ -194,7 +201,7 @@ def _curves(result: Result, name: str, across: str, up: str) -> Figure:
         axes.plot(x, profile.values[:, index], label=component, **look(str(component)))
     for place in profile.marks.values():
         axes.axvline(float(place), color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
-    _name_bands(axes, profile)
+    name_bands(axes, profile)
     unit = "" if profile.unit == "1" else f" ({profile.unit.replace('^3', '³')})"
     axes.set(xlabel=across, ylabel=f"{up}{unit}", xlim=(x[0], x[-1]))
     axes.set_ylim(bottom=0)
@@ -215,7 +222,7 @@ def _profile(result: Result, name: str) -> Profile:
     return result.profiles[name]
 
 
-def _stage_axis(axes: Axes, profile: Profile) -> None:
+def stage_axis(axes: Axes, profile: Profile) -> None:
     """Sections as bands, feeds and draws as dotted lines, whole numbers below."""
     from matplotlib.ticker import MaxNLocator
 
@@ -229,7 +236,15 @@ def _stage_axis(axes: Axes, profile: Profile) -> None:
         axes.axvline(stage, color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=-1)
 
 
-def _floor(tables: Sequence[Any]) -> float:
+def _draw_analysed(axes: Axes, profile: Profile | None) -> None:
+    """Shares that were analysed, as dots beside the curves of a rated train."""
+    if profile is None:
+        return
+    for name, values in zip(profile.axes["component"], profile.values.T, strict=True):
+        axes.plot(list(profile.axes["stage"]), opened(values), "o", color=look(str(name))["color"])
+
+
+def share_floor(tables: Sequence[Any]) -> float:
     """The smallest share worth showing: a power of ten between one in a hundred and a million."""
     values = np.concatenate([np.ravel(table) for table in tables])
     values = np.concatenate([values, 1 - values])
@@ -238,29 +253,29 @@ def _floor(tables: Sequence[Any]) -> float:
     return float(10.0 ** np.clip(np.floor(np.log10(least)), -6, -2))
 
 
-def _opened(share: Any) -> Any:
+def opened(share: Any) -> Any:
     """log10(x / (1 - x)), which opens both ends of the scale of shares."""
     x = np.clip(share, 1e-30, 1 - 1e-16)
     return np.log10(x / (1 - x))
 
 
-def _shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
+def draw_shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
     stages = np.array(list(profile.axes["stage"]), dtype=float)
     components = [str(name) for name in profile.axes["component"]]
-    drawn = _opened(profile.values)
+    drawn = opened(profile.values)
     shown = [10.0**k for k in range(round(np.log10(floor)), 0)]
     ticks = np.array([*shown, 0.5, *(1 - x for x in reversed(shown))])
     highest = ticks[np.searchsorted(ticks, most).clip(max=len(ticks) - 1)]
     ticks = ticks[ticks <= highest]
-    low, high = float(_opened(floor)), float(_opened(highest))
+    low, high = float(opened(floor)), float(opened(highest))
     room = (high - low) / 30
-    axes.set_yticks(_opened(ticks).tolist(), [_percent(t) for t in ticks])
+    axes.set_yticks(opened(ticks).tolist(), [_percent(t) for t in ticks])
     axes.set_ylim(low - room, high + room)
     for index, name in enumerate(components):
         axes.plot(stages, drawn[:, index], label=name, **look(name))
     _label_ends(axes, drawn, components, low - room, high + room)
     _label_exits(axes, stages, drawn, components, low - room, high + room)
-    _stage_axis(axes, profile)
+    stage_axis(axes, profile)
 
 
 def _percent(share: float) -> str:
@@ -316,7 +331,7 @@ def _label(axes: Axes, name: str, place: tuple[float, float], x_system: str) -> 
     )
 
 
-def _name_bands(axes: Axes, profile: Profile) -> None:
+def name_bands(axes: Axes, profile: Profile) -> None:
     """Names of the sections and of the marks above the first panel."""
     for name, (low, high) in profile.bands.items():
         axes.annotate(
@@ -427,58 +442,4 @@ def fit_residuals(found: Fit) -> Figure:
     if first is not None:
         first.set_ylabel("log10 D: predicted - measured")
         first.legend(frameon=False, ncols=2, fontsize=8)
-    return figure
-
-
-def loading_figure(curve: Isotherm, steps: Steps | None = None, metal: str = "") -> Figure:
-    """Organic against aqueous concentration of each metal [mol/L], and steps of one of them.
-
-    Steps leave the curve where their acid differs from the curve's: each stage releases protons.
-    """
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_org[:, i] > 0) and name != "Na":
-            axes.plot(
-                curve.conc_aq[:, i] / 1000, curve.conc_org[:, i] / 1000, label=name, **look(name)
-            )
-    if steps is not None:
-        x, y = np.array(steps.aqueous) / 1000, np.array(steps.organic) / 1000
-        colour = look(metal)["color"]
-        axes.plot(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1], color=FAINT, lw=0.9)
-        axes.plot(x, y, color=FAINT, lw=0.9, linestyle=DASHED)
-        axes.plot(x[1:], y[:-1], "o", ms=3.5, color=colour)
-    axes.set(xlabel="aqueous, mol/L", ylabel="organic, mol/L", xlim=(0, None), ylim=(0, None))
-    axes.legend(frameon=False)
-    return figure
-
-
-def pH_figure(curve: Isotherm, phase_ratio: float = 1.0) -> Figure:
-    """Extracted share of each metal against the pH at equilibrium."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    order = np.argsort(curve.pH)
-    for i, name in enumerate(curve.components):
-        if np.any(curve.conc_aq[:, i] > 0) and name != "Na":
-            d = phase_ratio * 10 ** curve.log_d[order, i]
-            axes.plot(curve.pH[order], 100 * d / (1 + d), label=name, **look(name))
-    axes.axhline(50, color=FAINT, lw=0.6)
-    axes.set(xlabel="pH at equilibrium", ylabel="extracted, %", ylim=(0, 100))
-    axes.legend(frameon=False)
-    return figure
-
-
-def map_figure(factor: Any, pH: Any, loading: Any, pair: str) -> Figure:
-    """Separation factor over pH and loading, as points coloured by the factor."""
-    from matplotlib.figure import Figure as New
-
-    figure = New(figsize=(5.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    points = axes.scatter(np.ravel(pH), np.ravel(loading), c=np.ravel(factor), cmap="viridis", s=28)
-    figure.colorbar(points, ax=axes, label=f"separation factor {pair}")
-    axes.set(xlabel="pH at equilibrium", ylabel="loading, mol/mol extractant")
     return figure

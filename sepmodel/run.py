@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
+from sepmodel.errors import ConvergenceError, InputError, Problem, SepmodelError, Trace
 
 if TYPE_CHECKING:
     from sepmodel.data import Book, Constant
+    from sepmodel.extraction.design_inputs import DesignCase
+    from sepmodel.extraction.design_result import Design
     from sepmodel.fields import Case
     from sepmodel.plant.compare import Comparison
     from sepmodel.plant.inputs import Route, Study
     from sepmodel.result import Result
+    from sepmodel.sweep_tables import Sweep, Uncertainty
 
     Solver: TypeAlias = Callable[[Any, Book], Result]
+    ManySolver: TypeAlias = Callable[[Sequence[Any], Sequence[Book]], list[Result | SepmodelError]]
 
 DEFAULT_STUDY = "magnet-scrap"
 # A balance open by more than this is a wrong answer, whatever the solver says of itself.
@@ -31,11 +35,15 @@ _OPEN = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of case: the model of its file and, unless another command runs it, its solver."""
+    """A kind of case: the model of its file and, unless another command runs it, its solver.
+
+    ``solve_many`` solves many cases of the kind together; a failed member is its error.
+    """
 
     model: type[Case]
     solve: Solver | None
     command: str = "run"
+    solve_many: ManySolver | None = None
 
 
 def _cascade() -> Kind:
@@ -66,6 +74,25 @@ def _elution() -> Kind:
     return Kind(ElutionCase, solve_case)
 
 
+def _design() -> Kind:
+    from sepmodel.extraction.design_inputs import DesignCase
+
+    return Kind(DesignCase, None, "design")
+
+
+def _isotherm() -> Kind:
+    from sepmodel.extraction.isotherm_inputs import IsothermCase
+    from sepmodel.extraction.isotherm_solve import solve_case
+
+    return Kind(IsothermCase, solve_case)
+
+
+def _rating() -> Kind:
+    from sepmodel.extraction.rating_case import RatingCase, solve_case
+
+    return Kind(RatingCase, solve_case)
+
+
 def _route() -> Kind:
     from sepmodel.plant.inputs import Route
 
@@ -78,14 +105,26 @@ def _study() -> Kind:
     return Kind(Study, None, "compare")
 
 
+def _sweep() -> Kind:
+    from sepmodel.sweep_tables import SweepCase
+
+    return Kind(SweepCase, None, "sweep")
+
+
 # What a case file can be. Each entry imports its technology only when such a case is loaded.
 KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "column": _column,
     "elution": _elution,
+    "isotherm": _isotherm,
+    "design": _design,
+    "rating": _rating,
     "route": _route,
     "study": _study,
+    "sweep": _sweep,
 }
+# Tables that any other kind may carry: how `sepmodel sweep` is to move the case.
+CARRIED = ("sweep", "uncertainty")
 # Equilibrium models whose cases have another shape: a circuit's pH is an answer.
 SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
     ("cascade", "mass-flow"): _cascade,
@@ -96,12 +135,17 @@ SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class LoadedCase:
-    """A checked case: ``inputs`` in SI, and where they come from."""
+    """A checked case: ``inputs`` in SI, and where they come from.
+
+    ``sweep`` and ``uncertainty`` say how ``sepmodel sweep`` moves it, if its file does.
+    """
 
     inputs: Case
     document: Mapping[str, Any]
     path: Path | None = None
     shadows: Path | None = None
+    sweep: Sweep | None = None
+    uncertainty: Uncertainty | None = None
 
     @property
     def kind(self) -> str:
@@ -130,25 +174,63 @@ def load(name: str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = N
     InputError
         with everything wrong with the case at once.
     """
-    from sepmodel import case, fields
+    from sepmodel import case
 
-    path, shadows = None, None
     if isinstance(name, Mapping):
-        document = dict(name)
-    else:
-        located = case.locate(name)
-        path, shadows, document = located.path, located.shadows, case.read(located.path)
-    settings = dict(set or {})
-    changed = case.override(document, settings)
-    file = str(path) if path else ""
+        return changed(LoadedCase(inputs=cast("Case", None), document=dict(name)), set or {})
+    located = case.locate(name)
+    found = LoadedCase(
+        inputs=cast("Case", None),
+        document=case.read(located.path),
+        path=located.path,
+        shadows=located.shadows,
+    )
+    return changed(found, set or {})
+
+
+def changed(loaded: LoadedCase, set: Mapping[str, Any]) -> LoadedCase:
+    """A case with values replaced by path, checked anew; it keeps the place of its file."""
+    from sepmodel import case
+
+    document = case.override(loaded.document, set)
+    file = str(loaded.path) if loaded.path else ""
     try:
-        inputs = fields.validate(_kind(changed, file).model, changed, file=file)
+        return replace(loaded, document=document, **_checked(document, file))
     except InputError as error:
-        given = {case.numbered(changed, path) for path in settings}
+        given = {case.numbered(document, path) for path in set}
         raise InputError(
             [replace(p, file="--set") if p.key in given else p for p in error.problems]
         ) from None
-    return LoadedCase(inputs=inputs, document=changed, path=path, shadows=shadows)
+
+
+def _checked(document: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """The inputs of a document and the tables it carries; InputError with all problems."""
+    from sepmodel import fields
+
+    kind = _kind(document, file)
+    carried = CARRIED if kind.command != "sweep" else ()
+    problems: list[Problem] = []
+    found: dict[str, Any] = {}
+    body = {key: value for key, value in document.items() if key not in carried}
+    try:
+        found["inputs"] = fields.validate(kind.model, body, file=file)
+    except InputError as error:
+        problems += error.problems
+    for name in [key for key in carried if key in document]:
+        from sepmodel import sweep_tables
+
+        model = sweep_tables.CARRIED[name]
+        try:
+            if not isinstance(document[name], Mapping):
+                raise InputError(Problem(message="wrong type", expected="a table"))
+            found[name] = fields.validate(model, document[name], file=file)
+        except InputError as error:
+            problems += [
+                replace(p, file=file, key=f"{name}.{p.key}".rstrip(".")) for p in error.problems
+            ]
+    if problems:
+        raise InputError(problems)
+    return found
 
 
 def _kind(document: Mapping[str, Any], file: str) -> Kind:
@@ -202,13 +284,83 @@ def run(
     InputError, InfeasibleError, ConvergenceError
         when the case cannot be used, cannot be met, or was not solved.
     """
-    from sepmodel import __version__
     from sepmodel.data import Book
 
-    loaded = name if isinstance(name, LoadedCase) and not set else None
-    if loaded is None:
-        source = name.document if isinstance(name, LoadedCase) else name
-        loaded = load(source, set)
+    loaded = _loaded(name, set)
+    solver = _runnable(loaded).solve
+    assert solver is not None
+    book = Book(dict(constants or {}))
+    started = time.perf_counter()
+    try:
+        solved = solver(loaded.inputs, book)
+    except InputError as error:
+        raise _placed(error, loaded) from None
+    return _finished(loaded, solved, book, time.perf_counter() - started)
+
+
+def _loaded(
+    name: LoadedCase | str | Path | Mapping[str, Any], set: Mapping[str, Any] | None
+) -> LoadedCase:
+    if isinstance(name, LoadedCase):
+        return changed(name, set) if set else name
+    return load(name, set)
+
+
+def run_many(
+    cases: Sequence[LoadedCase], constants: Sequence[Mapping[str, float]]
+) -> list[Result | SepmodelError]:
+    """The results of many cases, each with its own constants, together where their kind allows.
+
+    A member that cannot be used, met or solved is its error; the others do not notice.
+    """
+    from sepmodel.data import Book
+
+    kinds = [_runnable(loaded) for loaded in cases]
+    many = kinds[0].solve_many if kinds else None
+    if many is None or len(cases) == 1 or any(kind.solve_many is not many for kind in kinds):
+        return [_or_error(loaded, given) for loaded, given in zip(cases, constants, strict=True)]
+    books: list[Book | SepmodelError] = []
+    for given in constants:
+        try:
+            books.append(Book(dict(given)))
+        except InputError as error:
+            books.append(error)
+    good = [i for i, book in enumerate(books) if isinstance(book, Book)]
+    own = [book for book in books if isinstance(book, Book)]
+    started = time.perf_counter()
+    solved = many([cases[i].inputs for i in good], own)
+    seconds = (time.perf_counter() - started) / max(len(good), 1)
+    found: list[Result | SepmodelError | None] = [
+        book if isinstance(book, SepmodelError) else None for book in books
+    ]
+    for i, book, answer in zip(good, own, solved, strict=True):
+        try:
+            if isinstance(answer, InputError):
+                found[i] = _placed(answer, cases[i])
+            elif isinstance(answer, SepmodelError):
+                found[i] = answer
+            else:
+                found[i] = _finished(cases[i], answer, book, seconds)
+        except SepmodelError as error:  # a balance that does not close
+            found[i] = error
+    return [answer for answer in found if answer is not None]
+
+
+def _or_error(loaded: LoadedCase, constants: Mapping[str, float]) -> Result | SepmodelError:
+    try:
+        return run(loaded, constants=constants)
+    except SepmodelError as error:
+        return error
+
+
+def _placed(error: InputError, loaded: LoadedCase) -> InputError:
+    """The error with the case's file: whoever solves does not know where a case came from."""
+    file = str(loaded.path or "")
+    return InputError([p if p.file else replace(p, file=file) for p in error.problems])
+
+
+def _runnable(loaded: LoadedCase) -> Kind:
+    """The kind of a case that `run` solves; InputError for one that another command takes."""
     kind = _kind(loaded.document, str(loaded.path or ""))
     if kind.solve is None:
         raise InputError(
@@ -221,14 +373,13 @@ def run(
                 + (" with a study that names the route" if loaded.kind == "route" else ""),
             )
         )
-    book = Book(dict(constants or {}))
-    started = time.perf_counter()
-    try:
-        solved = kind.solve(loaded.inputs, book)
-    except InputError as error:  # whoever solves does not know where the case came from
-        file = str(loaded.path or "")
-        raise InputError([p if p.file else replace(p, file=file) for p in error.problems]) from None
-    seconds = time.perf_counter() - started
+    return kind
+
+
+def _finished(loaded: LoadedCase, solved: Result, book: Book, seconds: float) -> Result:
+    """A solver's result with its name, evidence and hash; refused if its balances are open."""
+    from sepmodel import __version__
+
     used = {**solved.used, **book.used}
     result = replace(
         solved,
@@ -315,12 +466,10 @@ def compare(
     """
     from sepmodel.plant import compare as plant
 
-    loaded = study if isinstance(study, LoadedCase) and not set else None
-    if loaded is None:
-        loaded = load(study.document if isinstance(study, LoadedCase) else study, set)
+    loaded = _loaded(study, set)
     _require_kind(loaded, "study")
     inputs = cast("Study", loaded.inputs)
-    routes = [_route_called(name, loaded.path) for name in inputs.routes]
+    routes = routes_of(loaded)
     started = time.perf_counter()
     found = plant.compare(
         inputs,
@@ -336,6 +485,48 @@ def compare(
         found,
         inputs_hash=hashlib.sha256(text.encode("utf-8")).hexdigest(),
         seconds=time.perf_counter() - started,
+    )
+
+
+def routes_of(study: LoadedCase) -> list[LoadedCase]:
+    """The routes a study names, in its order."""
+    return [_route_called(name, study.path) for name in cast("Study", study.inputs).routes]
+
+
+def design(
+    spec: LoadedCase | str | Path | Mapping[str, Any],
+    set: Mapping[str, Any] | None = None,
+    *,
+    constants: Mapping[str, float] | None = None,
+) -> Design:
+    """The circuit that meets the specifications of a design file, given as ``load`` takes it.
+
+    Raises
+    ------
+    InputError
+        a specification that cannot be used.
+    InfeasibleError
+        which limit is violated, by how much, and the nearest feasible value.
+    """
+    from sepmodel.data import Book
+    from sepmodel.extraction.design_solve import solve
+
+    loaded = _loaded(spec, set)
+    _require_kind(loaded, "design")
+    book = Book(dict(constants or {}))
+    started = time.process_time()
+    try:
+        found = solve(cast("DesignCase", loaded.inputs), book)
+    except InputError as error:
+        raise _placed(error, loaded) from None
+    from sepmodel import __version__
+
+    hashed = inputs_hash(loaded, book.used, book.overrides)
+    return replace(
+        found,
+        result=replace(found.result, used=book.used, version=__version__, inputs_hash=hashed),
+        inputs_hash=hashed,
+        seconds=time.process_time() - started,
     )
 
 

@@ -98,6 +98,17 @@ class Space:
             found[key] = distribution.quantile(p)
         return found
 
+    def columns(self, u: Array) -> Array:
+        """What each input moves at points ``u``: a number, or else a score, shape (n, inputs)."""
+        from scipy.special import ndtri
+
+        out: Array = ndtri(u)
+        for key, distribution in self.moved.items():
+            parts = self.weights[key]
+            if len(parts) == 1 and sum(parts[0] in w for w in self.weights.values()) == 1:
+                out[:, parts[0][0]] = distribution.quantile(u[:, parts[0][0]])
+        return out
+
     def member(self, point: Array) -> dict[str, float]:
         """The numbers at one point (inputs,)."""
         return {key: float(v[0]) for key, v in self.values(point[None]).items()}

@@ -158,7 +158,7 @@ def linearity(x: Array, y: Array) -> float:
     varies = float(np.var(b)) if b.size else 0.0
     if free < 1 or varies == 0:
         return math.nan
-    a, b = a - a.mean(axis=0), b - b.mean()
+    a, b = _scaled(a), b - b.mean()
     left = b - a @ np.linalg.lstsq(a, b, rcond=None)[0]
     return float(1.0 - (left @ left / free) / (b @ b / (b.size - 1)))
 
@@ -233,9 +233,14 @@ def swing(x: Array, y: Array) -> Array:
     distribution of the same variance.
     """
     known = np.isfinite(y)
-    a, b = x[known], y[known]
-    deviation = a.std(axis=0)
-    a, b = a - a.mean(axis=0), b - b.mean()
-    slopes = np.linalg.lstsq(a, b, rcond=None)[0]
-    out: Array = slopes * deviation * 2 * NORMAL_95
+    slopes = np.linalg.lstsq(_scaled(x[known]), y[known] - y[known].mean(), rcond=None)[0]
+    out: Array = slopes * 2 * NORMAL_95
+    return out
+
+
+def _scaled(x: Array) -> Array:
+    """Columns with mean 0 and standard deviation 1; one that does not vary is 0."""
+    x = x - x.mean(axis=0)
+    size = x.std(axis=0)
+    out: Array = np.divide(x, size, out=np.zeros_like(x), where=size > 0)
     return out

@@ -37,7 +37,7 @@ def test_every_line_is_drawn_where_its_numbers_are(result):
     for index, name in enumerate(("Nd", "Pr")):
         (line,) = [drawn for drawn in axes.get_lines() if drawn.get_label() == name]
         share = result.profiles["share_aq"].values[:, index]
-        assert line.get_ydata() == pytest.approx(plot._opened(share))
+        assert line.get_ydata() == pytest.approx(plot.opened(share))
         assert line.get_color() == plot.look(name)["color"]
 
 

@@ -7,7 +7,7 @@ and K.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,14 @@ class CationExchange:
     def unknowns(self) -> int:
         """One where every n = z, else two."""
         return self._unknowns
+
+    def shifted(self, by: Array) -> CationExchange:
+        """The same constants with ``by`` (..., C) added to ln D."""
+        return replace(self, log_k=self.log_k + by)
+
+    def rows(self, at: NDArray[np.intp]) -> CationExchange:
+        """The model of some contacts of a batch, where ``log_k`` has one row for each."""
+        return replace(self, log_k=self.log_k[at]) if self.log_k.ndim > 1 else self
 
     def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
         """Equilibrium of one stage by bisection on ln(d/h), protons from the charge balance."""
@@ -113,6 +121,9 @@ class CationExchange:
         by_aq[..., 1, :] = self.charge / sums[..., 1:]
         by_org = np.zeros_like(by_aq)
         by_org[..., 0, :] = self.dimers / sums[..., :1]
+        by_totals = np.zeros((*sums.shape, totals.shape[-1]))
+        by_totals[..., 0, 0] = -1.0 / totals[..., 0]
+        by_totals[..., 1, 1] = -1.0 / totals[..., 1]
         return Spot(
             log_d=log_d,
             slope=slope,
@@ -120,6 +131,7 @@ class CationExchange:
             by_u=by_u,
             by_aq=by_aq,
             by_org=by_org,
+            by_totals=by_totals,
             free=amount,
         )
 
@@ -143,6 +155,9 @@ class CationExchange:
         right = dimer + ratio * bound_aq
         by_u = ratio * charge / left - ratio * bound_aq / right
         d, h = self.free(u, totals, conc_aq, conc_org)
+        by_totals = np.zeros((*totals.shape[:-1], 1, totals.shape[-1]))
+        by_totals[..., 0, 0] = -1.0 / right
+        by_totals[..., 0, 1] = ratio / left
         return Spot(
             log_d=log_d,
             slope=slope,
@@ -150,6 +165,7 @@ class CationExchange:
             by_u=by_u[..., None, None],
             by_aq=-(ratio / right)[..., None, None] * self.charge,
             by_org=self.dimers / left[..., None, None],
+            by_totals=by_totals,
             free=np.stack([d, h], axis=-1),
         )
 

@@ -25,9 +25,10 @@ class Spot:
 
     ``log_d`` ln(organic/aqueous) (..., N, C), ``slope`` d log_d/du (..., N, C, m); where
     concentrations were given: ``residual`` (..., N, m), its derivatives ``by_u`` (..., N, m, m) and
-    ``by_aq, by_org`` (..., N, m, C) with respect to concentrations; ``free`` (..., N, F) amounts
-    [mol/m3] that only a physical solution has all positive (free extractant, protons, ...), the
-    protons last.
+    ``by_aq, by_org`` (..., N, m, C) with respect to concentrations, ``by_totals`` (..., N, m, T)
+    with respect to the totals (a model may leave that out); ``free`` (..., N, F) amounts [mol/m3]
+    that only a physical solution has all positive (free extractant, protons, ...), the protons
+    last.
     """
 
     log_d: Array
@@ -37,6 +38,7 @@ class Spot:
     by_aq: Array | None = None
     by_org: Array | None = None
     free: Array | None = None
+    by_totals: Array | None = None
 
 
 class Equilibrium(Protocol):

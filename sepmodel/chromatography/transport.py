@@ -218,7 +218,7 @@ def limited_rate(op: LimitedOperator, conc: Array, inlet: Array) -> Array:
     True
     """
     back, ahead = _differences(conc, inlet)
-    face = conc + 0.5 * _slope(back, ahead)
+    face = conc + 0.5 * limited_slope(back, ahead)
     flux = np.concatenate([inlet[..., None, :], face], axis=-2)
     rate = -op.convection * np.diff(flux, axis=-2)
     if op.diffusion:
@@ -246,16 +246,16 @@ def _scaled(a: Array, b: Array) -> tuple[Array, Array, Array]:
     return a_size / safe, b_size / safe, np.where(a * b > 0, larger, 0.0)
 
 
-def _slope(a: Array, b: Array) -> Array:
+def limited_slope(a: Array, b: Array) -> Array:
+    """The slope of ``limited_rate`` from the differences before and after the cell."""
     x, y, size = _scaled(a, b)
     top = x * y * (8 * x * x - 9 * x * y + 4 * y * y)
     bottom = 4 * x**3 - 3 * x * y * y + 2 * y**3
     return np.copysign(size * top / np.where(bottom > 0, bottom, 1.0), a)
 
 
-def limited_slopes(op: LimitedOperator, conc: Array, inlet: Array) -> Array:
-    """Derivatives of ``limited_rate`` by the cells i-2, i-1, i, i+1: shape (4, ..., N, C)."""
-    a, b = _differences(conc, inlet)
+def face_gradient(a: Array, b: Array) -> tuple[Array, Array]:
+    """Derivatives of half the limited slope by the differences before and after the cell."""
     x, y, size = _scaled(a, b)
     top = x * y * (8 * x * x - 9 * x * y + 4 * y * y)
     bottom = 4 * x**3 - 3 * x * y * y + 2 * y**3
@@ -263,7 +263,12 @@ def limited_slopes(op: LimitedOperator, conc: Array, inlet: Array) -> Array:
     by_x, by_y = 8 * x * x * 3 * y - 2 * 9 * x * y * y + 4 * y**3, 8 * x**3 - 2 * 9 * x * x * y
     by_a = (by_x * bottom - top * (4 * 3 * x * x - 3 * y * y)) / twice_square
     by_b = ((by_y + 4 * 3 * x * y * y) * bottom - top * 6 * (y * y - x * y)) / twice_square
-    by_a, by_b = np.where(size > 0, by_a, 0.0), np.where(size > 0, by_b, 0.0)
+    return np.where(size > 0, by_a, 0.0), np.where(size > 0, by_b, 0.0)
+
+
+def limited_slopes(op: LimitedOperator, conc: Array, inlet: Array) -> Array:
+    """Derivatives of ``limited_rate`` by the cells i-2, i-1, i, i+1: shape (4, ..., N, C)."""
+    by_a, by_b = face_gradient(*_differences(conc, inlet))
     # face_i depends on c_(i-1), c_i, c_(i+1)
     twice = np.ones(conc.shape[-2])
     twice[0] = 2.0

@@ -161,7 +161,7 @@ def solve(
     >>> (result.loaded_organic / result.loaded_organic.sum()).round(6).tolist()
     [0.998993, 0.001007]
     """
-    problem = _prepare(inputs)
+    problem = prepare(inputs)
     if failures not in ("raise", "record"):
         raise InputError(Problem(message="unknown way with failures", value=failures))
     if failures == "raise" and not np.all(problem.feasible):
@@ -175,7 +175,7 @@ def solve(
     return _result(inputs, problem, found, members)
 
 
-def _prepare(inputs: MassFlowInputs) -> _Problem:
+def prepare(inputs: MassFlowInputs) -> _Problem:
     """Checked inputs on one batch axis."""
     problems: list[Problem] = []
     c, n = len(inputs.components), int(inputs.stages)
@@ -385,7 +385,7 @@ def _newton(problem: _Problem, members: NDArray[np.int64], start: Array) -> _Fou
             np.ascontiguousarray(theta[:, solved]),
         )
         log_aq[solved], log_org[solved] = (np.moveaxis(chains.log(f), -1, 0) for f in fluxes)
-    plan = _plan(problem)
+    plan = as_plan(problem)
     todo = np.flatnonzero(~done)
     for first in range(0, todo.size, MANY):
         rest = todo[first : first + MANY]
@@ -416,7 +416,28 @@ def _newton(problem: _Problem, members: NDArray[np.int64], start: Array) -> _Fou
     )
 
 
-def _plan(problem: _Problem) -> stagewise.Plan:
+def plan_of(
+    inputs: MassFlowInputs,
+) -> tuple[stagewise.Plan, dict[str, tuple[int, int, Array]]]:
+    """The closures of a cascade for the common kernel, and its draws: stage, phase, fraction (B,).
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        as ``solve``.
+    """
+    problem = prepare(inputs)
+    if not np.all(problem.feasible):
+        raise InfeasibleError(problem.message, limit={"organic flux": inputs.solvent})
+    draws = {}
+    for draw in inputs.draws:
+        stage = int(np.asarray(draw.stage)) - 1
+        phase = 0 if draw.phase == "aqueous" else 1
+        draws[draw.name] = (stage, phase, problem.draw_fraction[draw.name][stage])
+    return as_plan(problem), draws
+
+
+def as_plan(problem: _Problem) -> stagewise.Plan:
     """The cascade as the common kernel takes it: unit flows, one prescribed total a stage."""
     flux = problem.organic_flux.T
     totals = np.stack([flux, problem.transparent.T.astype(float)], axis=-1)

@@ -27,8 +27,6 @@ Array = NDArray[np.float64]
 
 # Stands for ln 0 where running sums would make infinity minus infinity.
 NOTHING = -1e4
-# Above so many stages the response matrix is built by halves.
-LEAF = 16
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -56,10 +54,14 @@ class Chain:
     bypass: Array | None = None
     carry: Array | None = None
     links: tuple[Link, ...] = ()
-    derived: Derived = field(init=False, repr=False)
+    known: list[Derived] = field(default_factory=list, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "derived", _derive(self))
+    @property
+    def derived(self) -> Derived:
+        """Logarithms and stops, worked out when they are first asked for."""
+        if not self.known:
+            self.known.append(_derive(self))
+        return self.known[0]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -126,11 +128,10 @@ def _events(
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Fluxes:
-    """ln of the fluxes of each stage, and what the response needs.
+    """ln of the fluxes of each stage.
 
-    ``aqueous`` ln l, ``organic`` ln v, ``up, down`` what leaves before draws, ``into_up,
-    into_down`` what enters, all (B, N, C); ``unit_*`` the responses to one mole in each link,
-    (K, B, N, C); ``link`` ln of the linked flows (K, B, C).
+    ``aqueous`` ln l, ``organic`` ln v, ``up, down`` what leaves before draws, all (B, N, C);
+    ``link`` ln of the linked flows (K, B, C).
     """
 
     log_ratio: Array
@@ -138,14 +139,7 @@ class Fluxes:
     organic: Array
     up: Array
     down: Array
-    into_up: Array
-    into_down: Array
     ports: Ports
-    below: Side
-    above: Side
-    unit_into_up: Array
-    unit_into_down: Array
-    recycle: Array
     link: Array
 
 
@@ -159,14 +153,6 @@ class Ports:
     qd: Array
     aq: Array  # l per pool
     org: Array  # A l per pool
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Side:
-    """What a stage sees on one side: ln of the probability to be lost there and to come back."""
-
-    lost: Array
-    back: Array
 
 
 def log(a: Array) -> Array:
@@ -189,7 +175,7 @@ def solve(chain: Chain, log_ratio: Array) -> Fluxes:
     known = chain.derived
     rising = ports.tu - ports.td
     # From below, then the mirror image from above.
-    below, lower = _sweep(
+    lower = _sweep(
         rising,
         ports.qd - ports.td,
         ports.qu - ports.td,
@@ -200,7 +186,7 @@ def solve(chain: Chain, log_ratio: Array) -> Fluxes:
     )
     flip = np.s_[..., ::-1, :]
     other = np.s_[::-1, ..., ::-1, :]
-    above, upper = _sweep(
+    upper = _sweep(
         -rising[flip],
         (ports.qu - ports.tu)[flip],
         (ports.qd - ports.tu)[flip],
@@ -209,7 +195,6 @@ def solve(chain: Chain, log_ratio: Array) -> Fluxes:
         known.kept[other],
         known.falling,
     )
-    above = Side(lost=above.lost[flip], back=above.back[flip])
     lost_lo, back_lo, source_lo = lower
     lost_hi, back_hi, source_hi = (part[flip] for part in upper)
     det = add(lost_lo, back_lo + lost_hi)
@@ -217,11 +202,9 @@ def solve(chain: Chain, log_ratio: Array) -> Fluxes:
     down = add(source_hi, back_hi + source_lo) - det
     into_up, into_down = up[..., :-1, :], down[..., 1:, :]
     raffinate, product = down[..., 0, :], up[..., -1, :]
-    recycle = np.zeros((0, 0, *raffinate.shape[1:]))
     linked = np.zeros((0, *raffinate.shape[1:]))
-    unit_up, unit_down = into_up[1:], into_down[1:]
     if count:
-        linked, recycle = _close_links(chain, ports, into_up, into_down, raffinate, product)
+        linked = _close_links(chain, ports, into_up, into_down, raffinate, product)
         into_up = _total(into_up[0], into_up[1:] + linked[:, :, None])
         into_down = _total(into_down[0], into_down[1:] + linked[:, :, None])
     else:
@@ -233,14 +216,7 @@ def solve(chain: Chain, log_ratio: Array) -> Fluxes:
         organic=organic,
         up=leaving_up,
         down=leaving_down,
-        into_up=into_up,
-        into_down=into_down,
         ports=ports,
-        below=below,
-        above=above,
-        unit_into_up=unit_up,
-        unit_into_down=unit_down,
-        recycle=recycle,
         link=linked,
     )
 
@@ -269,7 +245,7 @@ def _sweep(
     drawn: Array,
     kept: Array,
     events: Events,
-) -> tuple[Side, tuple[Array, Array, Array]]:
+) -> tuple[Array, Array, Array]:
     """Eliminate the chain from one end.
 
     For a stage seen from its far side: 1/lost_n = m_n / lost_(n-1) + k_n and back_n / lost_n =
@@ -277,11 +253,10 @@ def _sweep(
     ``reflected``; both are running sums between events (feeds and draws). Phase 1 travels in
     the direction of the sweep ("along"), phase 0 against it ("in").
 
-    Returns what every stage sees on the near side, and (lost, back, source) of the part before
-    every cut, shapes (B, N + 1, C) and (K, B, N + 1, C).
+    Returns (lost, back, source) of the part before every cut, shapes (B, N + 1, C) and
+    (K, B, N + 1, C).
     """
     members, stages, comps = rising.shape
-    near_lost, near_back = np.empty_like(rising), np.empty_like(rising)
     lost = np.empty((members, stages + 1, comps))
     back = np.empty_like(lost)
     source = np.empty((feed.shape[1], *lost.shape))
@@ -302,8 +277,6 @@ def _sweep(
         sums = np.logaddexp.accumulate(terms, axis=2)
         run_lost = -(climb + sums[0, :, 1:])
         run_back = sums[1, :, 1:] - sums[0, :, 1:]
-        near_lost[:, a], near_back[:, a] = lost_0, back_0
-        near_lost[:, a + 1 : b], near_back[:, a + 1 : b] = run_lost[:, :-1], run_back[:, :-1]
         lost[:, a + 1 : b + 1], back[:, a + 1 : b + 1] = run_lost, run_back
         source[:, :, a + 1 : b + 1] = coming[:, :, None] + (climb + run_lost - lost_0[:, None])
         # The event at the cut after the run.
@@ -318,7 +291,7 @@ def _sweep(
             coming = source[:, :, b]
             if events.fed_in[b - 1]:
                 coming = add(coming, back[:, b] + feed[0, :, :, b - 1])
-    return Side(lost=near_lost, back=near_back), (lost, back, source)
+    return lost, back, source
 
 
 def _leaving(
@@ -365,8 +338,8 @@ def _close_links(
     into_down: Array,
     raffinate: Array,
     product: Array,
-) -> tuple[Array, Array]:
-    """ln of the flow in every link, (K, B, C), and the matrix (I - T)^-1 between links.
+) -> Array:
+    """ln of the flow in every link, (K, B, C).
 
     T[i, j] is what reaches link i of a mole entering by link j; what leaves the circuit of it is
     summed, not subtracted, so that a circuit that hardly releases an element is still exact.
@@ -392,14 +365,11 @@ def _close_links(
     t = np.moveaxis(reach[:, 1:], (0, 1), (-1, -2)).copy()  # (B, C, from j, to i)
     gone = np.moveaxis(out[1:], 0, -1)  # (B, C, from)
     entering = np.moveaxis(reach[:, 0], 0, -1)  # (B, C, to)
-    identity = np.broadcast_to(np.eye(count), t.shape)
-    rhs = np.concatenate([entering[..., None, :], identity], axis=-2)
-    flows = _markov(t, gone, rhs)
-    total = np.moveaxis(flows[..., 0, :], -1, 0)
-    return log(total), np.moveaxis(flows[..., 1:, :], (-2, -1), (0, 1))
+    flows = visits(t, gone, entering[..., None, :])
+    return log(np.moveaxis(flows[..., 0, :], -1, 0))
 
 
-def _markov(t: Array, gone: Array, rhs: Array) -> Array:
+def visits(t: Array, gone: Array, rhs: Array) -> Array:
     """Visits z = rhs + z T of an absorbing chain, row vectors; ``gone`` = 1 - row sums of T."""
     t, gone, z = t.copy(), gone.copy(), rhs.copy()
     count = t.shape[-1]
@@ -419,231 +389,3 @@ def _markov(t: Array, gone: Array, rhs: Array) -> Array:
             z[..., k] += z[..., j] * t[..., j, k][..., None]
         z[..., k] /= scale[..., k][..., None]
     return z
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Response:
-    """How fluxes answer to ln A, in factors whose products are the matrix; arrays (B, C, N).
-
-    A change of ln A at stage k sends exp(rise[k] - rise_0[k]) more up and exp(fall[k] - fall_0[k])
-    less down; stage n above then sends up exp(rise[n] - rise_0[k]), stage n below sends down
-    exp(fall[n] - fall_0[k]) less. Single factors may be beyond any float, the products are not.
-    """
-
-    up_0: Array
-    down_0: Array
-    rise_0: Array
-    fall_0: Array
-    local: Array
-    rise: Array
-    fall: Array
-    step_up: Array  # exp(rise[n] - rise[n - 1])
-    step_down: Array
-    keep_up: Array  # what of up[n - 1] enters n
-    keep_down: Array
-    back_below: Array
-    back_above: Array
-    aq: Array
-    org: Array
-    past: Array
-
-
-def _comps_first(a: Array) -> Array:
-    return np.ascontiguousarray(np.swapaxes(a, -1, -2))
-
-
-def respond(chain: Chain, fluxes: Fluxes) -> Response:
-    """The factors of the response of every flux to every ln A."""
-    ports, below, above = fluxes.ports, fluxes.below, fluxes.above
-    det = add(ports.td + below.lost + above.back, ports.tu + above.lost + below.back)
-    det = add(det, above.lost + below.lost)
-    moved = fluxes.aqueous + ports.org
-    if chain.carry is not None:
-        moved = moved + log(1.0 - chain.carry[0] - chain.carry[1])
-    kept_aq, kept_org = 1.0 - chain.draw[0], 1.0 - chain.draw[1]
-    up = ports.tu - add(ports.td, ports.qu + above.lost)
-    down = ports.td - add(ports.tu, ports.qd + below.lost)
-    log_kept = np.maximum(chain.derived.kept, NOTHING)
-    up[:, 1:] += log_kept[1, :, :-1]
-    down[:, :-1] += log_kept[0, :, 1:]
-    up[:, 0], down[:, -1] = 0.0, 0.0
-    shape = moved.shape
-    ones = np.ones((shape[0], 1, shape[2]))
-    keep_up = np.concatenate([ones, np.broadcast_to(kept_org, shape)[:, :-1]], axis=1)
-    keep_down = np.concatenate([np.broadcast_to(kept_aq, shape)[:, 1:], ones], axis=1)
-    past = np.zeros(shape) if chain.bypass is None else np.broadcast_to(chain.bypass, shape)
-    up, down = _comps_first(up), _comps_first(down)
-    rise = np.cumsum(up, axis=-1)
-    fall = np.ascontiguousarray(np.cumsum(down[..., ::-1], axis=-1)[..., ::-1])
-    up_0 = _comps_first(np.maximum(moved + below.lost - det, NOTHING))
-    down_0 = _comps_first(np.maximum(moved + above.lost - det, NOTHING))
-    return Response(
-        up_0=np.exp(up_0),
-        down_0=np.exp(down_0),
-        rise_0=rise - up_0,
-        fall_0=fall - down_0,
-        local=_comps_first(np.exp(fluxes.aqueous + ports.org)),
-        rise=rise,
-        fall=fall,
-        step_up=np.exp(up),
-        step_down=np.exp(down),
-        keep_up=_comps_first(keep_up),
-        keep_down=_comps_first(keep_down),
-        back_below=_comps_first(np.exp(below.back)),
-        back_above=_comps_first(np.exp(above.back)),
-        aq=_comps_first(np.exp(ports.aq)),
-        org=_comps_first(np.exp(ports.org)),
-        past=_comps_first(past),
-    )
-
-
-def jacobian(
-    chain: Chain, fluxes: Fluxes, slope: Array, by_aqueous: Array, by_organic: Array
-) -> Array:
-    """Total derivative of stage residuals r by stage unknowns s through the fluxes.
-
-    Parameters
-    ----------
-    slope: d ln A / d s, (B, N, C, a).
-    by_aqueous, by_organic: dr/dl and dr/dv at a stage, (B, N, m, C).
-
-    Returns the matrix (B, N, m, N, a): stage and residual, stage and unknown.
-    """
-    answer = respond(chain, fluxes)
-    members, _, stages = answer.rise.shape
-    m, active = by_aqueous.shape[2], slope.shape[-1]
-    slope = np.ascontiguousarray(np.transpose(slope, (0, 3, 2, 1)))  # (B, a, C, N)
-    by_l = np.ascontiguousarray(np.moveaxis(by_aqueous, 1, 3))  # (B, m, C, N)
-    by_v = np.ascontiguousarray(np.moveaxis(by_organic, 1, 3))
-
-    def each(a: Array) -> Array:
-        return a[:, None]
-
-    by_pool = by_l * each(answer.aq) + by_v * each(answer.org)
-    mixed = 1.0 - answer.past
-    from_below = by_pool * each(mixed) + by_v * each(answer.past)
-    rows_up = from_below * each(answer.keep_up) + by_pool * each(answer.back_above * answer.step_up)
-    rows_down = by_pool * each(answer.keep_down) + from_below * each(
-        answer.back_below * answer.step_down
-    )
-    out = np.zeros((members, stages, m, stages, active))
-    here = (
-        by_pool * each(answer.back_above * answer.up_0)
-        - from_below * each(answer.back_below * answer.down_0)
-        + (by_v - by_l) * each(answer.local)
-    )
-    n = np.arange(stages)
-    out[:, n, :, n, :] = np.einsum("brcn,bucn->nbru", here, slope)
-    _halves(out, answer, (rows_up, rows_down, slope), 0, stages)
-    if chain.links:
-        _link_response(chain, fluxes, answer, slope, by_pool, from_below, out)
-    return out
-
-
-def _halves(
-    out: Array, answer: Response, factors: tuple[Array, Array, Array], a: int, b: int
-) -> None:
-    """Fill stages a..b of the matrix: off-diagonal blocks as products of thin factors."""
-    rows_up, rows_down, slope = factors
-    rise, fall, rise_0, fall_0 = answer.rise, answer.fall, answer.rise_0, answer.fall_0
-    m, active = rows_up.shape[1], slope.shape[1]
-    if b - a <= LEAF:
-        if b - a < 2:
-            return
-        size = b - a - 1
-        never = np.where(np.tri(size) > 0, 0.0, -np.inf)
-        lower = np.exp(rise[:, :, a : b - 1, None] - rise_0[:, :, None, a : b - 1] + never)
-        upper = np.exp(fall[:, :, a + 1 : b, None] - fall_0[:, :, None, a + 1 : b] + never.T)
-        for r in range(m):
-            for u in range(active):
-                out[:, a + 1 : b, r, a : b - 1, u] += np.einsum(
-                    "bcn,bcnk,bck->bnk",
-                    rows_up[:, r, :, a + 1 : b],
-                    lower,
-                    slope[:, u, :, a : b - 1],
-                )
-                out[:, a : b - 1, r, a + 1 : b, u] -= np.einsum(
-                    "bcn,bcnk,bck->bnk",
-                    rows_down[:, r, :, a : b - 1],
-                    upper,
-                    slope[:, u, :, a + 1 : b],
-                )
-        return
-    mid = (a + b) // 2
-    # The split of the exponent that keeps both factors within reach.
-    center = rise_0[:, :, a:mid].min(axis=-1, keepdims=True)
-    reach = np.exp(rise[:, :, mid - 1 : b - 1] - center)
-    source = np.exp(center - rise_0[:, :, a:mid])
-    center = fall_0[:, :, mid:b].min(axis=-1, keepdims=True)
-    reach_down = np.exp(fall[:, :, a + 1 : mid + 1] - center)
-    source_down = np.exp(center - fall_0[:, :, mid:b])
-    for r in range(m):
-        left = np.swapaxes(rows_up[:, r, :, mid:b] * reach, -1, -2)
-        left_down = np.swapaxes(rows_down[:, r, :, a:mid] * reach_down, -1, -2)
-        for u in range(active):
-            out[:, mid:b, r, a:mid, u] = left @ (slope[:, u, :, a:mid] * source)
-            out[:, a:mid, r, mid:b, u] = -(left_down @ (slope[:, u, :, mid:b] * source_down))
-    _halves(out, answer, factors, a, mid)
-    _halves(out, answer, factors, mid, b)
-
-
-def leaving_response(
-    chain: Chain, fluxes: Fluxes, answer: Response, stage: int, phase: int
-) -> Array:
-    """d(flux leaving ``stage`` in ``phase``, before draws) / d ln A_k without links, (B, C, N)."""
-    ports = fluxes.ports
-    k = np.arange(answer.rise.shape[-1])
-
-    def up(n: int) -> Array:
-        """What leaves stage n upwards of a change at k <= n."""
-        power = answer.rise[:, :, n, None] - answer.rise_0
-        return np.exp(np.where(k <= n, power, -np.inf))
-
-    def down(n: int) -> Array:
-        """What leaves stage n downwards of a change at k >= n."""
-        power = answer.fall[:, :, n, None] - answer.fall_0
-        return -np.exp(np.where(k >= n, power, -np.inf))
-
-    def at(part: Array) -> Array:
-        return np.exp(part[:, stage])[..., None]
-
-    if phase == 1:
-        if stage == k[-1]:
-            return up(stage)
-        into = answer.keep_down[:, :, stage, None] * down(stage + 1)
-        back = answer.back_below[:, :, stage, None] * np.where(k > stage, down(stage), 0.0)
-        return up(stage) + at(ports.qu) * into + at(ports.tu) * back
-    if stage == 0:
-        return down(stage)
-    into = answer.keep_up[:, :, stage, None] * up(stage - 1)
-    back = answer.back_above[:, :, stage, None] * np.where(k < stage, up(stage), 0.0)
-    return down(stage) + at(ports.qd) * into + at(ports.td) * back
-
-
-def _link_response(
-    chain: Chain,
-    fluxes: Fluxes,
-    answer: Response,
-    slope: Array,
-    by_pool: Array,
-    from_below: Array,
-    out: Array,
-) -> None:
-    """Add to the matrix what travels through the links."""
-    members, stages, m = out.shape[:3]
-    into_up = np.swapaxes(np.exp(fluxes.unit_into_up), -1, -2)  # (K, B, C, N)
-    into_down = np.swapaxes(np.exp(fluxes.unit_into_down), -1, -2)
-    effect = by_pool[None] * into_down[:, :, None] + from_below[None] * into_up[:, :, None]
-    starts = []
-    for link in chain.links:
-        stage, phase = link.source
-        fraction = np.broadcast_to(chain.draw[phase][:, stage] * link.share, into_up.shape[1:3])
-        starts.append(leaving_response(chain, fluxes, answer, stage, phase) * fraction[..., None])
-    # (to j, B, C, N): one mole in link i gives recycle[i, j] moles in link j.
-    flows = np.einsum("ijbc,ibcn->jbcn", fluxes.recycle, np.array(starts))
-    left = np.moveaxis(effect, (0, 1, 2, 3, 4), (3, 0, 2, 4, 1)).reshape(members, stages * m, -1)
-    right = flows[:, :, None] * slope[None]  # (K, B, m, C, N)
-    right = np.moveaxis(right, (0, 1, 2, 3, 4), (1, 0, 4, 2, 3)).reshape(
-        members, -1, stages * slope.shape[1]
-    )
-    out += (left @ right).reshape(out.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -25,7 +26,8 @@ from sepmodel.fields import (
 
 Fraction = Annotated[float, Number("a fraction", low=0, high=1)]
 Entrained = Annotated[float, Number("an entrained fraction", low=0, high=0.5)]
-Sections = Literal["extraction", "scrub", "strip"]
+Sections = Literal["extraction", "scrub", "strip", "saponify"]
+ORDER = ("extraction", "scrub", "strip", "saponify")
 MolarMass = Annotated[float, Quantity("kg/mol", above=0)]
 
 
@@ -35,12 +37,14 @@ class Model(Table):
     ``mass-action``: log K of every component from ``set``, or, with ``separation_factors`` (a set
     of them), the log K of ``level`` from ``set`` and the others by their factors; ``log_k``
     replaces single values. The counter-ion's constant and soap stoichiometry come from ``soap``.
+    ``activity`` is the basis of every constant; with another than ideal the activity coefficients
+    of each stage's own solution are part of the answer.
     ``correlation``: log D = f(pH, dosage) of ``set``.
     """
 
     equilibrium: Literal["mass-action", "correlation"]
     set: SetId | None = None
-    activity: Literal["ideal"] = "ideal"
+    activity: Literal["ideal", "davies", "sit", "pitzer"] = "ideal"
     separation_factors: SetId | None = None
     level: Member | None = None
     log_k: dict[Member, Real] = Field(default_factory=dict)
@@ -49,7 +53,11 @@ class Model(Table):
 
 
 class Organic(Table):
-    """The solvent: ``extractant`` formal (monomer) concentration before saponification."""
+    """The solvent: ``extractant`` formal (monomer) concentration before saponification.
+
+    ``saponification`` is the short way: the organic enters stage 1 with so much of its extractant
+    as soap, whatever it returned with. The long way is a section "saponify" with a base inlet.
+    """
 
     flow: Flow
     extractant: Concentration
@@ -71,7 +79,8 @@ class Section(Table):
 class Inlet(Table):
     """An aqueous stream: concentrations by amount or by mass, free acid, sulfate in all.
 
-    ``stage`` counts from 1 inside the section; by default it is the section's last.
+    ``base`` is hydroxide of the counter-ion. ``stage`` counts from 1 inside the section; by
+    default it is the section's last.
     """
 
     name: Name
@@ -81,6 +90,7 @@ class Inlet(Table):
     flow: Flow
     composition: dict[Member, Text] = Field(default_factory=dict)
     acid: Concentration = 0.0
+    base: Concentration = 0.0
     sulfate: Concentration = 0.0
 
 
@@ -126,10 +136,9 @@ class CircuitCase(Case):
             refuse("a component is named twice", value=", ".join(self.components))
         if self.model.counter_ion in self.components:
             refuse("the counter-ion is not listed among the components", value=str(self.components))
-        order = ("extraction", "scrub", "strip")
         names = [section.name for section in self.section]
-        if names != [name for name in order if name in names]:
-            refuse("the sections do not follow the organic", ", ".join(order), ", ".join(names))
+        if names != [name for name in ORDER if name in names]:
+            refuse("the sections do not follow the organic", ", ".join(ORDER), ", ".join(names))
         if self.stages > MOST_STAGES:
             refuse("too many stages", f"at most {MOST_STAGES} in all sections", self.stages)
         counts = {section.name: section.stages for section in self.section}
@@ -159,4 +168,45 @@ class CircuitCase(Case):
             refuse("a saponified organic names its counter-ion", 'model.counter_ion = "Na"')
         if self.model.equilibrium == "correlation" and self.model.set is None:
             refuse("a correlation comes from a set", "model.set")
+        self._base_fits(names)
+        self._activity_fits()
+        if self.draw and any(s.entrainment_aq or s.entrainment_org for s in self.section):
+            refuse(
+                "side draws and entrainment in one circuit: how much of a draw is the other phase "
+                "is not modelled",
+                "draws without entrainment, or entrainment without draws",
+            )
         return self
+
+    def _base_fits(self, names: Sequence[str]) -> None:
+        based = [inlet for inlet in self.inlet if inlet.base]
+        if based and self.model.counter_ion is None:
+            refuse("base is the hydroxide of a counter-ion", 'model.counter_ion = "Na"')
+        if based and self.model.equilibrium != "mass-action":
+            refuse("base needs a mass-action model", 'model.equilibrium = "mass-action"')
+        for inlet in based:
+            if inlet.acid:
+                refuse(f"{inlet.name} is acid and base at once", "one of the two")
+        if "saponify" not in names:
+            return
+        if not self.recycle.organic:
+            refuse("a saponify section prepares the organic that returns", "recycle.organic = true")
+        if not any(inlet.section == "saponify" for inlet in based):
+            refuse("no base enters the saponify section", 'an inlet with base = "5 mol/L"')
+        if self.organic.saponification:
+            refuse(
+                "the organic is saponified twice: by its section and by a fixed degree",
+                "organic.saponification = 0 beside a saponify section",
+                self.organic.saponification,
+            )
+
+    def _activity_fits(self) -> None:
+        if self.model.activity == "ideal":
+            return
+        if self.model.equilibrium != "mass-action":
+            refuse("a correlation has no activities", 'model.activity = "ideal"')
+        if any(inlet.sulfate for inlet in self.inlet):
+            refuse(
+                "activities are known of chloride liquors: every anion is taken as chloride",
+                "no sulfate",
+            )

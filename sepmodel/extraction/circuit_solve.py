@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import data, units
+from sepmodel.chemistry import activity as activities
 from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.correlation import Correlation
 from sepmodel.chemistry.equilibrium import Equilibrium
+from sepmodel.chemistry.soap_exchange import SoapExchange
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import circuit, factors
+from sepmodel.extraction import (
+    circuit,
+    circuit_activity,
+    circuit_approach,
+    circuit_limits,
+    circuit_streams,
+    factors,
+)
 from sepmodel.extraction.circuit_inputs import CircuitCase
-from sepmodel.products import amounts
-from sepmodel.result import Outlet, Profile, Result, Warned, amount
-from sepmodel.species import CHARGES, OXIDES, RARE_EARTHS, molar_mass
+from sepmodel.extraction.circuit_limits import LN10, REGRESSION
+from sepmodel.result import Result, Warned, amount
+from sepmodel.species import CHARGES, RARE_EARTHS, molar_mass
 
 Array = NDArray[np.float64]
 
 LEVEL = "stage to stage, mass action, closed charge and extractant balances"
-# Concentrations [mol/m3] below are reported as such: no assay reaches them.
-BELOW = 1e-30
-LN10 = float(np.log(10.0))
-DEFAULTS = "extractants/circuit-defaults"
-LIQUORS = {"raffinate": "raffinate", "scrub": "scrub_liquor", "strip": "strip_liquor"}
-REGRESSION = "code regression"
+GAS_CONSTANT = "physics:gas_constant"
+REFERENCE_TEMPERATURE = "physics:reference_temperature"
+WATER = "speciation/inorganic-25C:log-kw"
+# Share of the extractant that a guess leaves free of soap.
+ROUGHLY_NONE = 1e-3
+# An enthalpy that somebody measured, or that follows from what somebody measured.
+MEASURED = ("measured", "reference", "derived")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Assembled:
+    """A case in the kernel's terms: ``inputs``; ``dimers`` extractant units per ion (C,); what is
+    known to be doubtful before anything is solved."""
+
+    inputs: circuit.CircuitInputs
+    dimers: Array
+    warnings: tuple[Warned, ...]
 
 
 def solve_case(case: CircuitCase, book: Book) -> Result:
@@ -37,16 +57,103 @@ def solve_case(case: CircuitCase, book: Book) -> Result:
     Raises
     ------
     InputError, ConvergenceError
-        as ``circuit.solve``; constants that are not trustworthy for the purpose are refused.
+        as ``circuit.solve`` and ``circuit_activity.solve``; constants that are not trustworthy for
+        the purpose are refused.
+    """
+    made = assemble(case, book)
+    if case.model.activity == "ideal":
+        solved, approach = _solve(made)
+        found = result(case, book, made, solved)
+        return replace(found, solver={**found.solver, "approach": approach}) if approach else found
+    ions = ("H", *made.inputs.components, "Cl")
+    settled = circuit_activity.solve(made.inputs, activities.build(case.model.activity, ions, book))
+    return result(case, book, made, settled.solved, settled)
+
+
+def assemble(case: CircuitCase, book: Book) -> Assembled:
+    """The kernel's inputs of a case, its constants read from the book.
+
+    Raises
+    ------
+    InputError
+        for constants and liquors that cannot be.
     """
     names = case.components
     ions = names if case.model.counter_ion is None else (*names, case.model.counter_ion)
     charge = np.array([float(CHARGES.get(name, 3)) for name in ions])
     model, dimers, per_extractant = _model(case, book, ions, charge)
-    warnings = _chemistry_warnings(case, model, ions)
+    warnings = circuit_limits.order_of_constants(case, model, ions)
+    if isinstance(model, CationExchange) and any(inlet.base for inlet in case.inlet):
+        kw = 10 ** book[WATER] * units.factor("mol/L") ** 2
+        model = SoapExchange(
+            log_k=model.log_k, charge=model.charge, dimers=model.dimers, kw=float(kw)
+        )
     inputs = _inputs(case, book, ions, charge, model, dimers, per_extractant)
-    solved = circuit.solve(inputs)
-    warnings += _circuit_warnings(case, book, inputs, solved)
+    if case.purpose != REGRESSION:
+        circuit_limits.require_possible_inlets(case, book, inputs)
+    shifts, unknown = _temperatures(case, book, ions)
+    warnings += unknown
+    warnings += _borrowed_factors(case)
+    sections = tuple(
+        replace(section, log_k_shift=shift)
+        for section, shift in zip(inputs.sections, shifts, strict=True)
+    )
+    return Assembled(
+        inputs=replace(inputs, sections=sections), dimers=dimers, warnings=tuple(warnings)
+    )
+
+
+def _solve(made: Assembled) -> tuple[circuit.CircuitResult, str]:
+    """The solved circuit and how it was approached ("" when directly).
+
+    A circuit with a saponify section starts from the same circuit without it.
+
+    The organic is first given all the base that enters as soap. Where the base enters, sodium in
+    the water stands against hydroxide alone; the stages before it are near neutral.
+    """
+    inputs, model = made.inputs, made.inputs.model
+    if not isinstance(model, SoapExchange) or inputs.sections[-1].name != "saponify":
+        return circuit_approach.solve(inputs)
+    last = inputs.sections[-1]
+    based = [i for i in inputs.inlets if i.section == last.name]
+    soap = sum(float(np.asarray(i.flow) * np.asarray(i.conc)[-1]) for i in based)
+    soap /= float(np.asarray(inputs.organic_flow))
+    conc = np.zeros(len(inputs.components))
+    conc[-1] = soap
+    short = replace(
+        inputs,
+        sections=tuple(inputs.sections[:-1]),
+        organic_conc=conc,
+        inlets=tuple(i for i in inputs.inlets if i.section != last.name),
+        reset=(inputs.components[-1],),
+    )
+    found, approach = circuit_approach.solve(short)
+    root = np.sqrt(model.kw)
+    dimer = float(np.asarray(inputs.dimer))
+    bound = min(soap * made.dimers[-1] / dimer, 1.0 - ROUGHLY_NONE)
+    alkaline = np.exp(0.5 * model.log_k[-1]) * np.sqrt((1.0 - bound) / bound * model.kw)
+    # Base beyond what the organic can take stays in the water.
+    over = (soap - dimer / made.dimers[-1]) * float(np.asarray(inputs.organic_flow))
+    if over > 0:
+        water = sum(float(np.asarray(i.flow)) for i in based)
+        alkaline = min(alkaline, model.kw * water / over)
+    ends = np.array([[dimer * (1.0 - bound), alkaline]])
+    before = np.repeat(np.array([[dimer, root]]), last.stages - 1, axis=0)
+    start = np.log(np.concatenate([found.free[..., :2], before, ends]) / C_STANDARD)
+    solved = circuit.solve(inputs, guess=start)
+    return replace(solved, iterations=solved.iterations + found.iterations), approach
+
+
+def result(
+    case: CircuitCase,
+    book: Book,
+    made: Assembled,
+    solved: circuit.CircuitResult,
+    settled: circuit_activity.Settled | None = None,
+) -> Result:
+    """A solved circuit as the result of its case."""
+    inputs = made.inputs
+    warnings = [*made.warnings, *circuit_limits.limits_left(case, book, inputs, solved)]
     if case.purpose == REGRESSION:
         warnings.append(
             Warned(
@@ -54,8 +161,23 @@ def solve_case(case: CircuitCase, book: Book) -> Result:
                 message="for comparison with another code: no statement about a real circuit",
             )
         )
-    closures = dict(zip(ions, np.atleast_1d(solved.closure["component"]).tolist(), strict=True))
+    closures = dict(
+        zip(inputs.components, np.atleast_1d(solved.closure["component"]).tolist(), strict=True)
+    )
     local, closing = float(solved.closure["local"]), float(solved.closure["closures"])
+    solver: dict[str, object] = {
+        "iterations": int(solved.iterations),
+        "residual": float(solved.residual),
+        "fallbacks": int(solved.fallbacks),
+    }
+    quantities = circuit_streams.quantities(case, book, inputs, solved, made.dimers)
+    if settled is not None:
+        solver |= {
+            "iterations": settled.iterations,
+            "activity_rounds": settled.rounds,
+            "activity_residual": settled.moved,
+        }
+        quantities["ionic_strength_highest"] = amount(float(np.max(settled.strength)), "mol/kg")
     return Result(
         kind=case.kind,
         name=case.name,
@@ -65,14 +187,10 @@ def solve_case(case: CircuitCase, book: Book) -> Result:
             "activity": case.model.activity,
             "level": LEVEL,
         },
-        solver={
-            "iterations": int(solved.iterations),
-            "residual": float(solved.residual),
-            "fallbacks": int(solved.fallbacks),
-        },
-        streams=_streams(case, inputs, solved),
-        profiles=_profiles(case, inputs, solved, dimers),
-        quantities=_quantities(case, inputs, solved, dimers),
+        solver=solver,
+        streams=circuit_streams.streams(case, inputs, solved),
+        profiles=circuit_streams.profiles(case, inputs, solved, made.dimers),
+        quantities=quantities,
         balance={
             "components": closures,
             "stage": local,
@@ -83,6 +201,56 @@ def solve_case(case: CircuitCase, book: Book) -> Result:
         warnings=warnings,
         used=book.used,
     )
+
+
+def _temperatures(
+    case: CircuitCase, book: Book, ions: tuple[str, ...]
+) -> tuple[list[Array], list[Warned]]:
+    """Shift of ln K of every ion in each section by its temperature, where an enthalpy is measured.
+
+    ln K(T) - ln K(T0) = -(dH / R) (1/T - 1/T0), dH from ``<set>:enthalpy-<M>`` [J/mol] and T0 from
+    ``<set>:temperature``, 25 C where the set has none.
+    """
+    shifts, warnings = [], []
+    at = str(case.model.set)
+    for section in case.section:
+        shift = np.zeros(len(ions))
+        if section.temperature is not None:
+            base = book.get(f"{at}:temperature", book[REFERENCE_TEMPERATURE])
+            slope = (1 / section.temperature - 1 / base) / book[GAS_CONSTANT]
+            unknown = []
+            for i, name in enumerate(ions):
+                key = f"{at}:enthalpy-{name}"
+                if key in book and book.constant(key).provenance in MEASURED:
+                    shift[i] = -book[key] * slope
+                else:
+                    unknown.append(name)
+            if unknown and section.temperature != base:
+                warnings.append(
+                    Warned(
+                        code="temperature-unused",
+                        message=f"no enthalpy of extraction is measured for {', '.join(unknown)}: "
+                        f"their constants hold for {base:.2f} K, not for "
+                        f"{section.temperature:.2f} K",
+                        where=section.name,
+                    )
+                )
+        shifts.append(shift)
+    return shifts, warnings
+
+
+def _borrowed_factors(case: CircuitCase) -> list[Warned]:
+    """Separation factors are ratios of distribution ratios: of no activity basis in particular."""
+    if case.model.separation_factors is None or case.model.activity == "ideal":
+        return []
+    return [
+        Warned(
+            code="factors-basis",
+            message="separation factors measured as ratios of D are taken as ratios of K: the "
+            f"{case.model.activity} activity coefficients of the elements come on top",
+            where="model.separation_factors",
+        )
+    ]
 
 
 def _model(
@@ -107,20 +275,12 @@ def _model(
         values = factors.extractabilities(book, case.model.separation_factors, rare)
         relative = dict(zip(rare, np.log10(values).tolist(), strict=True))
     if case.model.set is not None:
-        basis = data.set_meta(case.model.set).get("activity", case.model.activity)
-        if basis != case.model.activity:
-            raise InputError(
-                Problem(
-                    message="constants of another activity basis than the circuit's",
-                    key="model.set",
-                    value=f"{case.model.set} ({basis})",
-                    expected=f"a set fitted with {case.model.activity} activities",
-                )
-            )
+        _require_basis(case, case.model.set, "model.set")
     for name in ions:
         if name in own:
             log_k.append(own[name])
         elif name == case.model.counter_ion:
+            _require_basis(case, case.model.soap, "model.soap", f"or model.log_k.{name}")
             log_k.append(book[f"{case.model.soap}:log-K-{name}"])
         elif name in relative:
             level = str(case.model.level)
@@ -144,6 +304,20 @@ def _model(
         dimers,
         0.5,
     )
+
+
+def _require_basis(case: CircuitCase, set_id: str, key: str, otherwise: str = "") -> None:
+    """InputError when a set's constants hold for another activity basis than the case's."""
+    basis = data.set_meta(set_id).get("activity", case.model.activity)
+    if basis != case.model.activity:
+        raise InputError(
+            Problem(
+                message="constants of another activity basis than the circuit's",
+                key=key,
+                value=f"{set_id} ({basis})",
+                expected=f"a set of {case.model.activity} activities {otherwise}".rstrip(),
+            )
+        )
 
 
 def _log_k(book: Book, set_id: str, name: str) -> float:
@@ -248,6 +422,10 @@ def _inputs(
         # The extractant is stated as what is free when the organic enters.
         total += float(organic @ dimers)
     counts = {section.name: section.stages for section in case.section}
+    # What a mole of hydroxide brings beside the hydroxide.
+    based = np.zeros(len(ions))
+    if ion is not None:
+        based[-1] = 1.0 / charge[-1]
     return circuit.CircuitInputs(
         components=ions,
         model=model,
@@ -261,7 +439,7 @@ def _inputs(
                 else np.array([section.efficiency.get(name, 1.0) for name in ions]),
                 carry_aq=section.entrainment_aq,
                 carry_org=section.entrainment_org,
-                aqueous_to="out" if section.name == "strip" else "below",
+                aqueous_to="out" if section.name in ("strip", "saponify") else "below",
             )
             for section in case.section
         ),
@@ -274,8 +452,8 @@ def _inputs(
                 section=inlet.section,
                 stage=counts[inlet.section] if inlet.stage is None else inlet.stage,
                 flow=inlet.flow,
-                conc=conc(inlet.composition, f"inlet.{inlet.name}"),
-                acid=inlet.acid,
+                conc=conc(inlet.composition, f"inlet.{inlet.name}") + based * inlet.base,
+                acid=inlet.acid - inlet.base,
                 sulfate=inlet.sulfate,
             )
             for inlet in case.inlet
@@ -291,278 +469,8 @@ def _inputs(
             for draw in case.draw
         ),
         closed=case.recycle.organic,
-        reset=() if ion is None or not case.recycle.organic else (ion,),
+        reset=() if ion is None or not case.recycle.organic or "saponify" in counts else (ion,),
         reflux=(("strip", "scrub", case.recycle.strip_reflux),)
         if case.recycle.strip_reflux
         else (),
     )
-
-
-def _chemistry_warnings(
-    case: CircuitCase, model: Equilibrium, ions: tuple[str, ...]
-) -> list[Warned]:
-    """Constants that contradict what is known of acidic organophosphorus extractants.
-
-    Refused, unless the case says that it compares codes.
-    """
-    if isinstance(model, CationExchange):
-        level = {name: float(v) for name, v in zip(ions, model.log_k, strict=True)}
-    else:
-        assert isinstance(model, Correlation)
-        # At pH 1 and a dosage of 1.
-        at = model.spot(np.array([[0.0, -LN10]]), np.ones((1, 3))).log_d[0]
-        level = {name: float(v) for name, v in zip(ions, at, strict=True)}
-    series = [name for name in RARE_EARTHS if name in level and name not in ("Y", "Sc")]
-    found = [
-        Warned(
-            code="reversed-series",
-            message=f"{heavy} is extracted less than {light}, unlike in any acidic "
-            "organophosphorus extractant",
-            where="model",
-        )
-        for light, heavy in pairwise(series)
-        if level[heavy] < level[light]
-    ]
-    if "Y" in level and "Dy" in level and level["Y"] < level["Dy"]:
-        found.append(
-            Warned(code="y-below-dy", message="Y is extracted less than Dy", where="model")
-        )
-    if found and case.purpose != REGRESSION:
-        raise InputError(
-            [
-                Problem(
-                    message=f"{w.code}: {w.message}",
-                    key="model",
-                    expected=f'constants in order, or purpose = "{REGRESSION}"',
-                )
-                for w in found
-            ]
-        )
-    return found
-
-
-def _circuit_warnings(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
-) -> list[Warned]:
-    """Where the solved circuit leaves what a mixer-settler or a solvent does."""
-    out = []
-    low, high = book[f"{DEFAULTS}:phase_ratio_low"], book[f"{DEFAULTS}:phase_ratio_high"]
-    at = 0
-    for section in case.section:
-        ratio = solved.flow_org[at] / solved.flow_aq[at]
-        at += section.stages
-        if not low <= ratio <= high:
-            out.append(
-                Warned(
-                    code="phase-ratio",
-                    message=f"organic to aqueous {ratio:.3g} lies outside {low:g} to {high:g}",
-                    where=section.name,
-                )
-            )
-        if section.temperature is not None:
-            out.append(
-                Warned(
-                    code="temperature-unused",
-                    message="no heat of extraction is known: constants hold for their own "
-                    "temperature",
-                    where=section.name,
-                )
-            )
-    limit = book["extractants/pc88a:soap_limit"] if case.organic.saponification else 1.0
-    if case.organic.saponification > limit:
-        out.append(
-            Warned(
-                code="saponification",
-                message=f"more than {limit:g} of the extractant as soap may gel",
-                where="organic",
-            )
-        )
-    for name, share in zip(inputs.components, np.atleast_1d(solved.recycle), strict=True):
-        if share > 1.0 and name != case.model.counter_ion:
-            out.append(
-                Warned(
-                    code="recycle",
-                    message=f"the returning organic carries {share:.3g} times the feed of {name}: "
-                    "the strip acid hardly removes it",
-                    where="strip",
-                )
-            )
-    return out
-
-
-def _streams(
-    case: CircuitCase, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
-) -> dict[str, Outlet]:
-    """Every outlet, and the organic where it leaves its sections."""
-    fed = sum(
-        (np.asarray(i.flow) * np.asarray(i.conc) for i in inputs.inlets),
-        start=np.zeros(len(inputs.components)),
-    )
-    sections = {section.name: section.stages for section in case.section}
-    places: dict[str, tuple[str, int]] = {d.name: (d.section, d.stage) for d in case.draw}
-    streams = {}
-    for name, outlet in solved.outlets.items():
-        label = LIQUORS.get(name, name)
-        if name == "organic":
-            label = "barren_organic" if "strip" in sections else "loaded_organic"
-            place: tuple[str, int] = (case.section[-1].name, case.section[-1].stages)
-        else:
-            first = case.section[0].name if name == "raffinate" else name
-            place = places.get(name, (first, 1))
-        streams[label] = _outlet(
-            case, inputs, outlet.phase, place, float(outlet.flow), outlet.moles, fed,
-            proton=float(outlet.proton) if outlet.phase == "aqueous" else None,
-        )  # fmt: skip
-    at = 0
-    for number, section in enumerate(case.section):
-        at += section.stages
-        following = case.section[number + 1 :]
-        if (following and following[0].name == "strip") or (
-            case.recycle.organic and section.name == "strip"
-        ):
-            label = "barren_organic" if section.name == "strip" else "loaded_organic"
-            streams[label] = _outlet(
-                case, inputs, "organic", (section.name, section.stages),
-                float(solved.flow_org[at - 1]), solved.organic[at - 1], fed,
-            )  # fmt: skip
-    return streams
-
-
-def _outlet(
-    case: CircuitCase,
-    inputs: circuit.CircuitInputs,
-    phase: str,
-    place: tuple[str, int],
-    flow: float,
-    moles: Array,
-    fed: Array,
-    proton: float | None = None,
-) -> Outlet:
-    moles = np.where(moles >= BELOW * flow, moles, 0.0)
-    by_name = dict(zip(inputs.components, moles.tolist(), strict=True))
-    oxides = {n: v for n, v in by_name.items() if n in OXIDES and n in RARE_EARTHS}
-    if case.purity_basis == "mole":
-        oxides = {n: v for n, v in by_name.items() if n != case.model.counter_ion}
-    weights = amounts(oxides, case.purity_basis)
-    total = sum(weights.values())
-    conc = {n: v / flow for n, v in by_name.items()}
-    return Outlet(
-        phase=phase,
-        section=place[0],
-        stage=place[1],
-        flow=amount(flow, "L/h"),
-        moles={n: amount(v, "mol/h") for n, v in by_name.items()},
-        conc={
-            n: amount(v, "mol/L")
-            if v > 0
-            else {**amount(0.0, "mol/L"), "below": units.to(BELOW, "mol/L")}
-            for n, v in conc.items()
-        },
-        pH=None if proton is None else float(-np.log10(proton / C_STANDARD)),
-        purity={n: w / total for n, w in weights.items()} if total > 0 else {},
-        recovery={
-            n: v / f
-            for (n, v), f in zip(by_name.items(), fed.tolist(), strict=True)
-            if f > 0 and n != case.model.counter_ion
-        },
-    )
-
-
-def _profiles(
-    case: CircuitCase,
-    inputs: circuit.CircuitInputs,
-    solved: circuit.CircuitResult,
-    dimers: Array,
-) -> dict[str, Profile]:
-    """Stage by stage: concentrations, pH, loading, separation factors of neighbours."""
-    bands: dict[str, tuple[int, int]] = {}
-    first = 1
-    for section in case.section:
-        bands[section.name] = (first, first + section.stages - 1)
-        first += section.stages
-    marks = {}
-    for inlet in case.inlet:
-        start, end = bands[inlet.section]
-        marks[inlet.name] = end if inlet.stage is None else start + inlet.stage - 1
-    for draw in case.draw:
-        marks[draw.name] = bands[draw.section][0] + draw.stage - 1
-    stage = {"stage": range(1, case.stages + 1)}
-    axes = {**stage, "component": inputs.components}
-    litre = units.factor("mol/L")
-    out = {
-        f"conc_{phase}": Profile(
-            unit="mol/L",
-            axes=axes,
-            values=np.where(values < BELOW, 0.0, values) / litre,
-            bands=bands,
-            marks=marks,
-        )
-        for phase, values in (("aq", solved.conc_aq), ("org", solved.conc_org))
-    }
-    rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]
-    for phase, flux in (("aq", solved.log_aqueous), ("org", solved.log_organic)):
-        logs = flux[:, rare] - flux[:, rare].max(axis=1, keepdims=True)
-        share = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
-        out[f"share_{phase}"] = Profile(
-            unit="1",
-            axes={**stage, "component": tuple(inputs.components[i] for i in rare)},
-            values=share,
-            bands=bands,
-            marks=marks,
-        )
-    loading = solved.conc_org @ dimers / float(np.asarray(inputs.dimer))
-    for name, values in (
-        ("pH", solved.ph),
-        ("loading", loading),
-        ("free_extractant", solved.free[:, 0] / litre),
-    ):
-        unit = "mol/L" if name == "free_extractant" else "1"
-        out[name] = Profile(unit=unit, axes=stage, values=values, bands=bands, marks=marks)
-    log_d = (solved.log_organic - solved.log_aqueous)[:, rare]
-    order = np.argsort(log_d[0], kind="stable")
-    if len(rare) > 1:
-        pairs = tuple(
-            f"{inputs.components[rare[b]]}/{inputs.components[rare[a]]}" for a, b in pairwise(order)
-        )
-        out["separation_factor"] = Profile(
-            unit="1",
-            axes={**stage, "pair": pairs},
-            values=np.exp(np.diff(log_d[:, order], axis=1)),
-            bands=bands,
-            marks=marks,
-        )
-    return out
-
-
-def _quantities(
-    case: CircuitCase,
-    inputs: circuit.CircuitInputs,
-    solved: circuit.CircuitResult,
-    dimers: Array,
-) -> dict[str, dict[str, object]]:
-    """Reagents and what the circuit carries; base and acid beside the 3 S estimate."""
-    rare = np.array([name in RARE_EARTHS for name in inputs.components])
-    acid = sum(float(np.asarray(i.flow) * np.asarray(i.acid)) for i in inputs.inlets)
-    fed = inputs.inlets[0]
-    own = float(np.asarray(fed.flow) * np.asarray(fed.acid))
-    solvent = float(np.max(solved.organic[:, rare].sum(axis=1)))
-    out = {
-        "stages": amount(case.stages, "1"),
-        "organic_rare_earth": amount(solvent, "mol/h"),
-        "acid": amount(acid - own, "mol/h"),
-        "estimate_3S": amount(3 * solvent, "mol/h"),
-        "recycle_largest": amount(float(np.max(solved.recycle[rare], initial=0.0)), "1"),
-        "loading_largest": amount(
-            float(np.max(solved.conc_org @ dimers)) / float(np.asarray(inputs.dimer)), "1"
-        ),
-        "pH_lowest": amount(float(np.min(solved.ph)), "1"),
-        "pH_highest": amount(float(np.max(solved.ph)), "1"),
-    }
-    if case.model.counter_ion is not None:
-        base = float(solved.supplied[-1])
-        if not case.recycle.organic:
-            base = float(np.asarray(inputs.organic_conc)[-1] * np.asarray(inputs.organic_flow))
-        out["base"] = amount(base, "mol/h")
-        out["base_over_3S"] = amount(base / (3 * solvent), "1")
-        out["salt"] = amount(min(base, acid), "mol/h")
-    return out

@@ -1,7 +1,9 @@
-"""Isotherms an engineer draws before any cascade: distribution, loading, pH, titration, steps.
+"""Isotherms an engineer draws before any cascade: distribution, loading, pH, separation factors.
 
 Every function takes an ``ExchangeSet`` and bulk conditions and returns arrays (strict SI); they are
 sequences of single contacts, so every point closes its balances and pH is an answer throughout.
+Base titration is in ``saponification``, the construction of stages in ``stepping``, the limits of a
+solvent in ``limits``; all are at hand here too.
 """
 
 from __future__ import annotations
@@ -13,82 +15,42 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sepmodel.chemistry import exchange_set
+from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.contact import Contact, contact
 from sepmodel.chemistry.exchange_set import ExchangeSet
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
-from sepmodel.result import Warned
+from sepmodel.extraction import factors
+from sepmodel.extraction.limits import state_warnings
+from sepmodel.extraction.saponification import Titration, soap_sensitivity, titration
+from sepmodel.extraction.shake import Solvent, metal_loading, salting, shake
+from sepmodel.extraction.stepping import Steps, steps
+from sepmodel.species import RARE_EARTHS
+
+__all__ = [
+    "Isotherm",
+    "Solvent",
+    "Steps",
+    "Titration",
+    "at_pH",
+    "half_extraction",
+    "loading_isotherm",
+    "log_distribution",
+    "pH_curve",
+    "separation",
+    "separation_map",
+    "shake",
+    "soap_sensitivity",
+    "state_warnings",
+    "steps",
+    "titration",
+    "with_constants",
+    "with_factors",
+]
 
 Array = NDArray[np.float64]
-_LIMITS = "extractants/pc88a"
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Solvent:
-    """An organic: formal extractant [mol/m3] and mol counter-ion charge per mol extractant."""
-
-    extractant: float
-    saponification: float = 0.0
-
-    @property
-    def dimer(self) -> float:
-        """Total dimer [mol/m3]."""
-        return self.extractant / 2
-
-
-def shake(
-    constants: ExchangeSet,
-    feed: Mapping[str, ArrayLike],
-    acid: ArrayLike,
-    solvent: Solvent,
-    *,
-    phase_ratio: ArrayLike = 1.0,
-) -> Contact:
-    """Shake aqueous feeds with a fresh, possibly saponified solvent.
-
-    ``feed`` [mol/m3] by metal and ``acid`` [mol/m3] broadcast against each other. InputError where
-    the soap needs more dimer than there is (its stoichiometry is data).
-
-    >>> constants = exchange_set.load("extractants/li1987-pc88a-ideal", ("Nd",), Book())
-    >>> round(float(shake(constants, {"Nd": 100.0}, 10.0, Solvent(extractant=1000.0)).pH), 2)
-    0.99
-    """
-    names = constants.components
-    unknown = [name for name in feed if name not in names]
-    if unknown:
-        raise InputError(
-            Problem(message="no constant loaded for", value=", ".join(unknown), expected=str(names))
-        )
-    columns = np.broadcast_arrays(*[np.asarray(feed.get(n, 0.0), dtype=float) for n in names])
-    organic = np.zeros(len(names))
-    if solvent.saponification:
-        if not constants.counter_ion:
-            raise InputError(
-                Problem(message="a saponified solvent needs a counter-ion in its constants")
-            )
-        charge = constants.model.charge[-1]
-        organic[-1] = solvent.saponification * solvent.extractant / charge
-        need = organic[-1] * constants.model.dimers[-1] / solvent.dimer
-        if need > 1:
-            most = charge / (2 * constants.model.dimers[-1])
-            raise InputError(
-                Problem(
-                    message="saponified beyond the soap's stoichiometry",
-                    value=solvent.saponification,
-                    expected=f"at most {most:.3g} mol/mol with "
-                    f"{constants.model.dimers[-1]:g} dimers per {constants.counter_ion}",
-                )
-            )
-    return contact(
-        constants.model,
-        feed_aq=np.stack(columns, axis=-1),
-        acid=acid,
-        dimer=solvent.dimer,
-        feed_org=organic,
-        phase_ratio=phase_ratio,
-        activity=constants.activity,
-        components=names,
-    )
+# Numerical ends of a search over acidity and what counts as a trace, mol/m3.
+_WEAKEST, _STRONGEST, _TRACE, _TINY = 1e-4, 1e4, 1e-6, 1e-300
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -101,11 +63,12 @@ class Isotherm:
     pH: Array
     loading: Array
     log_d: Array
+    closure: Array
 
     def separation_factor(self, heavy: str, light: str) -> Array:
         """D_heavy / D_light along the curve."""
         i, j = self.components.index(heavy), self.components.index(light)
-        factor: Array = np.exp((self.log_d[:, i] - self.log_d[:, j]) * np.log(10))
+        factor: Array = np.exp((self.log_d[..., i] - self.log_d[..., j]) * np.log(10))
         return factor
 
     def to_csv(self) -> str:
@@ -124,15 +87,14 @@ class Isotherm:
 
 def _isotherm(constants: ExchangeSet, solvent: Solvent, found: Contact) -> Isotherm:
     """A contact along one axis as a curve; the loading counts rare earths only."""
-    count = len(constants.components) - bool(constants.counter_ion)
-    loading = found.conc_org[..., :count].sum(axis=-1) / solvent.extractant
     return Isotherm(
         components=constants.components,
         conc_aq=found.conc_aq,
         conc_org=found.conc_org,
         pH=found.pH,
-        loading=loading,
+        loading=metal_loading(constants, solvent, found),
         log_d=found.log_d / np.log(10),
+        closure=found.closure,
     )
 
 
@@ -144,12 +106,13 @@ def loading_isotherm(
     solvent: Solvent,
     *,
     phase_ratio: float = 1.0,
+    salt: float = 0.0,
 ) -> Isotherm:
     """Organic against aqueous concentration as the feed's total [mol/m3] rises at fixed shares."""
     totals = np.asarray(totals, dtype=float)
     whole = sum(shares.values())
     feed = {name: totals * share / whole for name, share in shares.items()}
-    found = shake(constants, feed, acid, solvent, phase_ratio=phase_ratio)
+    found = shake(constants, feed, acid, solvent, phase_ratio=phase_ratio, salt=salt)
     return _isotherm(constants, solvent, found)
 
 
@@ -169,6 +132,71 @@ def pH_curve(
         solvent,
         phase_ratio=phase_ratio,
     )
+    return _isotherm(constants, solvent, found)
+
+
+def at_pH(
+    constants: ExchangeSet,
+    feed: Mapping[str, ArrayLike],
+    pH: ArrayLike,
+    solvent: Solvent,
+    *,
+    phase_ratio: float = 1.0,
+) -> Isotherm:
+    """Contacts brought to an equilibrium pH by acid or base added to the feed, as in a laboratory.
+
+    The cation of the base stays in the water and its share in the ionic strength is not counted.
+    Every ``pH`` is one point; ``feed`` [mol/m3] broadcasts with it. InputError for a pH that no
+    acid below 1e4 mol/m3 and no base the two phases can take brings about.
+
+    >>> constants = exchange_set.load("extractants/li1987-pc88a-ideal", ("Nd",), Book())
+    >>> found = at_pH(constants, {"Nd": 1e-6}, [1.0170], Solvent(extractant=1000.0))
+    >>> float(found.log_d[0, 0].round(3))
+    -0.0
+    """
+    if salting(constants):
+        raise InputError(Problem(message="a neutral extractant has no pH curve", key="acidity"))
+    pH = np.asarray(pH, dtype=float)
+    metals = {
+        name: np.broadcast_to(np.asarray(v, dtype=float), pH.shape) for name, v in feed.items()
+    }
+    charge = dict(zip(constants.components, constants.model.charge, strict=True))
+    carried = sum((charge[name] * value for name, value in metals.items()), np.zeros(pH.shape))
+    # Acid of the feed between all anions gone (nothing but base left) and strong acid.
+    free = solvent.dimer * phase_ratio * (1 - 2 * solvent.saponification)
+    low = -np.minimum(carried, np.maximum(free, 0)) * (1 - 1e-9)
+    high = np.full(pH.shape, _strongest(constants))
+    target = C_STANDARD * 10**-pH
+
+    def contacts(acid: Array) -> Contact:
+        return shake(constants, metals, acid, solvent, phase_ratio=phase_ratio)
+
+    # False position; an end that stays twice has its value halved (Illinois).
+    left, right = contacts(low).proton - target, contacts(high).proton - target
+    side = np.zeros(pH.shape)
+    for _ in range(64):
+        acid = np.clip(low - left * (high - low) / np.maximum(right - left, _TINY), low, high)
+        found = contacts(acid)
+        gap = found.proton - target
+        if np.all(np.abs(gap) < 1e-12 * target):
+            break
+        rises = gap < 0
+        right = np.where(rises & (side < 0), right / 2, right)
+        left = np.where(~rises & (side > 0), left / 2, left)
+        low, left = np.where(rises, acid, low), np.where(rises, gap, left)
+        high, right = np.where(rises, high, acid), np.where(rises, right, gap)
+        side = np.where(rises, -1.0, 1.0)
+    missed = np.abs(found.pH - pH)
+    if not np.all(missed < 1e-3):
+        worst = np.unravel_index(np.argmax(missed), pH.shape)
+        raise InputError(
+            Problem(
+                message="no acid or base brings this contact to the pH asked for",
+                key="pH",
+                value=float(pH[worst]),
+                expected=f"near {float(found.pH[worst]):.2f}, its end of the range, or between",
+            )
+        )
     return _isotherm(constants, solvent, found)
 
 
@@ -194,185 +222,56 @@ def separation_map(
     found = shake(
         constants, {n: np.broadcast_to(v, acid.shape) for n, v in feed.items()}, acid, solvent
     )
-    count = len(constants.components) - bool(constants.counter_ion)
-    loading = found.conc_org[..., :count].sum(axis=-1) / solvent.extractant
+    loading = metal_loading(constants, solvent, found)
     i, j = constants.components.index(heavy), constants.components.index(light)
     factor: Array = np.exp(found.log_d[..., i] - found.log_d[..., j])
     return factor, found.pH, loading
 
 
-def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, float]:
-    """pH of D = 1 at trace loading of an acid solvent, by metal: -(log K + n log d) / z.
+def _strongest(constants: ExchangeSet) -> float:
+    """Strongest acid [mol/m3] of a search: half of what the activities reach."""
+    return min(constants.activity.limit * constants.activity.water, 2 * _STRONGEST) / 2
 
-    Ideal activities only; a set of another basis answers by ``pH_curve``.
+
+def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, float]:
+    """pH (-log10 [H+]) at which D = 1 at trace loading of an acid solvent, by metal.
+
+    In closed form (-(log K + n log d) / z) on the ideal basis with one acid, else by bisection over
+    the acidity of hydrochloric acid; NaN where that leaves the range of the activities.
 
     >>> constants = exchange_set.load("extractants/li1987-pc88a-ideal", ("Nd", "Dy"), Book())
     >>> {m: round(v, 2) for m, v in half_extraction(constants, 1000.0).items()}
     {'Nd': 1.02, 'Dy': 0.1}
     """
-    if constants.activity.name != "ideal":
+    if salting(constants):
         raise InputError(
-            Problem(message="pH50 in closed form needs ideal activities", value=constants.set_id)
+            Problem(message="a neutral extractant has no pH of half extraction", value="salt")
         )
-    dimer = np.log10(extractant / 2 / 1000)
-    m = constants.model
-    pH50 = -(np.asarray(m.log_k) / np.log(10) + m.dimers * dimer) / m.charge
-    return dict(zip(constants.components, pH50.tolist(), strict=True))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Titration:
-    """Base taken up by a solvent: soap formed and pH of the water, point by point."""
-
-    base: Array
-    saponification: Array
-    pH: Array
-
-
-def titration(
-    constants: ExchangeSet, extractant: float, base: ArrayLike, *, salt: float
-) -> Titration:
-    """Base-titration curve of a solvent, O/A 1: the measurement that would fix the soap's constant.
-
-    ``base`` [mol/m3] of hydroxide of the counter-ion, below the extractant's total acid; ``salt``
-    [mol/m3 of charge] of its chloride in the water, above zero.
-
-    >>> constants = exchange_set.load(
-    ...     "extractants/li1987-pc88a-ideal", ("Nd",), Book(), counter_ion="Na"
-    ... )
-    >>> curve = titration(constants, 1000.0, [100.0, 200.0, 400.0], salt=100.0)
-    >>> bool(np.all(np.diff(curve.pH) > 0)), round(float(curve.saponification[-1]), 2)
-    (True, 0.4)
-    """
-    base = np.asarray(base, dtype=float)
-    if not salt > 0:
-        raise InputError(Problem(message="the water of a titration holds salt", value=salt))
-    charge = constants.model.charge[-1]
-    feed = np.zeros((*base.shape, len(constants.components)))
-    feed[..., -1] = (base + salt) / charge
-    found = contact(
-        constants.model,
-        feed_aq=feed,
-        acid=-base,
-        dimer=extractant / 2,
-        activity=constants.activity,
-        components=constants.components,
-    )
-    return Titration(
-        base=base,
-        saponification=found.conc_org[..., -1] * charge / extractant,
-        pH=found.pH,
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Steps:
-    """A McCabe-Thiele construction: stages and the concentrations between them [mol/m3].
-
-    ``aqueous`` and ``organic`` begin at the feed end: the feed and the loaded organic.
-    """
-
-    stages: int
-    aqueous: tuple[float, ...]
-    organic: tuple[float, ...]
-
-
-def steps(
-    constants: ExchangeSet,
-    metal: str,
-    feed: float,
-    acid: float,
-    solvent: Solvent,
-    *,
-    raffinate: float,
-    phase_ratio: float,
-    most: int = 100,
-) -> Steps:
-    """Stages to bring one metal from ``feed`` to ``raffinate`` [mol/m3], stepped off its isotherm.
-
-    Single solute, acid solvent, ideal activities; the protons each stage releases are carried on
-    by charge balance, so the isotherm of every step is that of its own acidity. Competition between
-    metals is a cascade's business. InputError at a pinch.
-    """
-    at = constants.components.index(metal)
-    if not 0 < raffinate < feed:
-        raise InputError(
-            Problem(message="the raffinate lies between zero and the feed", value=raffinate)
-        )
-    if constants.activity.name != "ideal" or solvent.saponification:
-        raise InputError(
-            Problem(
-                message="steps are drawn for an acid solvent on the ideal basis",
-                expected="a cascade case for soap or other activities",
-            )
-        )
-    z, n = float(constants.model.charge[at]), float(constants.model.dimers[at])
-    log_k = float(np.asarray(constants.model.log_k)[at])
-    x, y, h = feed, (feed - raffinate) / phase_ratio, acid
-    aqueous, organic = [x], [y]
-    for stage in range(1, most + 1):
-        free = solvent.dimer - n * y
-        left = _partner(log_k, z, n, y, free, x, h) if free > 0 else float("nan")
-        if not left <= x:
-            raise InputError(
-                Problem(
-                    message="the operating line meets the isotherm: a pinch",
-                    value=f"stage {stage} from the feed",
-                    expected="more solvent, a less acid feed or a richer raffinate",
-                )
-            )
-        h, y, x = h + z * (x - left), max(y - (x - left) / phase_ratio, 0.0), left
-        aqueous.append(x)
-        organic.append(y)
-        if x <= raffinate or y == 0:
-            return Steps(stages=stage, aqueous=tuple(aqueous), organic=tuple(organic))
-    raise InputError(
-        Problem(message="more stages than allowed", value=most, expected="a pinch is near")
-    )
-
-
-def _partner(
-    log_k: float, z: float, n: float, y: float, free: float, entering: float, h: float
-) -> float:
-    """Aqueous concentration in equilibrium with organic y, the acid being what it then is."""
-
-    def gap(x: float) -> float:
-        acid = (h + z * (entering - x)) / 1000
-        return float(np.exp(log_k + n * np.log(free / 1000) - z * np.log(acid)) * x - y)
-
-    low, high = 0.0, entering
-    if gap(high) < 0:
-        return float("nan")
-    while high - low > 1e-12 * entering:
+    names, model = constants.components, constants.model
+    if constants.activity.name == "ideal" and isinstance(model, CationExchange):
+        dimer = np.log10(extractant / 2 / C_STANDARD)
+        pH50 = -(np.asarray(model.log_k) / np.log(10) + model.dimers * dimer) / model.charge
+        return dict(zip(names, pH50.tolist(), strict=True))
+    size = len(names)
+    limit = _strongest(constants)
+    low, high = np.full(size, np.log10(_WEAKEST)), np.full(size, np.log10(limit))
+    ends = (low.copy(), high.copy())
+    for _ in range(64):
         middle = (low + high) / 2
-        low, high = (middle, high) if gap(middle) < 0 else (low, middle)
-    return (low + high) / 2
-
-
-def state_warnings(
-    curve: Isotherm, solvent: Solvent, book: Book, *, phase_ratio: float = 1.0
-) -> list[Warned]:
-    """Named warnings: loading near its limit (gel, third phase), odd phase ratio, water pH."""
-    found = []
-    limit, seen = book[f"{_LIMITS}:loading_limit"], book[f"{_LIMITS}:loading_highest_seen"]
-    highest = float(curve.loading.max())
-    if highest > seen:
-        found.append(
-            Warned(
-                code="loading",
-                message=f"loading {highest:.3f} mol/mol is above the highest measured "
-                f"({seen:.3f}); polymers, gel or a third phase may form on the way to {limit:.3f}",
-            )
+        found = contact(
+            model,
+            feed_aq=np.eye(size) * _TRACE,
+            acid=10**middle,
+            dimer=extractant / 2,
+            activity=constants.activity,
+            components=names,
         )
-    low = book["extractants/circuit-defaults:phase_ratio_low"]
-    high = book["extractants/circuit-defaults:phase_ratio_high"]
-    if not low <= phase_ratio <= high:
-        found.append(
-            Warned(
-                code="phase-ratio", message=f"O/A {phase_ratio:g} is outside {low:g} to {high:g}"
-            )
-        )
-    return found
+        taken = np.diagonal(found.log_d) > 0
+        low, high = np.where(taken, middle, low), np.where(taken, high, middle)
+    acid = (low + high) / 2
+    inside = (np.abs(acid - ends[0]) > 1e-6) & (np.abs(acid - ends[1]) > 1e-6)
+    values = np.where(inside, np.log10(C_STANDARD) - acid, np.nan)
+    return dict(zip(names, values.tolist(), strict=True))
 
 
 def log_distribution(
@@ -419,6 +318,29 @@ def separation(
 
 def with_constants(constants: ExchangeSet, log_k: Mapping[str, float]) -> ExchangeSet:
     """The same set with some log10 K replaced (sensitivity studies, a fit's own result)."""
-    values = {**constants.log_k, **log_k}
-    fresh = np.log(10) * np.array([values[n] for n in constants.components])
-    return replace(constants, model=replace(constants.model, log_k=fresh))
+    old = constants.log_k
+    by = np.array([np.log(10) * (log_k.get(n, old[n]) - old[n]) for n in constants.components])
+    return replace(constants, model=constants.model.shifted(by))
+
+
+def with_factors(constants: ExchangeSet, factor_set: str, level: str, book: Book) -> ExchangeSet:
+    """Rare earths at the separation factors of a set from one of them, the ``level``.
+
+    What mixtures need: ratios of constants of single metals overstate light neighbours.
+
+    >>> plain = exchange_set.load("extractants/li1987-pc88a-ideal", ("Pr", "Nd"), Book())
+    >>> mixed = with_factors(plain, "separation_factors/pc88a-hcl", "Nd", Book())
+    >>> round(10 ** (mixed.log_k["Nd"] - mixed.log_k["Pr"]), 6)
+    1.4
+    """
+    rare = [name for name in constants.components if name in RARE_EARTHS]
+    if level not in rare:
+        raise InputError(
+            Problem(message="the level is a rare earth of the set", value=level, expected=str(rare))
+        )
+    values = factors.extractabilities(book, factor_set, rare)
+    relative = dict(zip(rare, np.log10(values).tolist(), strict=True))
+    base = constants.log_k[level]
+    return with_constants(
+        constants, {name: base + relative[name] - relative[level] for name in rare}
+    )

@@ -31,28 +31,9 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
         as ``cascade.solve``.
     """
     names = case.components
-    inlets = tuple(_inlet(case, i) for i in range(len(case.inlet)))
-    _require_outlets(case)
-    solved = cascade.solve(
-        cascade.MassFlowInputs(
-            components=names,
-            extractability=_extractability(case, book),
-            stages=case.stages,
-            solvent=case.mass_flow.solvent,
-            scrub=case.mass_flow.scrub,
-            inlets=inlets,
-            draws=tuple(
-                cascade.Draw(
-                    name=draw.name,
-                    phase=draw.phase,
-                    stage=case.place(draw.section, draw.stage),
-                    flow=draw.flow,
-                )
-                for draw in case.draw
-            ),
-            efficiency=_efficiency(case),
-        )
-    )
+    inputs = kernel_inputs(case, book)
+    inlets = inputs.inlets
+    solved = cascade.solve(inputs)
     fed = sum((np.asarray(inlet.flows) for inlet in inlets), start=np.zeros(len(names)))
     closures = dict(zip(names, solved.closure.tolist(), strict=True))
     return Result(
@@ -60,8 +41,8 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
         name=case.name,
         model={"equilibrium": "mass-flow", "set": case.model.set, "level": LEVEL},
         solver={"iterations": int(solved.iterations), "residual": float(solved.residual)},
-        streams=_streams(case, solved, fed),
-        profiles=_profiles(case, solved),
+        streams=streams(case, solved, fed),
+        profiles=profiles(case, solved),
         quantities={
             "stages": amount(case.stages, "1"),
             "solvent": amount(case.mass_flow.solvent, "1"),
@@ -71,6 +52,35 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
         balance={"components": closures, "max": max(closures.values())},
         warnings=_warnings(case),
         used=book.used,
+    )
+
+
+def kernel_inputs(case: CascadeCase, book: Book) -> cascade.MassFlowInputs:
+    """The case in the kernel's terms.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        for factors that are not known and a scrub that leaves an outlet without rare earth.
+    """
+    _require_outlets(case)
+    return cascade.MassFlowInputs(
+        components=case.components,
+        extractability=_extractability(case, book),
+        stages=case.stages,
+        solvent=case.mass_flow.solvent,
+        scrub=case.mass_flow.scrub,
+        inlets=tuple(_inlet(case, i) for i in range(len(case.inlet))),
+        draws=tuple(
+            cascade.Draw(
+                name=draw.name,
+                phase=draw.phase,
+                stage=case.place(draw.section, draw.stage),
+                flow=draw.flow,
+            )
+            for draw in case.draw
+        ),
+        efficiency=_efficiency(case),
     )
 
 
@@ -138,7 +148,8 @@ def _efficiency(case: CascadeCase) -> Array:
     return np.array(rows, dtype=float)
 
 
-def _streams(case: CascadeCase, solved: cascade.CascadeResult, fed: Array) -> dict[str, Outlet]:
+def streams(case: CascadeCase, solved: cascade.CascadeResult, fed: Array) -> dict[str, Outlet]:
+    """Every outlet with its purity and recovery; ``fed`` is what enters of each component."""
     phases = {"raffinate": "aqueous", "loaded_organic": "organic"}
     phases.update({draw.name: draw.phase for draw in case.draw})
     places = {"raffinate": (case.section[0].name, 1)}
@@ -173,7 +184,8 @@ def _purity(case: CascadeCase, flows: Array) -> dict[str, float]:
     return {c: w / total for c, w in weights.items()} if total > 0 else {}
 
 
-def _profiles(case: CascadeCase, solved: cascade.CascadeResult) -> dict[str, Profile]:
+def profiles(case: CascadeCase, solved: cascade.CascadeResult) -> dict[str, Profile]:
+    """Shares and fluxes of both phases along the stages."""
     bands: dict[str, tuple[int, int]] = {}
     first = 1
     for section in case.section:
@@ -182,15 +194,15 @@ def _profiles(case: CascadeCase, solved: cascade.CascadeResult) -> dict[str, Pro
     ports: list[Inlet | Draw] = [*case.inlet, *case.draw]
     marks = {port.name: case.place(port.section, port.stage) for port in ports}
     axes = {"stage": range(1, case.stages + 1), "component": case.components}
-    profiles = {}
+    found = {}
     for phase, flux in (("aq", solved.aqueous), ("org", solved.organic)):
         total = flux.sum(axis=-1, keepdims=True)
         share = np.divide(flux, total, out=np.full_like(flux, np.nan), where=total > 0)
         for name, values in (("share", share), ("flux", flux)):
-            profiles[f"{name}_{phase}"] = Profile(
+            found[f"{name}_{phase}"] = Profile(
                 unit="1", axes=axes, values=values, bands=bands, marks=marks
             )
-    return profiles
+    return found
 
 
 def _warnings(case: CascadeCase) -> list[Warned]:

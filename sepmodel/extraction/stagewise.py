@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import solvers
-from sepmodel.chemistry.equilibrium import Equilibrium
+from sepmodel.chemistry.equilibrium import Equilibrium, Spot
 from sepmodel.extraction import chain as chains
+from sepmodel.extraction import chain_plain, linearised
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,12 @@ class Plan:
     flow_aq: Array
     flow_org: Array
     outlets: dict[str, tuple[int, int, Array]] = field(default_factory=dict)
+    layout: chain_plain.Layout | None = field(init=False, repr=False)
+    kept: Array = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", chain_plain.layout(self.chain))
+        object.__setattr__(self, "kept", 1.0 - self.chain.draw)
 
 
 def take(plan: Plan, members: NDArray[np.int64]) -> Plan:
@@ -84,36 +91,79 @@ def evaluate(plan: Plan, u: Array) -> tuple[Array, Any]:
     return spot.residual, (fluxes, spot)
 
 
-def matrix(plan: Plan, state: Any) -> Array:
-    """Derivative of all closures by the active unknowns, (B, N, m, N, a), through the fluxes."""
-    fluxes, spot = state
-    return chains.jacobian(
-        plan.chain,
-        fluxes,
-        spot.slope,
-        spot.by_aq / plan.flow_aq[..., None, None],
-        spot.by_org / plan.flow_org[..., None, None],
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class State:
+    """Fluxes and spots at some unknowns: ``aqueous, organic`` (B, N, C) and flows of the ``links``
+    (K, B, C) in plain numbers, or the exact ``fluxes`` where only those are known."""
+
+    u: Array
+    spot: Spot
+    aqueous: Array | None = None
+    organic: Array | None = None
+    links: Array | None = None
+    fluxes: chains.Fluxes | None = None
+
+
+def approach(plan: Plan, u: Array) -> tuple[Array, State]:
+    """As ``evaluate``, in plain numbers where the chain allows it."""
+    if plan.layout is None:
+        r, (fluxes, spot) = evaluate(plan, u)
+        return r, State(u=u, spot=spot, fluxes=fluxes)
+    first = plan.model.spot(u, plan.totals)
+    aqueous, ratio, links = chain_plain.solve(plan.layout, first.log_d + plan.shift)
+    organic = ratio * aqueous
+    spot = plan.model.spot(
+        u, plan.totals, aqueous / plan.flow_aq[..., None], organic / plan.flow_org[..., None]
     )
+    assert spot.residual is not None
+    return spot.residual, State(u=u, spot=spot, aqueous=aqueous, organic=organic, links=links)
 
 
-def full_matrix(plan: Plan, state: Any) -> Array:
-    """Jacobian of all closures by all unknowns, (B, N m, N m)."""
-    full = matrix(plan, state)
-    members, stages, m = full.shape[:3]
-    n = np.arange(stages)
-    full[:, n, :, n, :] += np.swapaxes(state[1].by_u, 0, 1)
-    return full.reshape(members, stages * m, stages * m)
+def concentrations(plan: Plan, state: State) -> tuple[Array, Array]:
+    """Aqueous and organic concentrations of a state, (B, N, C)."""
+    if state.fluxes is not None:
+        aqueous, organic = np.exp(state.fluxes.aqueous), np.exp(state.fluxes.organic)
+    else:
+        assert state.aqueous is not None
+        assert state.organic is not None
+        aqueous, organic = state.aqueous, state.organic
+    return aqueous / plan.flow_aq[..., None], organic / plan.flow_org[..., None]
 
 
-def _one_by_one(matrices: Array, r: Array) -> Array:
-    """Steps of a batch in which a matrix is singular: NaN for that member, which ends it alone."""
-    out = np.full_like(r, np.nan)
-    for member, (matrix_, right) in enumerate(zip(matrices, r, strict=True)):
-        try:
-            out[member] = np.linalg.solve(matrix_, right)
-        except np.linalg.LinAlgError:
-            continue
-    return out
+def by_fluxes(plan: Plan, state: State) -> tuple[Array, Array]:
+    """Derivatives of the closures by the ln of both fluxes, (B, N, m, C)."""
+    conc_aq, conc_org = concentrations(plan, state)
+    assert state.spot.by_aq is not None
+    assert state.spot.by_org is not None
+    return state.spot.by_aq * conc_aq[..., None, :], state.spot.by_org * conc_org[..., None, :]
+
+
+def system(plan: Plan, state: State) -> linearised.System:
+    """All equations linearised at a state."""
+    spot = state.spot
+    assert spot.by_aq is not None
+    assert spot.by_org is not None
+    assert spot.by_u is not None
+    slope = np.broadcast_to(spot.slope, (*plan.shift.shape, spot.slope.shape[-1]))
+    if state.fluxes is not None:
+        by_l = spot.by_aq / plan.flow_aq[..., None, None]
+        by_v = spot.by_org / plan.flow_org[..., None, None]
+        return linearised.of_streams(plan.chain, state.fluxes, slope, by_l, by_v, spot.by_u)
+    assert state.aqueous is not None
+    assert state.organic is not None
+    assert state.links is not None
+    return linearised.of_fluxes(
+        state.aqueous,
+        state.organic,
+        plan.kept,
+        slope,
+        *by_fluxes(plan, state),
+        spot.by_u,
+        tuple(
+            (link.source, link.target, flow)
+            for link, flow in zip(plan.chain.links, state.links, strict=True)
+        ),
+    )
 
 
 def iterate(plan: Plan, start: Array, **options: Any) -> solvers.Solution:
@@ -123,22 +173,11 @@ def iterate(plan: Plan, start: Array, **options: Any) -> solvers.Solution:
 
     def residual(u: Array, who: NDArray[np.int64]) -> tuple[Array, Any]:
         part = take(plan, who)
-        r, state = evaluate(part, u.reshape(who.size, n, m))
+        r, state = approach(part, u.reshape(who.size, n, m))
         return r.reshape(who.size, n * m), (part, state)
 
     def linearise(state: Any, who: NDArray[np.int64]) -> solvers.Linear:
-        full = full_matrix(*state)
-
-        def step(r: Array, rows: NDArray[np.int64]) -> Array:
-            chosen = full if rows.size == full.shape[0] else full[rows]
-            out = np.empty_like(r)
-            try:
-                out[:] = np.linalg.solve(chosen, r[..., None])[..., 0]
-            except np.linalg.LinAlgError:
-                out = _one_by_one(chosen, r)
-            return out
-
-        return step
+        return linearised.closing(linearised.factorise(system(*state)))
 
     settings = {"tolerance": TOLERANCE, "accept": ACCEPT, "limit": LIMIT} | options
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):

@@ -10,7 +10,7 @@ from sepmodel.chemistry import cation_exchange
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import ConvergenceError, InputError
 from sepmodel.extraction import chain as chains
-from sepmodel.extraction import circuit, stagewise
+from sepmodel.extraction import chain_plain, circuit, linearised, stagewise
 from sepmodel.extraction.circuit import CircuitInputs, Draw, Inlet, Section, solve
 
 LITRE_PER_HOUR = 1e-3 / 3600
@@ -189,11 +189,32 @@ def dense(chain, log_ratio):
     return aqueous, organic
 
 
+def as_dense(system):
+    """The band matrices with their corners, written out."""
+    members, stages, k, width = system.band.shape
+    n = stages * k
+    band = system.band.reshape(members, n, width)
+    out = np.zeros((members, n, n))
+    for column in range(n):
+        for row in range(max(0, column - system.high), min(n, column + system.low + 1)):
+            out[:, row, column] = band[:, column, system.low + system.high + row - column]
+    for corner in system.corners:
+        out[:, corner.row, corner.columns] -= corner.weight
+    return out
+
+
+def condensed(system):
+    """Total derivative of the closures by the stages' unknowns, fluxes eliminated."""
+    full, k = as_dense(system), system.band.shape[2]
+    own = np.arange(full.shape[1]) % k >= k - system.unknowns
+    flux, cross = full[:, ~own][:, :, ~own], full[:, ~own][:, :, own]
+    return full[:, own][:, :, own] - full[:, own][:, :, ~own] @ np.linalg.solve(flux, cross)
+
+
 @pytest.mark.parametrize("links", [False, True])
 @pytest.mark.parametrize("bypass", [False, True])
 @pytest.mark.parametrize("carry", [False, True])
-def test_fluxes_and_their_response(monkeypatch, links, bypass, carry):
-    monkeypatch.setattr(chains, "LEAF", 4)
+def test_fluxes_and_their_response(links, bypass, carry):
     rng = np.random.default_rng(7)
     chain = random_chain(rng, links, bypass, carry)
     log_ratio = rng.normal(0.0, 1.5, (2, 13, 3))
@@ -204,19 +225,72 @@ def test_fluxes_and_their_response(monkeypatch, links, bypass, carry):
     assert chains.local_closure(chain, fluxes).max() < 1e-13
     slope = rng.normal(size=(2, 13, 3, 2))
     by_l, by_v = rng.normal(size=(2, 2, 13, 2, 3))
-    matrix = chains.jacobian(chain, fluxes, slope, by_l, by_v)
+    none = np.zeros((2, 13, 2, 2))
+    systems = [linearised.of_streams(chain, fluxes, slope, by_l, by_v, none)]
+    if not bypass and not carry:
+        flows = tuple(
+            (link.source, link.target, np.exp(flow))
+            for link, flow in zip(chain.links, fluxes.link, strict=True)
+        )
+        relative = by_l * aqueous[:, :, None], by_v * organic[:, :, None]
+        kept = 1.0 - chain.draw
+        systems.append(linearised.of_fluxes(aqueous, organic, kept, slope, *relative, none, flows))
 
     def weighed(ratio):
         l, v = dense(chain, ratio)  # noqa: E741
         return np.einsum("bnmc,bnc->bnm", by_l, l) + np.einsum("bnmc,bnc->bnm", by_v, v)
 
     step = 1e-5
-    for k in range(13):
-        for s in range(2):
-            move = np.zeros_like(log_ratio)
-            move[:, k] = step * slope[:, k, :, s]
-            numeric = (weighed(log_ratio + move) - weighed(log_ratio - move)) / (2 * step)
-            assert np.allclose(matrix[:, :, :, k, s], numeric, rtol=1e-6, atol=1e-7)
+    for system in systems:
+        matrix = condensed(system).reshape(2, 13, 2, 13, 2)
+        for k in range(13):
+            for s in range(2):
+                move = np.zeros_like(log_ratio)
+                move[:, k] = step * slope[:, k, :, s]
+                numeric = (weighed(log_ratio + move) - weighed(log_ratio - move)) / (2 * step)
+                assert np.allclose(matrix[:, :, :, k, s], numeric, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_factorised_systems(links):
+    """Solutions with the band and with its transpose satisfy the equations written out."""
+    rng = np.random.default_rng(5)
+    chain = random_chain(rng, links, True, True)
+    fluxes = chains.solve(chain, rng.normal(0.0, 1.5, (2, 13, 3)))
+    slope, by_u = rng.normal(size=(2, 13, 3, 1)), rng.normal(size=(2, 13, 1, 1))
+    by_l, by_v = rng.normal(size=(2, 2, 13, 1, 3))
+    system = linearised.of_streams(chain, fluxes, slope, by_l, by_v, by_u)
+    full = as_dense(system)
+    factors = linearised.factorise(system)
+    rhs = rng.normal(size=(full.shape[1], 4))
+    for member in (0, 1):
+        x = linearised.solve(factors, member, rhs)
+        assert np.allclose(full[member] @ x, rhs, rtol=0, atol=1e-10)
+        x = linearised.solve_transposed(factors, member, rhs)
+        assert np.allclose(full[member].T @ x, rhs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_fluxes_in_plain_numbers_are_the_exact_ones(links):
+    rng = np.random.default_rng(11)
+    chain = replace(random_chain(rng, False, False, False), draw=np.zeros((2, 2, 13, 1)))
+    if links:
+        draw = np.zeros((2, 2, 13, 1))
+        draw[0, :, 9], draw[1, :, 12] = 1.0, 1.0
+        loops = (
+            chains.Link(source=(12, 1), target=(0, 1), share=np.array([[0.9, 1.0, 0.0]])),
+            chains.Link(source=(9, 0), target=(8, 0), share=np.array([[0.3, 0.3, 0.3]])),
+        )
+        chain = replace(chain, draw=draw, links=loops)
+    log_ratio = rng.normal(0.0, 20.0, (2, 13, 3))
+    exact = chains.solve(chain, log_ratio)
+    layout = chain_plain.layout(chain)
+    aqueous, ratio, flows = chain_plain.solve(layout, log_ratio)
+    assert np.allclose(aqueous, np.exp(exact.aqueous), rtol=1e-12, atol=0)
+    assert np.allclose(aqueous * ratio, np.exp(exact.organic), rtol=1e-12, atol=0)
+    assert np.allclose(flows, np.exp(exact.link), rtol=1e-12, atol=0)
+    partly = replace(chain, draw=np.full((2, 2, 13, 1), 0.1))
+    assert chain_plain.layout(partly) is None
 
 
 def test_traces_of_any_magnitude():

@@ -31,6 +31,38 @@ def evaluate(result, outputs):
     return np.array(values)
 
 
+def scaled(inputs, name, factors):
+    """A batch of the inputs in which one parameter is multiplied by factors."""
+    kind, _, rest = name.partition(":")
+    port, _, component = rest.partition(":")
+
+    def times(value, hit):
+        return np.asarray(value) * (factors if hit else 1.0)
+
+    def many(values, hit, of):
+        out = np.repeat(np.asarray(values)[None], factors.size, axis=0)
+        if hit:
+            out[:, inputs.components.index(of)] *= factors
+        return out
+
+    return replace(
+        inputs,
+        organic_flow=times(inputs.organic_flow, kind == "organic_flow"),
+        dimer=times(inputs.dimer, kind == "dimer"),
+        organic_conc=many(inputs.organic_conc, kind == "organic_conc", rest),
+        inlets=tuple(
+            replace(
+                i,
+                flow=times(i.flow, name == f"flow:{i.name}"),
+                acid=times(i.acid, name == f"acid:{i.name}"),
+                conc=many(i.conc, kind == "conc" and port == i.name, component),
+            )
+            for i in inputs.inlets
+        ),
+        draws=tuple(replace(d, flow=times(d.flow, name == f"draw:{d.name}")) for d in inputs.draws),
+    )
+
+
 def differences(inputs, start, outputs, names, scale):
     """Central differences at three steps, extrapolated; all perturbed circuits as one batch."""
     columns = []
@@ -47,7 +79,7 @@ def differences(inputs, start, outputs, names, scale):
                 f.append(evaluate(solve(moved, guess=start), outputs))
             f = np.array(f).T
         else:
-            moved = derivatives._scaled(inputs, {name: np.exp(points)}, points.size)
+            moved = scaled(inputs, name, np.exp(points))
             f = evaluate(solve(moved, guess=start), outputs)
         d = [(f[:, 2 * i] - f[:, 2 * i + 1]) / (2 * points[2 * i]) for i in range(3)]
         e = [(4 * d[1] - d[0]) / 3, (4 * d[2] - d[1]) / 3]

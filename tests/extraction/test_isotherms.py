@@ -165,7 +165,7 @@ def test_separation_maps():
     assert np.all(np.diff(loading, axis=0) > 0)
     other = exchange_set.load("extractants/li1987-pc88a-pitzer", ("Pr", "Nd"), Book())
     bent, _, _ = isotherms.separation_map(other, *arguments)
-    assert 1.8 < bent.min() < bent.max() < 2.1
+    assert 1.7 < bent.min() < bent.max() < 10 ** (1.528 - 1.243)
     assert np.all(np.diff(bent, axis=0) < 0)
 
 
@@ -176,24 +176,3 @@ def test_a_circuit_refuses_constants_of_another_basis():
     other = parse_settings(['model.set="extractants/li1987-pc88a-pitzer"'])
     with pytest.raises(InputError, match="another activity basis"):
         run(load("magnet-circuit", other))
-
-
-def test_figures_are_drawn():
-    from sepmodel import plot
-
-    curve = isotherms.loading_isotherm(
-        LIGHT, {"Dy": 1.0}, np.geomspace(1, 300, 20), 50.0, ONE_MOLAR
-    )
-    drawn = isotherms.steps(LIGHT, "Dy", 50.0, 200.0, ONE_MOLAR, raffinate=0.5, phase_ratio=1.0)
-    acids = np.geomspace(1, 3000, 30)
-    by_pH = isotherms.pH_curve(LIGHT, {"Nd": 1.0, "Dy": 1.0}, acids, ONE_MOLAR)
-    field = isotherms.separation_map(
-        LIGHT, "Nd", "Pr", {"Nd": 3, "Pr": 1}, [10.0, 100.0], [5.0, 50.0], ONE_MOLAR
-    )
-    with plot.style():
-        for figure in (
-            plot.loading_figure(curve, drawn, "Dy"),
-            plot.pH_figure(by_pH),
-            plot.map_figure(*field, "Nd/Pr"),
-        ):
-            assert plot.rendered(figure, "png").startswith(b"\x89PNG")

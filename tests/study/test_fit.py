@@ -9,8 +9,8 @@ import pytest
 
 from sepmodel.data import Book
 from sepmodel.errors import InputError
+from sepmodel.study import cross_validation, shakeout
 from sepmodel.study import fit as fitting
-from sepmodel.study import shakeout
 from sepmodel.study.fit import Options, fit
 
 ELEMENTS = ("Pr", "Nd", "Sm")
@@ -104,13 +104,35 @@ def test_robust_loss_withstands_outliers():
     assert np.abs(robust.values - TRUTH[:3]).max() < 0.5 * np.abs(linear).max()
 
 
-def test_sandwich_covariance_agrees_with_the_spread_of_robust_fits():
+def outliers(table, rng, share=0.05, factor=1.5):
+    """A share of the raffinates wrong by a factor, up or down."""
+    bad = rng.random(table.raffinate.shape) < share
+    wrong = np.where(rng.random(bad.shape) < 0.5, factor, 1 / factor)
+    return replace(table, raffinate=np.where(bad, table.raffinate * wrong, table.raffinate))
+
+
+@pytest.mark.parametrize("spoilt", [False, True], ids=["clean", "outliers"])
+def test_sandwich_covariance_agrees_with_the_spread_of_robust_fits(spoilt):
+    """Also with one raffinate in twenty wrong by half: the errors said are those made."""
     table, rng = measured(design()), np.random.default_rng(11)
-    options = Options(loss="soft_l1")
-    fits = [fit(noisy(table, rng), options) for _ in range(25)]
+    options, fits = Options(loss="soft_l1"), []
+    for _ in range(25):
+        sample = noisy(table, rng)
+        fits.append(fit(outliers(sample, rng) if spoilt else sample, options))
     spread = np.std([f.values for f in fits], axis=0)
     said = np.mean([np.sqrt(np.diag(f.covariance)) for f in fits], axis=0)
     np.testing.assert_allclose(said, spread, rtol=0.5)
+
+
+@pytest.mark.slow
+def test_robust_intervals_cover_with_outliers():
+    """200 fits with 5 % of the raffinates wrong: pooled coverage of the 95 % intervals."""
+    table, rng, hits = measured(design()), np.random.default_rng(17), []
+    for _ in range(200):
+        found = fit(outliers(noisy(table, rng), rng), Options(loss="soft_l1"))
+        bounds = [found.interval(name) for name in found.names]
+        hits += [low <= t <= high for t, (low, high) in zip(TRUTH, bounds, strict=True)]
+    assert 0.92 <= np.mean(hits) <= 0.98
 
 
 def test_an_error_larger_than_stated_is_noticed():
@@ -132,6 +154,9 @@ def test_what_cannot_be_told_apart_is_named():
     found = fit(table.rows(only))
     assert len(found.unidentified) == 1
     assert "level of A" in found.unidentified[0]
+    assert found.interval("Sm") == (-np.inf, np.inf)
+    with pytest.raises(InputError, match="do not determine"):
+        found.to_toml(title="ours", source="judgement")
     # Without levels everything is determined.
     assert fit(table.rows(only), offsets=False).unidentified == ()
 
@@ -182,7 +207,7 @@ def test_the_data_set_that_comes_out_can_be_read(tmp_path, monkeypatch):
 
 def test_leave_one_laboratory_out_sees_the_level():
     table = noisy(measured(design()), np.random.default_rng(9))
-    left = fitting.leave_one_laboratory_out(table)
+    left = cross_validation.leave_one_laboratory_out(table)
     assert {row.laboratory for row in left} == {"A", "B"}
     for row in left:
         # The laboratories differ by 0.2 decades of K; D answers with somewhat less when loaded.
@@ -243,3 +268,26 @@ def test_public_name():
     import sepmodel
 
     assert sepmodel.fit is fitting.fit
+
+
+def test_an_unknown_counter_ion_is_refused(tmp_path, monkeypatch):
+    """Even where no row is saponified: a misspelt option is an error, not ignored."""
+    from sepmodel.cli import main
+
+    with pytest.raises(InputError, match="counter-ion"):
+        fit(measured(design()), counter_ion="Zz")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "nd-pr-pc88a", "--counter-ion", "Zz", "--out", "x"])
+    assert ended.value.code == 2
+    assert not Path("x").exists()
+
+
+def test_separation_factors_are_told_heavier_over_lighter():
+    from sepmodel.study import fit_report
+
+    lines = fit_report.summary_lines(fit(noisy(measured(design()), np.random.default_rng(1))))
+    factors = [line for line in lines if line.startswith("separation factor")]
+    assert [line.split()[2] for line in factors] == ["Nd/Pr", "Sm/Nd"]
+    assert all(float(line.split()[3]) > 1 for line in factors)
+    assert max(map(len, lines)) <= 80

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sepmodel.chemistry.cation_exchange import CationExchange
-from sepmodel.extraction import cascade, circuit, derivatives, stagewise
+from sepmodel.extraction import cascade, circuit, derivatives, linearised, stagewise
 from sepmodel.extraction.circuit import CircuitInputs, Inlet, Section
 
 LITRE_PER_HOUR = 1e-3 / 3600
@@ -124,17 +124,26 @@ def main() -> None:
         line("   restart, feed flow + 5 %", changed, bare, "cold")
         plan = circuit.prepare(inputs)
         u = result.u[None]
-        state = stagewise.evaluate(plan, u)[1]
-        step = seconds(
-            lambda p=plan, s=state, v=u: np.linalg.solve(stagewise.full_matrix(p, s), v), 10
-        )
-        line("   one Newton step (matrix and solve)", step, bare)
+        state = stagewise.approach(plan, u)[1]
+        look = seconds(lambda p=plan, v=u: stagewise.approach(p, v), 10)
+        step = seconds(lambda p=plan, s=state: linearised.factorise(stagewise.system(p, s)), 10)
+        line("   one look at the residuals", look, bare)
+        line("   assembly and factorisation", step, bare)
     inputs = open_circuit(100, 15)
     result = circuit.solve(inputs)
-    outputs = [derivatives.log_flow("organic", "E3")]
-    gradient = seconds(lambda: derivatives.adjoint(result, outputs))
+    outputs = [
+        derivatives.logit_purity(result, "organic", inputs.components[8:15]),
+        derivatives.log_flow("raffinate", "E7"),
+    ]
+    plan, state = result.point
+    own = seconds(lambda: linearised.factorise(stagewise.system(plan, state)), 20)
     count = len(derivatives.parameters(inputs))
-    line(f"adjoint, {count} parameters, 100 x 15", gradient, factorisation(100))
+    for name, work in (("adjoint", derivatives.adjoint), ("forward", derivatives.forward)):
+        spent = seconds(lambda f=work: f(result, outputs), 20)
+        note = f"{spent / own:.1f} x its own assembly and factorisation"
+        line(
+            f"{name}, {count} parameters, 2 outputs, 100 x 15", spent, factorisation(100), "", note
+        )
     for path in sorted(CASES.glob("*.toml")):
         import sepmodel
 

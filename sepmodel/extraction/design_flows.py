@@ -1,0 +1,212 @@
+"""What a design moves and holds: volume flows, reagents, phase ratios, hold-up, limits.
+
+Rare-earth flows become volumes through the loading of the saponified solvent, one pass each:
+loading = extractant * saponification / (base per metal). Nothing here decides; ``design_curve``
+weighs what it says, ``explain`` tells it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sepmodel.data import Book
+from sepmodel.errors import InfeasibleError
+from sepmodel.extraction.design_inputs import DesignCase
+
+LIMITS = "extractants/design-limits"
+DEFAULTS = "extractants/circuit-defaults"
+SIZING = "equipment/sizing"
+PRICES = "prices/reagents-us-2025"
+FINANCE = "economics/finance"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plant:
+    """What stands around a circuit, strict SI: ``feed`` rare earth fed [mol/s] and its strength,
+    ``loading`` rare earth a pass of the organic carries [mol/m3], strengths of the acids, and the
+    reagents a mole takes. ``residence`` is the time both phases spend in a mixer, ``settling``
+    in a settler. ``prices`` is empty unless costs are asked for.
+    """
+
+    feed: float
+    feed_conc: float
+    extractant: float
+    saponification: float
+    loading: float
+    base_per_metal: float
+    acid_per_metal: float
+    scrub_acid: float
+    strip_acid: float
+    strip_stages: int
+    strip_excess: float
+    residence: float
+    settling: float
+    ratio_low: float
+    ratio_high: float
+    hard_low: float | None
+    hard_high: float | None
+    strip_limit: float
+    gel: float
+    loading_limit: float
+    prices: Mapping[str, float]
+
+    def flows(self, solvent: float, scrub: float, product: float) -> Flows:
+        """Volume flows and reagents of rare-earth flows per mole of feed."""
+        organic = self.feed * solvent / self.loading
+        feed = self.feed / self.feed_conc
+        scrub_acid = self.acid_per_metal * scrub * self.feed
+        strip_acid = self.acid_per_metal * product * self.feed * self.strip_excess
+        return Flows(
+            organic=organic,
+            feed=feed,
+            scrub=scrub_acid / self.scrub_acid,
+            strip=strip_acid / self.strip_acid,
+            acid=scrub_acid + strip_acid,
+            base=self.base_per_metal * solvent * self.feed,
+            strip_liquor=self.strip_acid / (self.acid_per_metal * self.strip_excess),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flows:
+    """Volume flows [m3/s], reagents [mol/s] and the strength of the strip liquor [mol/m3]."""
+
+    organic: float
+    feed: float
+    scrub: float
+    strip: float
+    acid: float
+    base: float
+    strip_liquor: float
+
+    def ratio(self, section: str) -> float:
+        """Organic to aqueous flow of a section; infinite where no aqueous runs."""
+        aqueous = {
+            "extraction": self.feed + self.scrub,
+            "scrub": self.scrub,
+            "strip": self.strip,
+        }[section]
+        return self.organic / aqueous if aqueous > 0 else math.inf
+
+
+def plant(case: DesignCase, book: Book) -> Plant:
+    """What the case gives and, where it gives nothing, the data sets.
+
+    Raises
+    ------
+    InfeasibleError
+        when the solvent would gel, or the strip liquor be stronger than it can be.
+    """
+    chosen = case.organic.extractant_set
+
+    def given(value: float | None, key: str) -> float:
+        return book[key] if value is None else value
+
+    extractant = given(case.organic.extractant, f"{chosen}:concentration")
+    soap = given(case.organic.saponification, f"{chosen}:saponification")
+    base, acid = book[f"{chosen}:base_per_metal"], book[f"{chosen}:acid_per_metal"]
+    concentration = given(case.feed.concentration, f"{DEFAULTS}:feed_concentration")
+    flow = case.feed.flow
+    feed = concentration * flow if flow is not None else 1.0
+    excess = given(case.strip.excess, "process/extraction:acid_excess")
+    strip_limit = given(case.limits.strip_liquor, f"{LIMITS}:strip_liquor")
+    strip_acid = given(case.strip.acid, f"{LIMITS}:strip_acid")
+    if case.strip.acid is None:
+        strip_acid = min(strip_acid, strip_limit * acid * excess)
+    loading = extractant * soap / base
+    loading_limit = book[f"{chosen}:loading_limit"] * extractant
+    gel = book[f"{chosen}:soap_limit"]
+    if loading > loading_limit:
+        raise InfeasibleError(
+            f"loading: {soap:.3g} of the extractant as soap would carry {loading:.4g} mol/m3 "
+            f"of rare earth, and it holds {loading_limit:.4g}",
+            limit={"saponification": loading_limit * base / extractant},
+            nearest={"saponification": loading_limit * base / extractant},
+        )
+    if soap > gel:
+        raise InfeasibleError(
+            f"gel: {soap:.3g} of the extractant as soap, the limit is {gel:.3g}",
+            limit={"saponification": gel},
+            nearest={"saponification": gel},
+        )
+    liquor = strip_acid / (acid * excess)
+    if liquor > strip_limit:
+        raise InfeasibleError(
+            f"strip liquor: {liquor:.4g} mol/m3 of rare earth, the limit is {strip_limit:.4g}",
+            limit={"strip acid mol/m3": strip_limit * acid * excess},
+            nearest={"strip acid mol/m3": strip_limit * acid * excess},
+        )
+    prices: dict[str, float] = {}
+    if case.objective.minimise == "operating-cost":
+        for name in ("HCl", "NaOH", "extractant"):
+            prices[name] = book[f"{PRICES}:{name}"]
+        prices["interest"] = book[f"{FINANCE}:discount_rate"]
+        prices["extractant_mass"] = book[f"{chosen}:molar_mass"]
+    depth, flux = book[f"{SIZING}:settler_depth"], book[f"{SIZING}:settler_flux"]
+    low, high = book[f"{DEFAULTS}:phase_ratio_low"], book[f"{DEFAULTS}:phase_ratio_high"]
+    return Plant(
+        feed=feed,
+        feed_conc=concentration,
+        extractant=extractant,
+        saponification=soap,
+        loading=loading,
+        base_per_metal=base,
+        acid_per_metal=acid,
+        scrub_acid=given(case.scrub.acid, f"{LIMITS}:scrub_acid"),
+        strip_acid=strip_acid,
+        strip_stages=case.strip.stages or round(book[f"{DEFAULTS}:stages_strip"]),
+        strip_excess=excess,
+        residence=book[f"{SIZING}:mixer_residence"],
+        settling=depth / flux,
+        ratio_low=low if case.limits.phase_ratio_low is None else case.limits.phase_ratio_low,
+        ratio_high=high if case.limits.phase_ratio_high is None else case.limits.phase_ratio_high,
+        hard_low=case.limits.phase_ratio_low,
+        hard_high=case.limits.phase_ratio_high,
+        strip_limit=strip_limit,
+        gel=gel,
+        loading_limit=loading_limit,
+        prices=prices,
+    )
+
+
+def lock_up(plant: Plant, flows: Flows, solvent: float, scrub: float, n: int, m: int) -> float:
+    """Rare earth [mol] held in the stages: what both phases carry, for as long as they stay.
+
+    Both phases spend the mixer's residence in it; each fills half of the settler.
+    """
+    held = 0.0
+    for stages, aqueous, volume in (
+        (n, scrub + 1.0, flows.feed + flows.scrub),
+        (m, scrub, flows.scrub),
+    ):
+        both = flows.organic + volume
+        mixed = plant.residence * (solvent + aqueous)
+        # A settler holds as much of each phase; the flux counts both together.
+        half = 0.5 * plant.settling * both
+        settled = half * (solvent / flows.organic + (aqueous / volume if volume > 0 else 0.0))
+        held += stages * (mixed + settled) * plant.feed
+    return held
+
+
+def inventory(plant: Plant, flows: Flows, n: int, m: int) -> float:
+    """Organic [m3] held in the extraction and scrub stages."""
+    held = 0.0
+    for stages, volume in ((n, flows.feed + flows.scrub), (m, flows.scrub)):
+        settled = 0.5 * plant.settling * (flows.organic + volume)
+        held += stages * (plant.residence * flows.organic + settled)
+    return held
+
+
+def operating_cost(plant: Plant, flows: Flows, held: float) -> float:
+    """Acid, base and interest on the solvent held [money of the prices per s]."""
+    from sepmodel.species import molar_mass
+
+    cost = flows.acid * molar_mass("HCl") * plant.prices["HCl"]
+    cost += flows.base * molar_mass("NaOH") * plant.prices["NaOH"]
+    solvent = held * plant.extractant * plant.prices["extractant_mass"]
+    from sepmodel import units
+
+    yearly = plant.prices["interest"] / units.factor("year")
+    return cost + solvent * plant.prices["extractant"] * yearly

@@ -1,0 +1,334 @@
+"""A design file as a design: bounds, curve, circuit, re-calculation, tolerances, words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel import products
+from sepmodel.data import Book
+from sepmodel.errors import ConvergenceError, InfeasibleError, Trace
+from sepmodel.extraction import cascade, design_curve, design_flows, explain, tolerance
+from sepmodel.extraction.design import CircuitDesign
+from sepmodel.extraction.design_case import mass_flow_document
+from sepmodel.extraction.design_inputs import DesignCase
+from sepmodel.extraction.design_result import Asked, Design, Held
+from sepmodel.extraction.design_spec import Spec, two_outlets
+from sepmodel.extraction.inputs import CascadeCase
+from sepmodel.extraction.remarch import remarch
+from sepmodel.extraction.solve import solve_case
+from sepmodel.fields import validate
+
+Array = NDArray[np.float64]
+# The two calculations of a design agree to this share of any outlet's flow, or nothing is said.
+AGREE = 1e-6
+# A specification counts as met within rounding.
+ROUNDING = 1e-9
+OUTLETS = {"raffinate": "raffinate", "organic": "loaded_organic"}
+
+
+def solve(case: DesignCase, book: Book) -> Design:
+    """The circuit of least objective that meets a design file's specifications.
+
+    Raises
+    ------
+    InputError
+        what cannot be used.
+    InfeasibleError
+        with the limit that is violated, by how much, and the nearest feasible value.
+    """
+    spec = two_outlets(case, book)
+    plant = design_flows.plant(case, book)
+    first = _first(case, spec)
+    members = design_curve.curve(spec, case, plant, first)
+    if case.circuit.solvent is None:
+        found = design_curve.choose(case, members)
+    else:
+        found = first
+        design_curve.choose(case, [(design_curve.measure(case, plant)(first), first)])
+    return describe(case, book, spec, plant, found, [point for point, _ in members])
+
+
+def _first(case: DesignCase, spec: Spec) -> CircuitDesign:
+    """The circuit the curve is drawn around; a refusal names a circuit that can be built."""
+    solvent = case.circuit.solvent
+    weights = design_curve.STARTS[case.objective.minimise]
+    try:
+        return design_curve.circuit(spec, case, solvent=solvent, weights=weights)
+    except InfeasibleError as error:
+        if solvent is None or "solvent" not in error.limit:
+            raise
+        least, scrub = float(error.limit["solvent"]), float(error.limit.get("scrub", 0.0))
+        for excess in design_curve.EXCESS.tolist():
+            try:
+                near = design_curve.circuit(spec, case, solvent=least + excess * scrub)
+            except InfeasibleError:
+                continue
+            raise InfeasibleError(
+                f"a solvent of {solvent:.6g} is {100 * (1 - solvent / least):.2g} % below the "
+                f"least, {least:.6g} mol per mol of feed: {spec.cut} pinches at the feed"
+                if solvent < least
+                else f"a solvent of {solvent:.6g}, {100 * (solvent / least - 1):.2g} % above the "
+                f"least, takes more than {case.circuit.most_stages} stages",
+                limit=error.limit,
+                nearest={
+                    "solvent": near.solvent,
+                    "stages_extraction": near.stages_extraction,
+                    "stages_scrub": near.stages_scrub,
+                },
+            ) from None
+        raise
+
+
+def describe(
+    case: DesignCase,
+    book: Book,
+    spec: Spec,
+    plant: design_flows.Plant,
+    found: CircuitDesign,
+    points: list[design_curve.Point],
+) -> Design:
+    """Everything there is to say about a circuit that was found."""
+    n, m = found.stages_extraction, found.stages_scrub
+    found = replace(found, objective=design_curve.measure(case, plant)(found).objective)
+    document = mass_flow_document(
+        case.name,
+        components=found.components,
+        factors=found.extractability,
+        feed={e: found.feed[e] for e in found.components},
+        feed_phase=case.feed.phase,
+        stages=(n, m),
+        solvent=found.solvent,
+        scrub=found.scrub,
+        basis=case.purity_basis,
+        efficiency=case.circuit.efficiency,
+        title=f"{spec.cut} as designed, flows per mole of feed",
+    )
+    result = solve_case(validate(CascadeCase, document), book)
+    inputs = kernel(case, found)
+    solved = cascade.solve(inputs)
+    recheck = _recheck(case, found, solved)
+    flows = plant.flows(found.solvent, found.scrub, sum(found.organic.values()))
+    names = {
+        outlet: product.name if product is not None else "-".join(side)
+        for (outlet, product), side in zip(
+            spec.products.items(), (spec.light, spec.heavy), strict=True
+        )
+    }
+    asked = specifications(case, spec, (found.raffinate, found.organic), names)
+    sensitivity = tolerance.mass_flow(inputs, solved.theta, qualities(case, spec, asked))
+    response = _response(found, inputs, solved, plant, flows)
+    statements = explain.statements(
+        found,
+        sensitivity,
+        solved.aqueous,
+        plant,
+        flows,
+        names,
+        response,
+        case.accuracy.solvent,
+    )
+    held_up = design_flows.lock_up(plant, flows, found.solvent, found.scrub, n, m)
+    confirmation = None
+    if case.model.equilibrium == "mass-action":
+        from sepmodel.extraction.circuit_inputs import CircuitCase
+        from sepmodel.extraction.circuit_solve import solve_case as solve_circuit
+        from sepmodel.extraction.confirm import confirm
+
+        confirmation = confirm(case, book, spec, plant, found, sensitivity.qualities)
+        document = dict(confirmation.document)
+        result = solve_circuit(validate(CircuitCase, document), book)
+        sensitivity = confirmation.sensitivity
+        asked = specifications(case, spec, confirmation.outlets(spec.names, plant.feed), names)
+        statements += explain.confirmed(confirmation, found)
+        recheck = max(recheck, confirmation.recheck)
+    return Design(
+        name=case.name,
+        status="designed",
+        circuit=found,
+        plant=plant,
+        flows=flows,
+        curve=tuple(points),
+        asked=tuple(asked),
+        statements=tuple(statements),
+        sensitivity=sensitivity,
+        held=tuple(_held(sensitivity)),
+        result=result,
+        document=document,
+        recheck=recheck,
+        hold_up=held_up,
+        response=response,
+        objective=case.objective.minimise,
+        names=names,
+        confirmation=confirmation,
+    )
+
+
+def kernel(case: DesignCase, found: CircuitDesign) -> cascade.MassFlowInputs:
+    """A two-outlet circuit in the terms of the cascade."""
+    names = found.components
+    return cascade.MassFlowInputs(
+        components=names,
+        extractability=np.array([found.extractability[e] for e in names]),
+        stages=found.stages,
+        solvent=found.solvent,
+        scrub=found.scrub,
+        inlets=(
+            cascade.Inlet(
+                name="feed",
+                phase=case.feed.phase,
+                stage=found.stages_extraction,
+                flows=np.array([found.feed[e] for e in names]),
+            ),
+        ),
+        efficiency=case.circuit.efficiency,
+    )
+
+
+def specifications(
+    case: DesignCase,
+    spec: Spec,
+    outlets: tuple[Mapping[str, float], Mapping[str, float]],
+    names: dict[str, str],
+) -> list[Asked]:
+    """Each purity, recovery and limit asked for, with what raffinate and organic reach."""
+    out = []
+    for outlet, product in spec.products.items():
+        if product is None:
+            continue
+        moles = outlets[0] if outlet == "raffinate" else outlets[1]
+        basis = case.purity_basis
+        amounts = products.amounts(moles, basis)
+        rows: list[tuple[str, float, float, bool]] = []
+        if product.purity is not None:
+            value = products.purity(moles, product.elements, basis)
+            rows.append(("purity", product.purity, value, value >= product.purity - ROUNDING))
+        if product.recovery is not None:
+            value = products.recovery(moles, spec.feed, product.elements, basis)
+            rows.append(("recovery", product.recovery, value, value >= product.recovery - ROUNDING))
+        for element, share in product.limits.items():
+            value = amounts[element] / sum(amounts.values())
+            rows.append((element, share, value, value <= share * (1 + ROUNDING)))
+        out += [
+            Asked(
+                product=names[outlet],
+                outlet=outlet,
+                kind=kind,
+                asked=wanted,
+                reached=value,
+                met=met,
+            )
+            for kind, wanted, value, met in rows
+        ]
+    return out
+
+
+def qualities(case: DesignCase, spec: Spec, asked: list[Asked]) -> list[tolerance.Quality]:
+    """What the tolerances are of: purity of both outlets, and each recovery asked for."""
+    out = []
+    for outlet, product in spec.products.items():
+        side = spec.light if outlet == "raffinate" else spec.heavy
+        elements = product.elements if product is not None else side
+        label = product.name if product is not None else "-".join(side)
+        wanted = {a.kind: a.asked for a in asked if a.outlet == outlet}
+        kinds = ["purity", *(["recovery"] if "recovery" in wanted else [])]
+        out += [
+            tolerance.Quality(
+                name=f"{kind} of {label}",
+                outlet=OUTLETS[outlet],
+                kind=kind,
+                elements=tuple(elements),
+                basis=case.purity_basis,
+                asked=wanted.get(kind),
+            )
+            for kind in kinds
+        ]
+    return out
+
+
+def _held(sensitivity: tolerance.Sensitivity) -> list[Held]:
+    """What each input may do, the most demanding first."""
+    out = []
+    for k, name in enumerate(sensitivity.parameters):
+        low, high = sensitivity.allowed(name)
+        worst = int(np.argmax(np.abs(sensitivity.values[:, k])))
+        if name in tolerance.FROM_ZERO:
+            low = 0.0
+        out.append(
+            Held(
+                name=name,
+                low=low,
+                high=high,
+                doubling=sensitivity.doubling(name),
+                product=sensitivity.qualities[worst].name,
+            )
+        )
+    return sorted(out, key=lambda h: h.doubling)
+
+
+def _recheck(case: DesignCase, found: CircuitDesign, solved: cascade.CascadeResult) -> float:
+    """Largest difference of the outlets to those of the stage-to-stage march, of any flow.
+
+    Raises
+    ------
+    ConvergenceError
+        when the two calculations contradict one another.
+    """
+    worst = remarch(
+        np.array([found.extractability[e] for e in found.components]),
+        np.array([found.feed[e] for e in found.components]),
+        solved.aqueous,
+        solved.organic,
+        found.stages_extraction,
+        found.solvent,
+        found.scrub,
+        case.feed.phase,
+        case.circuit.efficiency,
+    )
+    if not worst <= AGREE:
+        raise ConvergenceError(
+            f"marching stage to stage and solving all stages at once differ by {worst:.1e}",
+            trace=Trace(equation="stage-to-stage march"),
+        )
+    return worst
+
+
+def _response(
+    found: CircuitDesign,
+    inputs: cascade.MassFlowInputs,
+    solved: cascade.CascadeResult,
+    plant: design_flows.Plant,
+    flows: design_flows.Flows,
+) -> float:
+    """Time [s] in which the stages' contents answer to a wrong split.
+
+    What the heavier group held in the stages changes by, per unit of solvent, over what leaves more
+    of it: the inventory a wrong split has to fill or empty before the outlets have changed.
+    """
+    step = 1e-6
+    moved = cascade.solve(replace(inputs, solvent=found.solvent * (1 - step)), guess=solved.theta)
+    heavy = np.array([e in found.heavy for e in found.components])
+
+    def held(result: cascade.CascadeResult) -> float:
+        aqueous, organic = (
+            result.aqueous[:, heavy].sum(axis=1),
+            result.organic[:, heavy].sum(axis=1),
+        )
+        volume = np.where(
+            np.arange(found.stages) < found.stages_extraction,
+            flows.feed + flows.scrub,
+            flows.scrub,
+        )
+        both = flows.organic + volume
+        time_aq = plant.residence + 0.5 * plant.settling * both / np.maximum(
+            volume, np.finfo(float).tiny
+        )
+        time_org = plant.residence + 0.5 * plant.settling * both / flows.organic
+        at_work = np.where(volume > 0, time_aq, 0.0)
+        return float(np.sum(aqueous * at_work + organic * time_org))
+
+    changed = (held(moved) - held(solved)) / (-step * found.solvent)
+    return abs(changed)

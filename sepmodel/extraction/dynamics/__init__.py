@@ -1,0 +1,1 @@
+"""Extraction trains in time: start-up, upsets, control."""

@@ -1,0 +1,159 @@
+"""Control loops: sampled measurements, delays, proportional-integral action on a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.chemistry.cation_exchange import C_STANDARD
+from sepmodel.extraction.dynamics.mixers import Contents
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loop:
+    """A controller that looks every ``interval`` [s] and moves one setting.
+
+    ``measure``: "pH" of stage ``stage`` (from 1), or the share of ``component`` in the aqueous
+    ("share_aq") or organic ("share_org") of a stage, or its purity in an outlet ("purity",
+    ``outlet``). A value becomes known ``delay`` [s] after it was taken. The setting is
+
+        bias + gain (e + integral of e dt / time),  e = target - measured,
+
+    kept between ``low`` and ``high``; the integral stops while it is held there. ``time`` infinite:
+    proportional only. From ``start`` [s] on.
+    """
+
+    name: str
+    measure: str
+    setting: str
+    target: float
+    gain: float
+    time: float = np.inf
+    interval: float
+    delay: float = 0.0
+    low: float
+    high: float
+    stage: int = 1
+    component: str = ""
+    outlet: str = ""
+    start: float = 0.0
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(slots=True)
+class _State:
+    """What a loop remembers."""
+
+    next: float
+    integral: float = 0.0
+    output: float | None = None
+    waiting: list[tuple[float, float]] = field(default_factory=list)
+    seen: list[tuple[float, float, float]] = field(default_factory=list)
+
+
+class Loops:
+    """All loops of a run with their memories."""
+
+    def __init__(self, loops: Sequence[Loop], components: tuple[str, ...]) -> None:
+        self.loops, self.components = loops, components
+        self.states = [_State(next=loop.start) for loop in loops]
+
+    def due(self, t: float) -> bool:
+        """Whether a loop looks now."""
+        return any(state.next <= t for state in self.states)
+
+    def next(self, t: float) -> float:
+        """The next time after ``t`` at which a loop looks."""
+        return min((s.next for s in self.states if s.next > t), default=np.inf)
+
+    def settings(self, scheduled: Mapping[str, float]) -> dict[str, float]:
+        """Settings that loops hold at present."""
+        return {
+            loop.setting: state.output
+            for loop, state in zip(self.loops, self.states, strict=True)
+            if state.output is not None
+        }
+
+    def sample(
+        self,
+        t: float,
+        scheduled: Mapping[str, float],
+        found: Contents,
+        free: Array | None,
+        flows: Mapping[str, Array],
+    ) -> None:
+        """Take the measurements that are due and move the settings."""
+        for loop, state in zip(self.loops, self.states, strict=True):
+            if state.next > t:
+                continue
+            state.waiting.append((t + loop.delay, self._measured(loop, found, free, flows)))
+            known = [value for when, value in state.waiting if when <= t]
+            state.waiting = [item for item in state.waiting if item[0] > t]
+            state.next = t + loop.interval
+            if known:
+                self._act(loop, state, known[-1], scheduled[loop.setting])
+                assert state.output is not None
+                state.seen.append((t, known[-1], state.output))
+
+    def _act(self, loop: Loop, state: _State, value: float, bias: float) -> None:
+        error = loop.target - value
+        grown = state.integral + error * loop.interval
+        reset = grown / loop.time if np.isfinite(loop.time) else 0.0
+        wanted = bias + loop.gain * (error + reset)
+        state.output = min(max(wanted, loop.low), loop.high)
+        # No winding up: the integral rests while the setting is at its limit and would go beyond.
+        if state.output == wanted or (wanted - state.output) * loop.gain * error < 0:
+            state.integral = grown
+
+    def _measured(
+        self, loop: Loop, found: Contents, free: Array | None, flows: Mapping[str, Array]
+    ) -> float:
+        k = loop.stage - 1
+        if loop.measure == "pH":
+            assert free is not None
+            return float(-np.log10(free[k, -1] / C_STANDARD))
+        c = len(self.components)
+        amounts = {
+            "share_aq": found.x[k, :c],
+            "share_org": found.y[k, :c],
+        }.get(loop.measure)
+        if amounts is None:
+            amounts = flows[loop.outlet][:c]
+        weighted = amounts * (np.array(loop.weights) if loop.weights else 1.0)
+        return float(weighted[self.components.index(loop.component)] / weighted.sum())
+
+    def history(self) -> dict[str, Array]:
+        """Times, measured values and settings of every loop, (samples, 3)."""
+        return {
+            loop.name: np.array(state.seen).reshape(-1, 3)
+            for loop, state in zip(self.loops, self.states, strict=True)
+        }
+
+    def state(self) -> list[dict[str, Any]]:
+        """Everything remembered, as plain values that survive a file exactly."""
+        return [
+            {
+                "next": float(s.next).hex(),
+                "integral": float(s.integral).hex(),
+                "output": None if s.output is None else float(s.output).hex(),
+                "waiting": [[float(a).hex(), float(b).hex()] for a, b in s.waiting],
+                "seen": [[float(v).hex() for v in row] for row in s.seen],
+            }
+            for s in self.states
+        ]
+
+    def restore(self, stored: list[dict[str, Any]]) -> None:
+        """What ``state`` gave."""
+        for s, kept in zip(self.states, stored, strict=True):
+            s.next, s.integral = float.fromhex(kept["next"]), float.fromhex(kept["integral"])
+            s.output = None if kept["output"] is None else float.fromhex(kept["output"])
+            s.waiting = [(float.fromhex(a), float.fromhex(b)) for a, b in kept["waiting"]]
+            s.seen = [
+                (float.fromhex(a), float.fromhex(b), float.fromhex(v)) for a, b, v in kept["seen"]
+            ]

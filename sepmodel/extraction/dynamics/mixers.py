@@ -1,0 +1,283 @@
+"""Equilibrium of mixers whose contents are known: moles in, concentrations out.
+
+With s = 1/(Va + Vo D) the aqueous holds x = M s and the organic y = D x, whatever D is; Newton's
+method on the log-unknowns u closes what the equilibrium model asks for (extractant and charge, or a
+prescribed loading). Every model can be settled by its general protocol; the two that run for months
+of plant time have the same arithmetic written out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.chemistry.cation_exchange import CationExchange
+from sepmodel.chemistry.equilibrium import Equilibrium, Spot
+from sepmodel.chemistry.mass_flow import Competition
+from sepmodel.errors import ConvergenceError, Trace
+
+Array = NDArray[np.float64]
+
+# Newton for u: longest step, the step after which the next would be rounding, and how many.
+CAP = 2.0
+CLOSE = 1e-5
+LIMIT = 64
+# Relative difference for derivatives by the carriers' concentrations.
+NUDGE = 1e-6
+
+
+@dataclass(slots=True)
+class Contents:
+    """Mixers in equilibrium: unknowns u (N, m), concentrations x, y (N, K), s = 1/(Va + Vo D) and
+    D (N, C), totals (N, T), and what passed by [mol/m3 organic] (N, C)."""
+
+    u: Array
+    x: Array
+    y: Array
+    s: Array
+    d: Array
+    totals: Array
+    aside: Array | None
+
+
+@dataclass(slots=True)
+class Slopes:
+    """Derivatives at a solution: ``x_u, y_u`` of x and y by u at constant moles (N, C, m); ``u_m``
+    of u by moles (N, m, C), ``u_a`` by what passes by, per concentration (N, m, C), ``u_t`` by the
+    totals (N, m, T)."""
+
+    x_u: Array
+    y_u: Array
+    u_m: Array
+    u_a: Array | None
+    u_t: Array | None
+
+
+class Mixers(Protocol):
+    """How the mixers of a train settle, and how that responds."""
+
+    def settle(
+        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
+    ) -> tuple[Array, Array, Array]:
+        """u, D and s = 1/(Va + Vo D) for moles (N, C), from u (N, m) nearby.
+
+        Newton ends with a step below ``close``; what is left is of the order of its square.
+        """
+        ...
+
+    def slopes(self, found: Contents, moving: bool) -> Slopes:
+        """Derivatives at a solution, by the totals too if they are ``moving``."""
+        ...
+
+
+def mixers(model: Equilibrium, shift: Array, va: Array, vo: Array) -> Mixers:
+    """Mixers with volumes ``va, vo`` (N, 1); ``shift`` (N, C) is added to ln D."""
+    if isinstance(model, CationExchange) and model.unknowns == 1:
+        return ExchangeMixers(model, shift, va, vo)
+    if isinstance(model, Competition):
+        return CompetitionMixers(model, shift, va, vo)
+    return GeneralMixers(model, shift, va, vo)
+
+
+class GeneralMixers:
+    """Any equilibrium model, by its protocol."""
+
+    def __init__(self, model: Equilibrium, shift: Array, va: Array, vo: Array) -> None:
+        self.model, self.shift, self.va, self.vo = model, shift, va, vo
+
+    def settle(
+        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
+    ) -> tuple[Array, Array, Array]:
+        """As the protocol says."""
+        va, vo, model = self.va, self.vo, self.model
+        for _ in range(LIMIT):
+            bare = model.spot(u, totals)
+            d = np.exp(bare.log_d + self.shift)
+            s = 1.0 / (va + vo * d)
+            x = moles * s
+            y = d * x
+            spot = model.spot(u, totals, x, y if aside is None else y + aside)
+            residual, by_u, by_aq, by_org = _closures(spot)
+            x_u, y_u = self._by_u(x, y, s, d, bare.slope)
+            matrix = by_u + by_aq @ x_u + by_org @ y_u
+            if u.shape[1] == 1:
+                step = -residual / matrix[..., 0]
+            else:
+                step = -_over(matrix, residual[..., None])[..., 0]
+            step, done = _bounded(step, close)
+            u = u + step
+            if done:
+                break
+        else:
+            raise _lost(step)
+        d = d * np.exp((bare.slope * step[:, None, :]).sum(axis=-1))
+        return u, d, 1.0 / (va + vo * d)
+
+    def _by_u(self, x: Array, y: Array, s: Array, d: Array, slope: Array) -> tuple[Array, Array]:
+        in_org = self.vo * d * s
+        return -(x * in_org)[..., None] * slope, (y * (1.0 - in_org))[..., None] * slope
+
+    def slopes(self, found: Contents, moving: bool) -> Slopes:
+        """As the protocol says; by the totals with central differences."""
+        c = found.s.shape[1]
+        x, y = found.x[:, :c], found.y[:, :c]
+        conc_org = y if found.aside is None else y + found.aside
+        spot = self.model.spot(found.u, found.totals, x, conc_org)
+        _, by_u, by_aq, by_org = _closures(spot)
+        s, d = found.s, found.d
+        x_u, y_u = self._by_u(x, y, s, d, spot.slope)
+        full = by_u + by_aq @ x_u + by_org @ y_u
+        direct = by_aq * s[:, None] + by_org * (d * s)[:, None]
+        u_t = None
+        if moving:
+            by = NUDGE * found.totals.max(axis=1)
+            columns = []
+            for j in range(found.totals.shape[1]):
+                rows = []
+                for sign in (1.0, -1.0):
+                    moved = found.totals.copy()
+                    moved[:, j] += sign * by
+                    rows.append(_closures(self.model.spot(found.u, moved, x, conc_org))[0])
+                columns.append((rows[0] - rows[1]) / (2.0 * by[:, None]))
+            u_t = -_over(full, np.stack(columns, axis=-1))
+        return Slopes(
+            x_u=x_u,
+            y_u=y_u,
+            u_m=-_over(full, direct),
+            u_a=None if found.aside is None else -_over(full, by_org),
+            u_t=u_t,
+        )
+
+
+class ExchangeMixers:
+    """Cation exchange with n = z: e^u (charge - z.x) = dimer - z.y, u = ln(d/h), written out."""
+
+    def __init__(self, model: CationExchange, shift: Array, va: Array, vo: Array) -> None:
+        self.z = model.charge
+        self.zz = self.z * self.z
+        constant = model.log_k if model.log_gamma is None else model.log_k + model.log_gamma
+        self.base = constant + shift
+        self.va, self.vo, self.a, self.o = va, vo, va[:, 0], vo[:, 0]
+
+    def settle(
+        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
+    ) -> tuple[Array, Array, Array]:
+        """As the protocol says."""
+        z, va, vo = self.z, self.va, self.vo
+        dimer, charge = totals[:, 0], totals[:, 1]
+        if aside is not None:
+            dimer = dimer - aside @ z
+        w = u[:, 0]
+        for _ in range(LIMIT):
+            e = np.exp(w)
+            d = np.exp(self.base + w[:, None] * z)
+            s = 1.0 / (va + vo * d)
+            x = moles * s
+            y = d * x
+            bound = e * (x @ z)
+            bend = (y * s) @ self.zz
+            acid = e * charge
+            left, right = acid + y @ z, dimer + bound
+            slope = (acid + self.a * bend) / left - (bound - e * self.o * bend) / right
+            step, done = _bounded(np.log(right / left) / slope, close)
+            w = w + step
+            if done:
+                break
+        else:
+            raise _lost(step[:, None])
+        d *= np.exp(step[:, None] * z)
+        return w[:, None], d, 1.0 / (va + vo * d)
+
+    def slopes(self, found: Contents, moving: bool) -> Slopes:
+        """As the protocol says."""
+        z, d, s = self.z, found.d, found.s
+        c = z.size
+        x, y = found.x[:, :c], found.y[:, :c]
+        dimer, charge = found.totals[:, 0], found.totals[:, 1]
+        if found.aside is not None:
+            dimer = dimer - found.aside @ z
+        e = np.exp(found.u[:, 0])
+        bound = e * (x @ z)
+        acid = e * charge
+        left, right = acid + y @ z, dimer + bound
+        ys = y * s
+        bend = ys @ self.zz
+        full = (acid + self.a * bend) / left - (bound - e * self.o * bend) / right
+        by_org, by_aq = 1.0 / (left * full), e / (right * full)
+        u_m = -(z * s) * (d * by_org[:, None] - by_aq[:, None])
+        u_t = None
+        if moving:
+            u_t = np.zeros((e.size, 1, found.totals.shape[1]))
+            u_t[:, 0, 0] = 1.0 / (right * full)
+            u_t[:, 0, 1] = -e * by_org
+        zys = z * ys
+        return Slopes(
+            x_u=(-self.vo * zys)[..., None],
+            y_u=(self.va * zys)[..., None],
+            u_m=u_m[:, None],
+            u_a=None if found.aside is None else (-z / (right * full)[:, None])[:, None],
+            u_t=u_t,
+        )
+
+
+class CompetitionMixers(GeneralMixers):
+    """Components that share a prescribed loading, sum of y = total; Newton written out."""
+
+    def settle(
+        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
+    ) -> tuple[Array, Array, Array]:
+        """As the protocol says."""
+        va, vo = self.va, self.vo
+        total, inert = totals[:, :1], totals[:, 1:2] > 0
+        factor = np.exp(self.shift)
+        for _ in range(LIMIT):
+            d = factor * np.exp(u)
+            s = 1.0 / (va + vo * d)
+            y = d * moles * s
+            found = y.sum(axis=1, keepdims=True)
+            bend = va * (y * s).sum(axis=1, keepdims=True)
+            if aside is not None:
+                found = found + aside.sum(axis=1, keepdims=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                wanted: Array = np.log(total / found) * found / bend
+            step, done = _bounded(np.where(inert, -u, wanted), close)
+            u = u + step
+            if done:
+                break
+        else:
+            raise _lost(step)
+        d *= np.exp(step)
+        return u, d, 1.0 / (va + vo * d)
+
+
+def _over(matrix: Array, right: Array) -> Array:
+    return np.asarray(np.linalg.solve(matrix, right), dtype=float)
+
+
+def _closures(spot: Spot) -> tuple[Array, Array, Array, Array]:
+    """Residual and derivatives of a spot for which concentrations were given."""
+    assert spot.residual is not None
+    assert spot.by_u is not None
+    assert spot.by_aq is not None
+    assert spot.by_org is not None
+    return spot.residual, spot.by_u, spot.by_aq, spot.by_org
+
+
+def _bounded(step: NDArray[Any], close: float) -> tuple[Array, bool]:
+    """The step no longer than CAP, and whether it was the last one needed."""
+    largest = float(np.abs(step).max())
+    if largest <= CAP:
+        return step, largest < close
+    short: Array = np.clip(np.nan_to_num(step, nan=0.5, posinf=CAP, neginf=-CAP), -CAP, CAP)
+    return short, False
+
+
+def _lost(step: Array) -> ConvergenceError:
+    stage = int(np.argmax(np.abs(step).max(axis=1)))
+    return ConvergenceError(
+        f"no equilibrium was found in the mixer of stage {stage + 1}",
+        trace=Trace(equation="extractant and charge balance", stage=stage + 1),
+    )

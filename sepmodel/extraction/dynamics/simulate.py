@@ -1,0 +1,466 @@
+"""A run of a train: from a start through a schedule to a result that tells what left and when."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel import files
+from sepmodel.errors import InputError, Problem
+from sepmodel.extraction.dynamics import integrate
+from sepmodel.extraction.dynamics.control import Loop, Loops
+from sepmodel.extraction.dynamics.integrate import Memory, Options, Step
+from sepmodel.extraction.dynamics.kernel import Kernel
+from sepmodel.extraction.dynamics.network import Network
+from sepmodel.extraction.dynamics.schedule import Schedule
+from sepmodel.extraction.dynamics.trains import Train
+
+Array = NDArray[np.float64]
+
+# Bisections that locate a crossing within a step.
+HALVINGS = 32
+# Networks kept for settings that come back.
+KEPT = 64
+CHECKPOINT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Specification:
+    """An outlet is on specification where the share of ``component`` is at least ``least``.
+
+    ``weights`` turn moles into the basis of the purity (oxide mass, or one); components of weight
+    zero do not count.
+    """
+
+    outlet: str
+    component: int
+    least: float
+    weights: tuple[float, ...]
+
+    def purity(self, flows: Array) -> Array:
+        """Share (...) in flows (..., K)."""
+        weighted = flows[..., : len(self.weights)] * np.array(self.weights)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share: Array = weighted[..., self.component] / weighted.sum(axis=-1)
+        return share
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Crossing:
+    """When a specification was met: ``first`` and ``lasting`` crossing [s], or None.
+
+    ``times`` are all crossings, upwards where ``up``; ``off`` (K,) [mol] left while it was not
+    met, ``until_lasting`` (K,) [mol] left before the lasting crossing.
+    """
+
+    times: Array
+    up: NDArray[np.bool_]
+    first: float | None
+    lasting: float | None
+    off: Array
+    on_at_end: bool
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class RunResult:
+    """What a run gives: T output times, P outlets, N stages, K species (components, carriers).
+
+    ``conc_aq, conc_org`` (T, N, C) leave the mixers [mol/m3]; ``flows`` (T, P, K) [mol/s] leave;
+    ``left`` (T, P, K) and ``fed`` (T, K) [mol] since the start; ``inventory`` (T, K) [mol] in the
+    train; ``proton`` (T, N) [mol/m3] where the equilibrium knows it. ``closure`` (K,) is the
+    largest error of any balance, relative to what went through or is held.
+    """
+
+    components: tuple[str, ...]
+    outlets: tuple[str, ...]
+    times: Array
+    conc_aq: Array
+    conc_org: Array
+    proton: Array | None
+    flows: Array
+    left: Array
+    fed: Array
+    inventory: Array
+    closure: Array
+    crossings: tuple[Crossing, ...]
+    signals: dict[str, Array]
+    steps: int
+    rejected: int
+    final: Memory
+    network: Network
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What is remembered of one specification while the run goes on."""
+
+    spec: Specification
+    row: int
+    above: bool
+    times: list[float] = field(default_factory=list)
+    up: list[bool] = field(default_factory=list)
+    left: list[Array] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Run:
+    """A run: train, schedule, start, end, what to look at.
+
+    ``start`` is a name the train knows, or moles in the mixers with unknowns. ``outputs`` are times
+    [s] at which everything is recorded; they do not influence the steps.
+    """
+
+    train: Train
+    schedule: Schedule
+    start: str | tuple[Array, Array]
+    until: float
+    outputs: Array
+    specifications: Sequence[Specification] = ()
+    loops: Sequence[Loop] = ()
+    options: Options = field(default_factory=Options)
+
+
+def simulate(
+    run: Run,
+    *,
+    checkpoint: Path | None = None,
+    every: Callable[[], bool] | None = None,
+    progress: Callable[[float, float], None] | None = None,
+) -> RunResult:
+    """Carry out a run.
+
+    ``checkpoint`` is a file from which a run that was stopped goes on, to the same result bit by
+    bit, and which is rewritten whenever ``every()`` says so; ``progress`` is told the time reached
+    and the end.
+
+    Raises
+    ------
+    InputError, InfeasibleError, ConvergenceError
+    """
+    return _Runner(run, checkpoint, every, progress).go()
+
+
+class _Runner:
+    """State of a run while it goes on."""
+
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Path | None,
+        every: Callable[[], bool] | None,
+        progress: Callable[[float, float], None] | None,
+    ) -> None:
+        self.run, self.checkpoint, self.every, self.progress = run, checkpoint, every, progress
+        self.kernels: dict[tuple[float, ...], Kernel] = {}
+        self.loops = Loops(run.loops, run.train.components)
+        self.breaks = [t for t in run.schedule.breaks if 0 < t < run.until] + [run.until]
+        settings = run.schedule.at(0.0) | self.loops.settings(run.schedule.at(0.0))
+        self.kernel = self._kernel(settings)
+        net = self.kernel.net
+        if isinstance(run.start, str):
+            moles, u = run.train.start(net, run.start)
+        else:
+            moles, u = run.start
+        self.names = tuple(net.ports)
+        y = np.zeros(self.kernel.lay.size)
+        self._fill(y, moles, u)
+        self.memory = Memory(t=0.0, y=y, u=np.array(u))
+        self.held = self._inventory(self.memory.y)
+        outputs = np.asarray(run.outputs, dtype=float)
+        if np.any(np.diff(outputs) <= 0) or outputs[0] < 0 or outputs[-1] > run.until:
+            raise InputError(Problem(message="output times rise, within the run", key="time"))
+        shape = (outputs.size, net.stages, net.components)
+        self.outputs, self.done = outputs, 0
+        self.conc_aq, self.conc_org = np.zeros(shape), np.zeros(shape)
+        self.proton = np.full(shape[:2], np.nan)
+        self.flows = np.zeros((outputs.size, len(self.names), net.species))
+        self.left, self.fed = np.zeros_like(self.flows), np.zeros((outputs.size, net.species))
+        self.inventory = np.zeros_like(self.fed)
+        self.worst = np.zeros(net.species)
+        self.watches = [
+            _Watch(spec=s, row=self._row(s.outlet), above=False) for s in run.specifications
+        ]
+        self.fresh = True
+
+    def _row(self, outlet: str) -> int:
+        if outlet not in self.names:
+            raise InputError(
+                Problem(message="no such outlet", value=outlet, expected=", ".join(self.names))
+            )
+        return self.names.index(outlet)
+
+    def _fill(self, y: Array, moles: Array, u: Array) -> None:
+        """Mixers as given, everything behind them at the mixers' concentrations."""
+        kernel, net = self.kernel, self.kernel.net
+        mixer, bypass, aq, org, _, _ = kernel.lay.split(y)
+        mixer[:] = moles
+        found = kernel.contents(y, u)
+        aq[:] = found.x * net.cell[0][:, None]
+        org[:] = found.y * net.cell[1][:, None]
+        if bypass is not None:
+            # The organic that passes by is shared out of the mixer's at equal concentrations.
+            part = self.kernel.k_by * found.y
+            bypass[:] = part * net.aside[:, None]
+
+    def _kernel(self, settings: Mapping[str, float]) -> Kernel:
+        key = tuple(settings.values())
+        if key not in self.kernels:
+            if len(self.kernels) >= KEPT:
+                del self.kernels[next(iter(self.kernels))]
+            self.kernels[key] = Kernel(self.run.train.network(settings))
+        return self.kernels[key]
+
+    def _inventory(self, y: Array) -> Array:
+        mixer, bypass, aq, org, _, _ = self.kernel.lay.split(y)
+        out = mixer.sum(axis=0) + aq.sum(axis=(0, 1)) + org.sum(axis=(0, 1))
+        if bypass is not None:
+            out = out + bypass.sum(axis=0)
+        total: Array = out
+        return total
+
+    # -- the run -----------------------------------------------------------------------------
+
+    def go(self) -> RunResult:
+        run, memory = self.run, self.memory
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._restore()
+        else:
+            self._begin()
+        while memory.t < run.until:
+            at = run.schedule.at(memory.t)
+            if self.loops.due(memory.t):
+                self._sample(at)
+            stop = min(next(t for t in self.breaks if t > memory.t), self.loops.next(memory.t))
+            stop = min(stop, run.until)
+            constant = run.schedule.constant(memory.t, stop)
+            self._enter(at)
+            kernels = (lambda t: self.kernel) if constant else self._at
+            integrate.advance(
+                kernels, memory, stop, run.options, self._seen, constant=constant, fresh=self.fresh
+            )
+            self.fresh = True
+        return self._result()
+
+    def _at(self, t: float) -> Kernel:
+        settings = self.run.schedule.at(t)
+        return Kernel(self.run.train.network(settings | self.loops.settings(settings)))
+
+    def _enter(self, scheduled: Mapping[str, float]) -> None:
+        """The kernel of the stretch that begins; contents move where efficiencies jump."""
+        settings = dict(scheduled) | self.loops.settings(scheduled)
+        new = self._kernel(settings)
+        if new is self.kernel:
+            return
+        old, self.kernel = self.kernel, new
+        if new.lay.bypass:
+            self._move_aside(old, new)
+
+    def _move_aside(self, old: Kernel, new: Kernel) -> None:
+        """Keep the phases' concentrations where the part of the organic that passes by jumps."""
+        gain = new.k_by - old.k_by
+        if not np.any(gain):
+            return
+        memory = self.memory
+        found = old.contents(memory.y, memory.u)
+        mixer, bypass, *_ = new.lay.split(memory.y)
+        assert bypass is not None
+        c = old.c
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Falling efficiency: out of the mixer's organic; rising: out of what passed by.
+            share = np.where(gain > 0, gain / (1.0 - old.k_by), -gain / old.k_by)[:, :c]
+        held = found.y[:, :c] * old.vo
+        moved = np.where(gain[:, :c] > 0, held * np.nan_to_num(share), 0.0)
+        moved -= np.where(gain[:, :c] < 0, bypass[:, :c] * np.nan_to_num(share), 0.0)
+        mixer[:, :c] -= moved
+        bypass[:, :c] += moved
+
+    def _begin(self) -> None:
+        rate, _ = self._look(self.memory.y, self.memory.u)
+        flows = self.kernel.lay.split(rate)[4]
+        for watch in self.watches:
+            watch.above = bool(watch.spec.purity(flows[watch.row]) >= watch.spec.least)
+            if watch.above:
+                self._cross(watch, 0.0, self.memory.y)
+        if self.outputs[0] == 0.0:
+            self._record(0.0, self.memory.y, self.memory.u)
+
+    def _look(self, y: Array, u: Array) -> tuple[Array, Any]:
+        found = self.kernel.contents(y, u)
+        return self.kernel.rates(y, found), found
+
+    def _seen(self, step: Step) -> None:
+        """Everything that is noticed after a step: balances, outputs, crossings, checkpoints."""
+        kernel = step.kernel
+        self.kernel = kernel
+        end = step.t + step.h
+        while self.done < self.outputs.size and self.outputs[self.done] <= end:
+            s = (self.outputs[self.done] - step.t) / step.h
+            self._record(self.outputs[self.done], step.at(s), step.u)
+        *_, outlets, fed = kernel.lay.split(step.y_new)
+        inventory = self._inventory(step.y_new)
+        gap = np.abs(inventory + outlets.sum(axis=0) - fed - self.held)
+        self.worst = np.maximum(self.worst, gap / np.maximum(np.maximum(inventory, fed), self.held))
+        for watch in self.watches:
+            self._follow(watch, step)
+        if self.progress is not None:
+            self.progress(end, self.run.until)
+        if self.checkpoint is not None and self.every is not None and self.every():
+            self._save()
+
+    def _follow(self, watch: _Watch, step: Step) -> None:
+        def purity(s: float) -> float:
+            y = step.at(s)
+            rate, _ = self._look(y, step.u)
+            flows: Array = step.kernel.lay.split(rate)[4]
+            return float(watch.spec.purity(flows[watch.row])) - watch.spec.least
+
+        below = 0.0
+        for s in (0.5, 1.0):
+            if (purity(s) >= 0) != watch.above:
+                low, high = below, s
+                for _ in range(HALVINGS):
+                    middle = 0.5 * (low + high)
+                    if (purity(middle) >= 0) == watch.above:
+                        low = middle
+                    else:
+                        high = middle
+                watch.above = not watch.above
+                self._cross(watch, step.t + high * step.h, step.at(high))
+            below = s
+
+    def _cross(self, watch: _Watch, t: float, y: Array) -> None:
+        watch.times.append(t)
+        watch.up.append(watch.above)
+        watch.left.append(self.kernel.lay.split(y)[4][watch.row].copy())
+
+    def _record(self, t: float, y: Array, u: Array) -> None:
+        kernel, i, c = self.kernel, self.done, self.kernel.c
+        rate, found = self._look(y, u)
+        *_, outlets, fed = kernel.lay.split(y)
+        self.conc_aq[i], self.conc_org[i] = found.x[:, :c], found.y[:, :c]
+        organic = found.y[:, :c] if found.aside is None else found.y[:, :c] + found.aside
+        spot = kernel.net.model.spot(found.u, found.totals, found.x[:, :c], organic)
+        if spot.free is not None:
+            self.proton[i] = spot.free[..., -1]
+        self.flows[i] = kernel.lay.split(rate)[4]
+        self.left[i], self.fed[i] = outlets, fed
+        self.inventory[i] = self._inventory(y)
+        self.done += 1
+
+    # -- control -----------------------------------------------------------------------------
+
+    def _sample(self, scheduled: Mapping[str, float]) -> None:
+        kernel = self.kernel
+        rate, found = self._look(self.memory.y, self.memory.u)
+        organic = found.y if found.aside is None else found.y[:, : kernel.c] + found.aside
+        spot = kernel.net.model.spot(
+            found.u, found.totals, found.x[:, : kernel.c], organic[:, : kernel.c]
+        )
+        flows = dict(zip(self.names, kernel.lay.split(rate)[4], strict=True))
+        self.loops.sample(self.memory.t, scheduled, found, spot.free, flows)
+
+    # -- end, and going on after a stop --------------------------------------------------------
+
+    def _result(self) -> RunResult:
+        left = self.kernel.lay.split(self.memory.y)[4]
+        return RunResult(
+            components=self.run.train.components,
+            outlets=self.names,
+            times=self.outputs,
+            conc_aq=self.conc_aq,
+            conc_org=self.conc_org,
+            proton=None if np.isnan(self.proton).all() else self.proton,
+            flows=self.flows,
+            left=self.left,
+            fed=self.fed,
+            inventory=self.inventory,
+            closure=self.worst,
+            crossings=tuple(_crossing(w, left[w.row]) for w in self.watches),
+            signals=self.loops.history(),
+            steps=self.memory.steps,
+            rejected=self.memory.rejected,
+            final=self.memory,
+            network=self.kernel.net,
+        )
+
+    _ARRAYS = ("conc_aq", "conc_org", "proton", "flows", "left", "fed", "inventory", "worst")
+
+    def _save(self) -> None:
+        m = self.memory
+        notes = {
+            "schema": CHECKPOINT,
+            "t": m.t.hex(),
+            "h": float(m.h).hex(),
+            "failed": m.failed,
+            "steps": m.steps,
+            "rejected": m.rejected,
+            "factorised": m.factorised,
+            "done": self.done,
+            "until": self.run.until,
+            "watches": [
+                {"above": w.above, "times": [float(t).hex() for t in w.times], "up": w.up}
+                for w in self.watches
+            ],
+            "loops": self.loops.state(),
+        }
+        arrays = {name: getattr(self, name) for name in self._ARRAYS}
+        arrays |= {"y": m.y, "u": m.u, "held": self.held}
+        for i, watch in enumerate(self.watches):
+            arrays[f"left_{i}"] = np.array(watch.left)
+        stream = io.BytesIO()
+        np.savez(stream, notes=np.array(json.dumps(notes)), **arrays)
+        assert self.checkpoint is not None
+        files.write_atomic(self.checkpoint, stream.getvalue())
+
+    def _restore(self) -> None:
+        assert self.checkpoint is not None
+        with np.load(self.checkpoint, allow_pickle=False) as stored:
+            notes = json.loads(str(stored["notes"]))
+            m = self.memory
+            if notes["schema"] != CHECKPOINT or stored["y"].shape != m.y.shape:
+                raise InputError(
+                    Problem(message="a checkpoint of another run", file=str(self.checkpoint))
+                )
+            m.t, m.h = float.fromhex(notes["t"]), float.fromhex(notes["h"])
+            m.failed, m.steps, m.rejected = notes["failed"], notes["steps"], notes["rejected"]
+            m.factorised, self.done = notes["factorised"], notes["done"]
+            m.y, m.u, self.held = stored["y"], stored["u"], stored["held"]
+            for name in self._ARRAYS:
+                setattr(self, name, stored[name])
+            for i, (watch, kept) in enumerate(zip(self.watches, notes["watches"], strict=True)):
+                watch.above, watch.up = kept["above"], list(kept["up"])
+                watch.times = [float.fromhex(t) for t in kept["times"]]
+                watch.left = list(stored[f"left_{i}"])
+        self.loops.restore(notes["loops"])
+        # As it was before whatever happens at this very moment.
+        at = self.run.schedule.at(m.t, before=m.t > 0)
+        self.kernel = self._kernel(dict(at) | self.loops.settings(at))
+        # A stretch that was left in the middle goes on with its step.
+        self.fresh = m.t in self.breaks or self.loops.due(m.t)
+
+
+def _crossing(watch: _Watch, left: Array) -> Crossing:
+    times, up = np.array(watch.times), np.array(watch.up, dtype=bool)
+    first = float(times[up][0]) if up.any() else None
+    lasting = float(times[-1]) if up.size and up[-1] else None
+    off = np.zeros_like(left)
+    start: Array | None = np.zeros_like(left)
+    for rising, amount in zip(up, watch.left, strict=True):
+        if rising:
+            off = off + (amount - start if start is not None else 0.0)
+            start = None
+        else:
+            start = amount
+    if start is not None:
+        off = off + (left - start)
+    return Crossing(
+        times=times, up=up, first=first, lasting=lasting, off=off,
+        on_at_end=bool(up.size and up[-1]),
+    )  # fmt: skip

@@ -1,0 +1,362 @@
+"""Trains whose settings can change: the two chemistries of the steady solvers, with hold-ups.
+
+A train turns settings (a flat table of numbers by name) into the network that holds under them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.chemistry.cation_exchange import CationExchange
+from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction import cascade, circuit
+from sepmodel.extraction.dynamics.network import AQUEOUS, ORGANIC, Holdup, Network, network
+
+Array = NDArray[np.float64]
+
+# Of a feed that is shut off this part still runs, so that compositions stay defined.
+TRICKLE = 1e-9
+
+
+class Train(Protocol):
+    """What the simulation needs of a train."""
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names in the order of the component axis."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The settings that can change, with their values at the design point."""
+        ...
+
+    def network(self, settings: Mapping[str, float]) -> Network:
+        """The network under these settings."""
+        ...
+
+    def start(self, net: Network, kind: str) -> tuple[Array, Array]:
+        """Contents of the mixers (N, K) and unknowns (N, m) of a named start."""
+        ...
+
+    def steady(self, settings: Mapping[str, float]) -> tuple[Array, Array, Array]:
+        """Concentrations x, y (N, C) and unknowns (N, m) at steady state, by the steady solver."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class MassFlowTrain:
+    """A mass-flow cascade with hold-ups counted in moles of rare earth.
+
+    ``hold_aq, hold_org`` (N,) [mol] are what each phase of a stage holds. Flows are rare-earth
+    molar flows in the unit of ``inputs``, so with a feed of 1 time is counted in moles fed.
+    ``bypass`` keeps room for efficiencies that events lower.
+    """
+
+    inputs: cascade.MassFlowInputs
+    hold_aq: Array
+    hold_org: Array
+    settler_aq: Array | float = 0.0
+    settler_org: Array | float = 0.0
+    cells: int = 1
+    dead: float = 0.0
+    bypass: bool = False
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names in the order of the component axis."""
+        return self.inputs.components
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """solvent, scrub, and for every inlet its flow and its shares; draws; efficiencies."""
+        out = {
+            "solvent": float(np.asarray(self.inputs.solvent)),
+            "scrub": float(np.asarray(self.inputs.scrub)),
+        }
+        for inlet in self.inputs.inlets:
+            flows = np.asarray(inlet.flows, dtype=float)
+            out[f"inlet.{inlet.name}.flow"] = float(flows.sum())
+            for name, flow in zip(self.components, flows, strict=True):
+                out[f"inlet.{inlet.name}.composition.{name}"] = float(flow / flows.sum())
+        for draw in self.inputs.draws:
+            out[f"draw.{draw.name}.flow"] = float(np.asarray(draw.flow))
+        efficiency = np.broadcast_to(self.inputs.efficiency, (self.inputs.stages,))
+        out |= {f"stage.{k + 1}.efficiency": float(e) for k, e in enumerate(efficiency)}
+        return out
+
+    def apply(self, settings: Mapping[str, float]) -> cascade.MassFlowInputs:
+        """The steady inputs under these settings."""
+        given = self.inputs
+        inlets = []
+        for inlet in given.inlets:
+            shares = np.array(
+                [settings[f"inlet.{inlet.name}.composition.{n}"] for n in self.components]
+            )
+            flow = settings[f"inlet.{inlet.name}.flow"]
+            inlets.append(replace(inlet, flows=flow * shares / shares.sum()))
+        return replace(
+            given,
+            solvent=settings["solvent"],
+            scrub=settings["scrub"],
+            inlets=tuple(inlets),
+            draws=tuple(replace(d, flow=settings[f"draw.{d.name}.flow"]) for d in given.draws),
+            efficiency=np.array(
+                [settings[f"stage.{k + 1}.efficiency"] for k in range(given.stages)]
+            ),
+        )
+
+    def network(self, settings: Mapping[str, float]) -> Network:
+        """The network under these settings; volumes are those that hold the given moles."""
+        problem = cascade.prepare(self.apply(settings))
+        if not np.all(problem.feasible):
+            raise InfeasibleError(problem.message, limit={"organic flux": settings["solvent"]})
+        plan = cascade.as_plan(problem)
+        n = self.inputs.stages
+        one = np.ones(1)
+        outlets = {"raffinate": (0, 0, one), "loaded_organic": (n - 1, 1, one)}
+        for draw in self.inputs.draws:
+            stage = int(np.asarray(draw.stage)) - 1
+            where = 0 if draw.phase == "aqueous" else 1
+            outlets[draw.name] = (stage, where, problem.draw_fraction[draw.name][stage])
+        rest = 1.0 - plan.chain.draw[:, 0, :, 0]
+        outlets["raffinate"] = (0, 0, rest[0, :1])
+        outlets["loaded_organic"] = (n - 1, 1, rest[1, -1:])
+        plan = replace(plan, outlets=outlets)
+        aqueous, organic = problem.aqueous_flux[:, 0], problem.organic_flux[:, 0]
+        holdup = Holdup(
+            mixer_aq=self.hold_aq / aqueous,
+            mixer_org=self.hold_org / organic,
+            settler_aq=self.settler_aq / aqueous,
+            settler_org=self.settler_org / organic,
+            cells=self.cells,
+            dead=self.dead,
+        )
+        return network(
+            plan,
+            holdup,
+            carriers=(),
+            carrier_feed=np.zeros((2, n, 0)),
+            always_bypass=self.bypass,
+        )
+
+    def start(self, net: Network, kind: str) -> tuple[Array, Array]:
+        """ "feed": aqueous of feed composition everywhere, organic in equilibrium with it."""
+        if kind != "feed":
+            raise InputError(Problem(message="unknown start", key="start", value=kind))
+        shares = sum(
+            (np.asarray(i.flows, dtype=float) for i in self.inputs.inlets),
+            start=np.zeros(len(self.components)),
+        )
+        return self.filled(net, shares / shares.sum())
+
+    def filled(self, net: Network, shares: Array) -> tuple[Array, Array]:
+        """Mixers with an aqueous of given shares (C,) or (N, C), the organic in equilibrium."""
+        problem = cascade.prepare(self.inputs)
+        aqueous, organic = problem.aqueous_flux[:, 0], problem.organic_flux[:, 0]
+        n, c = self.inputs.stages, len(self.components)
+        x = np.broadcast_to(shares, (n, c))
+        a = np.broadcast_to(np.asarray(self.inputs.extractability, dtype=float), (n, c))
+        y = a * x
+        u = np.log(organic / aqueous / np.sum(x * a / a.max(axis=-1, keepdims=True), axis=1))
+        y = y / y.sum(axis=1, keepdims=True)
+        moles = self.hold_aq[:, None] * x + self.hold_org[:, None] * y
+        return moles, u[:, None]
+
+    def steady(self, settings: Mapping[str, float]) -> tuple[Array, Array, Array]:
+        """Fluxes (unit flows) and ln tau of the steady cascade."""
+        solved = cascade.solve(self.apply(settings))
+        return solved.aqueous, solved.organic, solved.theta[:, None]
+
+
+def proportional(inputs: cascade.MassFlowInputs, time: float = 1.0) -> tuple[Array, Array]:
+    """Hold-ups (N,) of both phases that equal each phase's outflow times ``time``."""
+    problem = cascade.prepare(inputs)
+    return time * problem.aqueous_flux[:, 0], time * problem.organic_flux[:, 0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class CircuitTrain:
+    """A circuit with closed charge and extractant balances, and the hold-ups of its stages.
+
+    ``soap`` is the concentration of the counter-ion per unit of saponification [mol/m3].
+    ``bypass, entrained`` keep room for efficiencies and entrainments that events change.
+    """
+
+    inputs: circuit.CircuitInputs
+    holdup: Holdup
+    bypass: bool = False
+    entrained: bool = False
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names in the order of the component axis, the counter-ion last."""
+        return self.inputs.components
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Flows and concentrations [SI] of organic and inlets, draws, efficiency, entrainment."""
+        given = self.inputs
+        out = {"organic.flow": float(np.asarray(given.organic_flow)),
+               "organic.dimer": float(np.asarray(given.dimer))}  # fmt: skip
+        conc = np.asarray(given.organic_conc, dtype=float)
+        for name, value in zip(self.components, conc, strict=True):
+            out[f"organic.composition.{name}"] = float(value)
+        for inlet in given.inlets:
+            head = f"inlet.{inlet.name}"
+            out[f"{head}.flow"] = float(np.asarray(inlet.flow))
+            out[f"{head}.acid"] = float(np.asarray(inlet.acid))
+            out[f"{head}.sulfate"] = float(np.asarray(inlet.sulfate))
+            for name, value in zip(self.components, np.asarray(inlet.conc), strict=True):
+                out[f"{head}.composition.{name}"] = float(value)
+        for draw in given.draws:
+            out[f"draw.{draw.name}.flow"] = float(np.asarray(draw.flow))
+        at = 0
+        for section in given.sections:
+            rows = np.broadcast_to(
+                np.asarray(section.efficiency, dtype=float),
+                (section.stages, len(self.components)),
+            )
+            carry = [
+                np.broadcast_to(np.asarray(value, dtype=float), (section.stages,))
+                for value in (section.carry_aq, section.carry_org)
+            ]
+            for k in range(section.stages):
+                at += 1
+                out[f"stage.{at}.efficiency"] = float(rows[k].max())
+                out[f"stage.{at}.entrainment_aq"] = float(carry[0][k])
+                out[f"stage.{at}.entrainment_org"] = float(carry[1][k])
+        return out
+
+    def apply(self, settings: Mapping[str, float]) -> circuit.CircuitInputs:
+        """The steady inputs under these settings."""
+        given = self.inputs
+        sections = []
+        at = 0
+        for section in given.sections:
+            numbers = range(at + 1, at + section.stages + 1)
+            at += section.stages
+            base = np.broadcast_to(
+                np.asarray(section.efficiency, dtype=float),
+                (section.stages, len(self.components)),
+            )
+            wanted = np.array([settings[f"stage.{k}.efficiency"] for k in numbers])
+            best = base.max(axis=1)
+            part = np.divide(wanted, best, out=np.ones_like(best), where=best > 0)
+            sections.append(
+                replace(
+                    section,
+                    efficiency=_one_if_alike(np.minimum(base * part[:, None], 1.0)),
+                    carry_aq=_one_if_alike(
+                        np.array([settings[f"stage.{k}.entrainment_aq"] for k in numbers])
+                    ),
+                    carry_org=_one_if_alike(
+                        np.array([settings[f"stage.{k}.entrainment_org"] for k in numbers])
+                    ),
+                )
+            )
+        inlets = []
+        for inlet in given.inlets:
+            head = f"inlet.{inlet.name}"
+            inlets.append(
+                replace(
+                    inlet,
+                    flow=settings[f"{head}.flow"],
+                    acid=settings[f"{head}.acid"],
+                    sulfate=settings[f"{head}.sulfate"],
+                    conc=np.array([settings[f"{head}.composition.{n}"] for n in self.components]),
+                )
+            )
+        return replace(
+            given,
+            sections=tuple(sections),
+            organic_flow=settings["organic.flow"],
+            dimer=settings["organic.dimer"],
+            organic_conc=np.array([settings[f"organic.composition.{n}"] for n in self.components]),
+            inlets=tuple(inlets),
+            draws=tuple(replace(d, flow=settings[f"draw.{d.name}.flow"]) for d in given.draws),
+        )
+
+    def network(self, settings: Mapping[str, float]) -> Network:
+        """The network under these settings."""
+        inputs = self.apply(settings)
+        plan = circuit.prepare(inputs)
+        # Cation exchange alone knows no sulfate.
+        n, t = inputs.stages, plan.totals.shape[-1]
+        if isinstance(inputs.model, CationExchange) and not plan.totals[..., 2:].any():
+            t = 2
+        feed = np.zeros((2, n, t))
+        feed[ORGANIC, 0, 0] = settings["organic.flow"] * settings["organic.dimer"]
+        first = dict(
+            zip(
+                (s.name for s in inputs.sections),
+                np.cumsum([0] + [s.stages for s in inputs.sections])[:-1].tolist(),
+                strict=True,
+            )
+        )
+        for inlet in inputs.inlets:
+            stage = first[inlet.section] + inlet.stage - 1
+            flow = float(np.asarray(inlet.flow))
+            if inlet.phase == "organic":
+                feed[ORGANIC, stage, 0] += flow * settings["organic.dimer"]
+                continue
+            anions = float(np.asarray(inlet.acid)) + float(np.asarray(inlet.conc) @ inputs.charge)
+            feed[AQUEOUS, stage, 1] += flow * anions
+            if t > 2:
+                feed[AQUEOUS, stage, 2] += flow * float(np.asarray(inlet.sulfate))
+        return network(
+            plan,
+            self.holdup,
+            carriers=(ORGANIC, *(AQUEOUS for _ in range(t - 1))),
+            carrier_feed=feed,
+            always_bypass=self.bypass,
+        )
+
+    def start(self, net: Network, kind: str) -> tuple[Array, Array]:
+        """ "feed": extraction and scrub full of feed liquor, strip of its acid, fresh organic.
+
+        "acid": water phases as their own inlets bring them (no metal but in the feed's section).
+        """
+        if kind not in ("feed", "acid"):
+            raise InputError(Problem(message="unknown start", key="start", value=kind))
+        given = self.inputs
+        aqueous = np.zeros((given.stages, net.species))
+        at = 0
+        fed = next(i for i in given.inlets if np.asarray(i.conc).any())
+        for section in given.sections:
+            own = [i for i in given.inlets if i.section == section.name]
+            with_feed = kind == "feed" and section.aqueous_to != "out"
+            source = fed if with_feed or not own else own[0]
+            conc = np.asarray(source.conc, dtype=float)
+            anions = float(np.asarray(source.acid)) + float(conc @ given.charge)
+            row = [*conc.tolist(), 0.0, anions, float(np.asarray(source.sulfate))]
+            aqueous[at : at + section.stages] = row[: net.species]
+            at += section.stages
+        organic = np.zeros(net.species)
+        organic[: net.components] = np.asarray(given.organic_conc, dtype=float)
+        organic[net.components] = float(np.asarray(given.dimer))
+        moles = net.mixer[0][:, None] * aqueous + net.mixer[1][:, None] * organic
+        return moles, self.guess(net, moles)
+
+    def guess(self, net: Network, moles: Array) -> Array:
+        """Unknowns (N, m) of mixers with these contents."""
+        c = net.components
+        phase = np.array(net.carriers)
+        volume = np.where(phase == AQUEOUS, net.mixer[0][:, None], net.mixer[1][:, None])
+        return net.model.guess(moles[:, :c], net.mixer[0], net.mixer[1], moles[:, c:] / volume)
+
+    def steady(self, settings: Mapping[str, float]) -> tuple[Array, Array, Array]:
+        """Concentrations and unknowns of the steady circuit."""
+        solved = circuit.solve(self.apply(settings))
+        return solved.conc_aq, solved.conc_org, solved.u
+
+
+def _one_if_alike(rows: Array) -> Array:
+    """The first of rows (stages, ...) that are all alike, else the rows."""
+    first: Array = rows[0]
+    return first if np.all(rows == first) else rows

@@ -1,0 +1,204 @@
+"""Runs: balances, steady states, output grids, crossings, stopping and going on."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from trains_for_tests import binary, circuit_train
+
+from sepmodel.extraction import cascade, circuit
+from sepmodel.extraction.dynamics.integrate import Options
+from sepmodel.extraction.dynamics.schedule import Event, Schedule
+from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+def run_of(train, until, *, events=(), outputs=None, **options):
+    return Run(
+        train=train,
+        schedule=Schedule(base=train.settings, events=events),
+        start="feed",
+        until=until,
+        outputs=np.linspace(0, until, 5) if outputs is None else outputs,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"settler": 2.0, "cells": 3},
+        {"efficiency": np.array([0.9, 0.8, 1.0])},
+        {"carry_aq": 0.01, "carry_org": 0.005, "settler": 1.0},
+        {"closed": False, "efficiency": 0.9},
+    ],
+    ids=["mixers", "settlers", "efficiency", "entrainment", "open"],
+)
+def test_steady_state_is_the_steady_solvers(options):
+    train = circuit_train(**options)
+    found = simulate(run_of(train, 200 * DAY))
+    x = train.steady(train.settings)[0]
+    assert found.conc_aq[-1] == pytest.approx(x, rel=1e-8)
+    # The steady solver counts what passes by with the organic that leaves.
+    solved = circuit.solve(train.inputs)
+    for row, name in enumerate(found.outlets):
+        if name in solved.outlets:
+            moles = solved.outlets[name].moles
+            assert found.flows[-1, row, :3] == pytest.approx(moles, rel=1e-8, abs=1e-20), name
+    assert found.closure.max() < 1e-11
+
+
+def test_steady_state_of_mass_flow():
+    train = binary()
+    found = simulate(run_of(train, 2e5))
+    x, y, _ = train.steady(train.settings)
+    assert found.conc_aq[-1] == pytest.approx(x, rel=1e-8)
+    assert found.conc_org[-1] == pytest.approx(y, rel=1e-8)
+
+
+def disturbances(train):
+    base = train.settings
+    return (
+        Event(setting="inlet.feed.flow", start=20 * DAY, ramp=6 * HOUR,
+              value=1.1 * base["inlet.feed.flow"]),
+        Event(setting="inlet.feed.composition.A", start=60 * DAY, value=800.0, end=70 * DAY),
+        Event(setting="inlet.scrub-acid.acid", start=120 * DAY, value=900.0),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mixers", "everything"])
+def test_balances_over_180_days_of_disturbances(name):
+    options = {} if name == "mixers" else {"carry_aq": 0.01, "settler": 1.0, "efficiency": 0.9}
+    train = circuit_train(**options)
+    found = simulate(run_of(train, 180 * DAY, events=disturbances(train)))
+    assert found.closure.max() < 1e-11
+    # Independently of what the run says of itself, from its own output.
+    gap = found.inventory - found.inventory[0] + found.left.sum(axis=1) - found.fed
+    held = np.maximum(found.fed[-1], found.inventory.max(axis=0))
+    assert (np.abs(gap) / held).max() < 1e-11
+
+
+def test_output_grid_changes_nothing():
+    train = circuit_train()
+    a = simulate(run_of(train, 3 * DAY, outputs=np.array([0.0, 3 * DAY])))
+    b = simulate(run_of(train, 3 * DAY, outputs=np.linspace(0, 3 * DAY, 97)))
+    assert np.array_equal(a.final.y, b.final.y)
+    assert np.array_equal(a.conc_aq[-1], b.conc_aq[-1])
+
+
+SPECS = tuple(
+    Specification(outlet=outlet, component=component, least=least, weights=(1.0, 1.0))
+    for outlet, component in (("raffinate", 1), ("loaded_organic", 0))
+    for least in (0.9, 0.95, 0.98, 0.99)
+)
+
+
+def independent_crossings(hold_aq, hold_org, aqueous, organic, until):
+    """One element's moles per stage by LSODA, the quadratic of two competing elements solved."""
+    n = aqueous.size
+
+    def x_of(m):
+        # hold_aq x + hold_org y = m with y = 1.5 x / (1 + 0.5 x)
+        a, b = hold_aq * 0.5, hold_aq + 1.5 * hold_org - 0.5 * m
+        return (-b + np.sqrt(b * b + 4 * a * m)) / (2 * a)
+
+    def rates(t, m):
+        x = x_of(m)
+        down, up = aqueous * x, organic * 1.5 * x / (1 + 0.5 * x)
+        out = -down - up
+        out[:-1] += down[1:]
+        out[1:] += up[:-1]
+        out[19] += 0.75
+        return out
+
+    y = 1.5 * 0.75 / (1 + 0.5 * 0.75)
+    solved = solve_ivp(
+        rates, (0, until), hold_aq * 0.75 + hold_org * y, method="LSODA", lband=1, uband=1,
+        rtol=1e-9, atol=1e-11, dense_output=True,
+    )  # fmt: skip
+    times = np.geomspace(1, until, 40001)
+    x = np.array([x_of(m) for m in solved.sol(times).T])
+    ends = {"raffinate": 1 - x[:, 0], "loaded_organic": 1.5 * x[:, -1] / (1 + 0.5 * x[:, -1])}
+    for spec in SPECS:
+        yield float(times[np.argmax(ends[spec.outlet] >= spec.least)])
+    assert n == 39
+
+
+@pytest.mark.parametrize("equal", [False, True], ids=["outflow", "equal"])
+def test_crossings_of_the_binary_train(equal):
+    train = binary()
+    if equal:
+        train = replace(train, hold_aq=np.ones(39), hold_org=np.ones(39))
+    found = simulate(run_of(train, 12000.0, specifications=SPECS))
+    problem = cascade.prepare(train.inputs)
+    other = list(
+        independent_crossings(
+            train.hold_aq, train.hold_org, problem.aqueous_flux[:, 0],
+            problem.organic_flux[:, 0], 12000.0,
+        )
+    )  # fmt: skip
+    ours = [crossing.first for crossing in found.crossings]
+    assert ours == pytest.approx(other, rel=2e-3)
+    if not equal:
+        assert ours[3] == pytest.approx(7100, rel=0.01)
+
+
+def test_a_run_that_was_stopped_goes_on_bit_by_bit(tmp_path):
+    train = circuit_train()
+    base = train.settings
+    events = (
+        Event(setting="inlet.feed.flow", start=10 * HOUR, value=1.1 * base["inlet.feed.flow"]),
+        Event(setting="organic.flow", start=20 * HOUR, ramp=2 * HOUR,
+              value=1.02 * base["organic.flow"]),
+    )  # fmt: skip
+    specs = (Specification(outlet="strip", component=0, least=0.9, weights=(1.0, 1.0, 0.0)),)
+    run = run_of(
+        train, 2 * DAY, events=events, specifications=specs, outputs=np.linspace(0, 2 * DAY, 40)
+    )
+    whole = simulate(run)
+
+    class StoppedError(Exception):
+        pass
+
+    for after in (3, 17, 40, 55):
+        file = tmp_path / f"after-{after}.npz"
+        steps = itertools.count(1)
+
+        def every(steps=steps, after=after):
+            return next(steps) == after
+
+        def progress(t, end, file=file):
+            if file.exists():
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            simulate(run, checkpoint=file, every=every, progress=progress)
+        again = simulate(run, checkpoint=file)
+        assert again.steps == whole.steps
+        for name in ("conc_aq", "flows", "left", "inventory", "proton"):
+            assert np.array_equal(getattr(again, name), getattr(whole, name)), name
+        for a, b in zip(again.crossings, whole.crossings, strict=True):
+            assert np.array_equal(a.times, b.times)
+
+
+def test_an_outage_is_conservative_and_passes():
+    train = circuit_train(bypass=True)
+    events = tuple(
+        Event(setting=f"stage.{k}.efficiency", start=5 * DAY, value=0.0, end=6 * DAY)
+        for k in (2, 6)
+    )
+    found = simulate(run_of(train, 60 * DAY, events=events))
+    assert found.closure.max() < 1e-11
+    x, _, _ = train.steady(train.settings)
+    assert found.conc_aq[-1] == pytest.approx(x, rel=1e-6)
+
+
+def test_tolerance_is_reached():
+    train = circuit_train()
+    tight = simulate(run_of(train, 2 * DAY, options=Options(rtol=1e-9)))
+    loose = simulate(run_of(train, 2 * DAY, options=Options(rtol=1e-5)))
+    assert loose.conc_aq[-1] == pytest.approx(tight.conc_aq[-1], rel=1e-5)

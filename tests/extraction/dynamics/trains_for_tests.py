@@ -1,0 +1,84 @@
+"""Small trains that several tests share."""
+
+import numpy as np
+
+from sepmodel.chemistry.cation_exchange import CationExchange
+from sepmodel.extraction import cascade, circuit
+from sepmodel.extraction.dynamics.network import Holdup
+from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, proportional
+
+LITRE_PER_HOUR = 1e-3 / 3600
+
+
+def binary(**options):
+    """The Nd/Pr train: 20 + 19 equilibrium stages, beta 1.5, 75 % Nd."""
+    feed = cascade.Inlet(name="feed", phase="aqueous", stage=20, flows=np.array([0.75, 0.25]))
+    inputs = cascade.MassFlowInputs(
+        components=("Nd", "Pr"),
+        extractability=np.array([1.5, 1.0]),
+        stages=39,
+        solvent=4.1009,
+        scrub=3.3484,
+        inlets=(feed,),
+    )
+    hold_aq, hold_org = proportional(inputs)
+    return MassFlowTrain(inputs=inputs, hold_aq=hold_aq, hold_org=hold_org, **options)
+
+
+def circuit_inputs(stages=(4, 4, 3), closed=True, **section):
+    """Two rare earths, sodium soap, extraction, scrub and strip, the organic returned."""
+    z = np.array([3.0, 3.0, 1.0])
+    names = ("extraction", "scrub", "strip")
+    flow = LITRE_PER_HOUR
+    inlets = [
+        circuit.Inlet(
+            name="feed", section="extraction", stage=stages[0], flow=flow, acid=10.0,
+            conc=np.array([700.0, 300.0, 0.0]),
+        ),
+        circuit.Inlet(
+            name="scrub-acid", section="scrub", stage=stages[1], flow=1.2 * flow, acid=1000.0,
+            conc=np.zeros(3),
+        ),
+        circuit.Inlet(
+            name="strip-acid", section="strip", stage=stages[2], flow=2.0 * flow, acid=6000.0,
+            conc=np.zeros(3),
+        ),
+    ]  # fmt: skip
+    return circuit.CircuitInputs(
+        components=("A", "B", "Na"),
+        model=CationExchange(
+            log_k=np.append(np.log([0.04, 0.02]), -5 * np.log(10)), charge=z, dimers=z
+        ),
+        charge=z,
+        sections=tuple(
+            circuit.Section(
+                name=name,
+                stages=count,
+                aqueous_to="out" if name == "strip" else "below",
+                **section,
+            )
+            for name, count in zip(names, stages, strict=True)
+        ),
+        organic_flow=9.0 * flow,
+        dimer=500.0,
+        organic_conc=np.array([0.0, 0.0, 350.0]),
+        inlets=tuple(inlets),
+        closed=closed,
+        reset=("Na",) if closed else (),
+    )
+
+
+def circuit_train(hours=0.2, settler=0.0, cells=1, **options):
+    """The circuit with volumes that both phases pass in ``hours``."""
+    bypass = options.pop("bypass", False)
+    inputs = circuit_inputs(**options)
+    plan = circuit.prepare(inputs)
+    aq, org = plan.flow_aq[0] * hours * 3600, plan.flow_org[0] * hours * 3600
+    holdup = Holdup(
+        mixer_aq=aq,
+        mixer_org=org,
+        settler_aq=settler * aq,
+        settler_org=settler * org,
+        cells=cells,
+    )
+    return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass)

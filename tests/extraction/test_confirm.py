@@ -1,0 +1,113 @@
+"""Designs by mass action: specifications met with the loop closed, slopes, re-calculation, time."""
+
+import time
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import sepmodel
+from sepmodel import report_design
+from sepmodel.errors import InfeasibleError
+from sepmodel.extraction import circuit
+from sepmodel.extraction.remarch import recheck_circuit
+
+NAME = "nd-pr-mass-action"
+
+
+@pytest.fixture(scope="module")
+def found():
+    return sepmodel.design(NAME)
+
+
+def test_a_complete_design_takes_less_than_five_seconds():
+    started = time.process_time()
+    design = sepmodel.design(NAME)
+    assert time.process_time() - started < 5
+    assert design.confirmation.sensitivity.parameters
+    assert design.plant.saponification == 0.35
+
+
+def test_the_circuit_is_close_to_the_mass_flow_design(found):
+    """One separation factor in both models: only the organic's loading differs a little."""
+    confirmed = found.confirmation
+    assert confirmed.stages == found.circuit.stages
+    assert abs(confirmed.change["organic"]) < 0.05
+    assert abs(confirmed.change["scrub"]) < 0.05
+    assert confirmed.base == pytest.approx(3 * confirmed.solvent * confirmed.feed, rel=0.03)
+    assert all(asked.met for asked in found.asked)
+    assert 0 < confirmed.ph[0] < confirmed.ph[1] < 3
+    assert confirmed.loading < 1
+
+
+def test_the_written_circuit_runs_to_the_same_outlets(found):
+    result = sepmodel.run(tomllib.loads(report_design.files(found)["circuit.toml"]))
+    assert result.streams["raffinate"].purity["Pr"] == pytest.approx(found.asked[0].reached)
+    assert result.streams["strip_liquor"].purity["Nd"] == pytest.approx(found.asked[1].reached)
+
+
+def test_every_stage_is_worked_out_again(found):
+    solved = found.confirmation.open
+    assert recheck_circuit(solved) < 1e-9
+    wrong = replace(solved, log_organic=solved.log_organic + np.array([0.0, 1e-5, 0.0]))
+    assert recheck_circuit(wrong) > 1e-6
+
+
+def test_slopes_are_the_derivatives(found):
+    confirmed = found.confirmation
+    solved = confirmed.open
+    h = 1e-6
+
+    def figures(inputs):
+        moles = circuit.solve(inputs, guess=solved.u).outlets
+        r, d = moles["raffinate"].moles, moles["organic"].moles
+        return np.log([r[0] / r[1], d[1] / d[0]])
+
+    base = solved.inputs
+    scrub = next(i for i in base.inlets if i.name == "scrub-acid")
+    others = tuple(i for i in base.inlets if i.name != "scrub-acid")
+    changes = {
+        "organic flow": lambda e: replace(base, organic_flow=base.organic_flow * e),
+        "scrub flow": lambda e: replace(
+            base, inlets=(*others, replace(scrub, flow=scrub.flow * e))
+        ),
+        "factor:Nd/Pr": lambda e: replace(
+            base,
+            model=replace(base.model, log_k=base.model.log_k + np.array([0, np.log(e), 0])),
+        ),
+    }
+    for name, change in changes.items():
+        expected = (figures(change(np.exp(h))) - figures(change(np.exp(-h)))) / (2 * h)
+        column = confirmed.sensitivity.parameters.index(name)
+        assert confirmed.sensitivity.values[:, column] == pytest.approx(expected, rel=2e-3), name
+
+
+MAGNETS = [
+    {"name": "NdPr", "elements": ["Nd", "Pr"], "purity": 0.999, "limits": {"Tb": 5e-5}},
+    {"name": "TbDy", "elements": ["Tb", "Dy"], "purity": 0.99, "recovery": 0.98},
+]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"organic.saponification": 0.2},
+        {"objective.minimise": "stages"},
+        {"feed.composition": {"Nd": 0.2, "Pr": 0.8}},
+        {"feed.composition": {"Nd": 0.98, "Pr": 0.02}, "product.Pr.purity": 0.95},
+        {"feed.composition": {"Pr": 0.2, "Nd": 0.7, "Tb": 0.02, "Dy": 0.08}, "product": MAGNETS},
+    ],
+)
+def test_other_specifications_are_met_with_the_loop_closed(change):
+    design = sepmodel.design(NAME, change)
+    assert all(asked.met for asked in design.asked)
+    assert design.recheck < 1e-9
+    assert float(np.max(design.confirmation.closed.closure["component"])) < 1e-8
+
+
+def test_a_window_of_ph_that_is_left_is_named():
+    with pytest.raises(InfeasibleError, match="pH") as caught:
+        sepmodel.design(NAME, {"limits.pH_low": 1.0})
+    assert caught.value.limit["pH"] == 1.0
+    assert caught.value.nearest["pH"] < 1.0
