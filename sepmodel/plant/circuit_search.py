@@ -44,6 +44,8 @@ HALVINGS = 5
 PASSES, FREE_PASSES = 8, 2
 # Share of the feed below which an element is no unknown of a circuit.
 TRACE = 1e-6
+# Share of the product below which what strays counts as this much.
+NOTHING = 1e-12
 # Conditions are met within this.
 MET = 1e-4
 # Strip acid over one pass of the product, where the search for it starts.
@@ -206,7 +208,11 @@ class _Problem:
         heavy = raffinate[..., :-1][..., ~self.light].sum(-1)
         light = product[..., :-1][..., self.light].sum(-1)
         first = np.log(product[..., :-1].sum(-1) / self.asked)
-        second = 0.5 * (np.log(heavy / self.task.down) + np.log(light / self.task.up))
+        # What no assay finds is as good as nothing.
+        least = NOTHING * self.asked
+        with np.errstate(invalid="ignore"):
+            strayed = np.maximum(heavy, least) * np.maximum(light, least)
+        second = 0.5 * np.log(strayed / max(self.task.down, least) / max(self.task.up, least))
         return first, second
 
     def _opened(
