@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -97,8 +98,9 @@ def run(
     loaded = load(case, parse_settings(settings))
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
-    with _busy(f"solving {loaded.name}"):
-        result = solve(loaded)
+    with _busy(f"solving {loaded.name}") as tell:
+        scratch = Path("results") / "checkpoints"
+        result = solve(loaded, progress=_clock(tell), scratch=scratch)
         contents: dict[str, str | bytes] = {**result_files(result, loaded)}
         if figures:
             from sepmodel.plot import figures as drawn
@@ -200,6 +202,8 @@ def design(
 ) -> None:
     """Design a circuit from a specification: stages, flows, acid, tolerances.
 
+    A file of kind "train" has every sequence of cuts ranked instead.
+
     The folder holds the design, its figures, and circuit.toml, which `sepmodel run` solves. An
     infeasible specification exits with 3 and says which limit, by how much, and the nearest.
 
@@ -208,24 +212,24 @@ def design(
       sepmodel design nd-pr-99-5
       sepmodel design nd-pr-99-5 --set product.Nd.purity=0.999 --json -
       sepmodel design nd-pr-99-5 --set objective.minimise=reagents
+      sepmodel design magnet-train
     """
-    from sepmodel import report_design
     from sepmodel.files import write_folder
 
     found = _designed(spec, settings, json_to, force)
+    report, drawn = _reporters(found)
     with _busy(f"drawing {found.name}"):
-        contents = report_design.files(found, _width())
+        contents = report.files(found, _width())
         if figures:
-            from sepmodel.plot_design import figures as drawn
-
             contents.update(drawn(found))
     folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
     write_folder(folder, contents, about, force=force)
     _deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(report_design.lines(found, _width())))
-        click.echo(f"wrote {folder}/; next: sepmodel run {folder}/circuit.toml")
+        click.echo("\n".join(report.lines(found, _width())))
+        then = f"; next: sepmodel run {folder}/circuit.toml" if "circuit.toml" in contents else ""
+        click.echo(f"wrote {folder}/{then}")
 
 
 @app.command()
@@ -240,17 +244,26 @@ def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
       sepmodel explain nd-pr-99-5
       sepmodel explain nd-pr-99-5 --set circuit.solvent=3.3
     """
-    from sepmodel import report_design
-
     found = _designed(spec, settings, json_to, False)
+    report, _ = _reporters(found)
     document = {
         "schema": 1,
         "name": found.name,
-        "explanation": [statement.to_dict() for statement in found.statements],
+        "explanation": report.explanation(found),
     }
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(report_design.explained(found, _width())))
+        click.echo("\n".join(report.explained(found, _width())))
+
+
+def _reporters(found: Any) -> tuple[Any, Any]:
+    """The module that writes a design or a train as text, and what draws its figures."""
+    from sepmodel import plot_design, report_design, report_train
+    from sepmodel.plant.train_case import TrainPlan
+
+    if isinstance(found, TrainPlan):
+        return report_train, plot_design.train_figures
+    return report_design, plot_design.figures
 
 
 def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: bool) -> Any:
@@ -430,7 +443,7 @@ def sweep(
         with _counting(f"{loaded.name}", quiet) as step:
             found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)
     except KeyboardInterrupt:
-        _say(f"interrupted; what was found is in {folder}/, the same command goes on")
+        _say(f"interrupted; kept in {folder}/; the same command goes on")
         raise _Exit(INTERRUPTED) from None
     contents = report_sweep.contents(found, parquet=parquet)
     if figures:
@@ -790,6 +803,24 @@ def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
 
     with Console(stderr=True).status(text) as status:
         yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
+
+
+def _clock(tell: Callable[[str, int, int], None]) -> Callable[[float, float], None]:
+    """Turns simulated time reached, and the end, into what a terminal shows: how much is left."""
+    started, shown = time.monotonic(), 0.0
+    begun: float | None = None
+
+    def progress(reached: float, end: float) -> None:
+        nonlocal shown, begun
+        now = time.monotonic()
+        begun = reached if begun is None else begun
+        if now - shown < 0.2 or reached <= begun:
+            return
+        shown = now
+        left = (now - started) * (end - reached) / (reached - begun)
+        tell(f"{left:.0f} s left; hours of plant time", round(reached / 3600), round(end / 3600))
+
+    return progress
 
 
 @contextmanager

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sepmodel.extraction.design_result import Design
+    from sepmodel.plant.train_case import TrainPlan
 
 
 def figures(design: Design) -> dict[str, bytes]:
@@ -157,4 +158,44 @@ def tolerances(design: Design) -> Figure:
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * 8)
     figure.suptitle(design.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def train_figures(plan: TrainPlan) -> dict[str, bytes]:
+    """Names and contents of the figures of a train: every sequence, stages against base."""
+    written = {}
+    with plot.style():
+        figure = sequences_figure(plan)
+        for form in ("svg", "png"):
+            written[f"sequences.{form}"] = plot.rendered(figure, form)
+    return written
+
+
+def sequences_figure(plan: TrainPlan) -> Figure:
+    """Stages against base per kilogram for every sequence, with and without links."""
+    from matplotlib.figure import Figure
+
+    per = 1 / plan.ranking.product_rate
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    ranked = plan.ranking.sequences
+    for label, colour, points in (
+        ("every organic stripped", plot.FAINT, [s.unlinked for s in ranked]),
+        ("best links", plot.look("Nd")["color"], [s.figures for s in ranked]),
+    ):
+        axes.plot(
+            [f.base * per for f in points],
+            [f.stages for f in points],
+            "o",
+            color=colour,
+            label=f"{label}, {len(points)} sequences",
+            alpha=0.7,
+        )
+    best = plan.ranking.best.reached
+    if best is not None:
+        axes.plot(best.base * per, best.stages, "o", color=plot.INK, label="chosen, as designed")
+    axes.set_xlabel("base, mol per kg of product oxide")
+    axes.set_ylabel("stages of the train")
+    axes.legend(frameon=False)
+    figure.suptitle(plan.name, x=0.01, ha="left", fontweight="bold")
     return figure

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from sepmodel.fields import Case
     from sepmodel.plant.compare import Comparison
     from sepmodel.plant.inputs import Route, Study
+    from sepmodel.plant.train_case import TrainCase, TrainPlan
     from sepmodel.result import Result
     from sepmodel.sweep_tables import Sweep, Uncertainty
 
-    Solver: TypeAlias = Callable[[Any, Book], Result]
+    Solver: TypeAlias = Callable[..., Result]
     ManySolver: TypeAlias = Callable[[Sequence[Any], Sequence[Book]], list[Result | SepmodelError]]
 
 DEFAULT_STUDY = "magnet-scrap"
@@ -38,19 +39,24 @@ class Kind:
     """A kind of case: the model of its file and, unless another command runs it, its solver.
 
     ``solve_many`` solves many cases of the kind together; a failed member is its error.
+
+    A ``timed`` solver goes through simulated time: it tells how far it is, and goes on from a
+    checkpoint after a stop.
     """
 
     model: type[Case]
     solve: Solver | None
     command: str = "run"
     solve_many: ManySolver | None = None
+    timed: bool = False
 
 
 def _cascade() -> Kind:
     from sepmodel.extraction.inputs import CascadeCase
+    from sepmodel.extraction.many import solve_cascades
     from sepmodel.extraction.solve import solve_case
 
-    return Kind(CascadeCase, solve_case)
+    return Kind(CascadeCase, solve_case, solve_many=solve_cascades)
 
 
 def _circuit() -> Kind:
@@ -58,6 +64,20 @@ def _circuit() -> Kind:
     from sepmodel.extraction.circuit_solve import solve_case
 
     return Kind(CircuitCase, solve_case)
+
+
+def _dynamic_cascade() -> Kind:
+    from sepmodel.extraction.dynamics.inputs import DynamicMassFlowCase
+    from sepmodel.extraction.dynamics.solve import solve_case
+
+    return Kind(DynamicMassFlowCase, solve_case, timed=True)
+
+
+def _dynamic_circuit() -> Kind:
+    from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase
+    from sepmodel.extraction.dynamics.solve import solve_case
+
+    return Kind(DynamicCircuitCase, solve_case, timed=True)
 
 
 def _column() -> Kind:
@@ -105,6 +125,12 @@ def _study() -> Kind:
     return Kind(Study, None, "compare")
 
 
+def _train() -> Kind:
+    from sepmodel.plant.train_case import TrainCase
+
+    return Kind(TrainCase, None, "design")
+
+
 def _sweep() -> Kind:
     from sepmodel.sweep_tables import SweepCase
 
@@ -114,6 +140,7 @@ def _sweep() -> Kind:
 # What a case file can be. Each entry imports its technology only when such a case is loaded.
 KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
+    "cascade-dynamic": _dynamic_cascade,
     "column": _column,
     "elution": _elution,
     "isotherm": _isotherm,
@@ -122,6 +149,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "route": _route,
     "study": _study,
     "sweep": _sweep,
+    "train": _train,
 }
 # Tables that any other kind may carry: how `sepmodel sweep` is to move the case.
 CARRIED = ("sweep", "uncertainty")
@@ -130,6 +158,9 @@ SHAPES: dict[tuple[str, str], Callable[[], Kind]] = {
     ("cascade", "mass-flow"): _cascade,
     ("cascade", "mass-action"): _circuit,
     ("cascade", "correlation"): _circuit,
+    ("cascade-dynamic", "mass-flow"): _dynamic_cascade,
+    ("cascade-dynamic", "mass-action"): _dynamic_circuit,
+    ("cascade-dynamic", "correlation"): _dynamic_circuit,
 }
 
 
@@ -273,11 +304,15 @@ def run(
     set: Mapping[str, Any] | None = None,
     *,
     constants: Mapping[str, float] | None = None,
+    progress: Callable[[float, float], None] | None = None,
+    scratch: Path | None = None,
 ) -> Result:
     """The result of a case, given as ``load`` gives it or as ``load`` takes it.
 
     ``constants`` replace numbers of the data sets (strict SI) by key,
-    ``{"elements:Nd": 0.144}``, without touching a file.
+    ``{"elements:Nd": 0.144}``, without touching a file. A case that goes through time tells
+    ``progress`` the time reached and its end [s], and keeps a checkpoint in the folder ``scratch``
+    while it runs: run again after a stop, it goes on from there to the same result.
 
     Raises
     ------
@@ -287,12 +322,13 @@ def run(
     from sepmodel.data import Book
 
     loaded = _loaded(name, set)
-    solver = _runnable(loaded).solve
-    assert solver is not None
+    kind = _runnable(loaded)
+    assert kind.solve is not None
     book = Book(dict(constants or {}))
+    timed = {"progress": progress, "scratch": scratch} if kind.timed else {}
     started = time.perf_counter()
     try:
-        solved = solver(loaded.inputs, book)
+        solved = kind.solve(loaded.inputs, book, **timed)
     except InputError as error:
         raise _placed(error, loaded) from None
     return _finished(loaded, solved, book, time.perf_counter() - started)
@@ -311,7 +347,8 @@ def run_many(
 ) -> list[Result | SepmodelError]:
     """The results of many cases, each with its own constants, together where their kind allows.
 
-    A member that cannot be used, met or solved is its error; the others do not notice.
+    A member that cannot be used, met or solved is its error; the others do not notice. Members
+    carry no inputs hash: whoever hands out thousands names them himself.
     """
     from sepmodel.data import Book
 
@@ -320,9 +357,10 @@ def run_many(
     if many is None or len(cases) == 1 or any(kind.solve_many is not many for kind in kinds):
         return [_or_error(loaded, given) for loaded, given in zip(cases, constants, strict=True)]
     books: list[Book | SepmodelError] = []
+    shelf = Book()  # every member's book looks for its sets once
     for given in constants:
         try:
-            books.append(Book(dict(given)))
+            books.append(shelf.with_values(given))
         except InputError as error:
             books.append(error)
     good = [i for i, book in enumerate(books) if isinstance(book, Book)]
@@ -340,7 +378,7 @@ def run_many(
             elif isinstance(answer, SepmodelError):
                 found[i] = answer
             else:
-                found[i] = _finished(cases[i], answer, book, seconds)
+                found[i] = _finished(cases[i], answer, book, seconds, hashed=False)
         except SepmodelError as error:  # a balance that does not close
             found[i] = error
     return [answer for answer in found if answer is not None]
@@ -376,7 +414,9 @@ def _runnable(loaded: LoadedCase) -> Kind:
     return kind
 
 
-def _finished(loaded: LoadedCase, solved: Result, book: Book, seconds: float) -> Result:
+def _finished(
+    loaded: LoadedCase, solved: Result, book: Book, seconds: float, *, hashed: bool = True
+) -> Result:
     """A solver's result with its name, evidence and hash; refused if its balances are open."""
     from sepmodel import __version__
 
@@ -388,7 +428,7 @@ def _finished(loaded: LoadedCase, solved: Result, book: Book, seconds: float) ->
         solver={"seconds": seconds, **solved.solver},
         used=used,
         version=__version__,
-        inputs_hash=inputs_hash(loaded, used, book.overrides),
+        inputs_hash=inputs_hash(loaded, used, book.overrides) if hashed else "",
     )
     _require_closed(result)
     return result
@@ -498,8 +538,10 @@ def design(
     set: Mapping[str, Any] | None = None,
     *,
     constants: Mapping[str, float] | None = None,
-) -> Design:
+) -> Design | TrainPlan:
     """The circuit that meets the specifications of a design file, given as ``load`` takes it.
+
+    A file of kind "train" gives the ranked sequences of cuts and the train of the best.
 
     Raises
     ------
@@ -512,10 +554,13 @@ def design(
     from sepmodel.extraction.design_solve import solve
 
     loaded = _loaded(spec, set)
-    _require_kind(loaded, "design")
+    if loaded.kind != "train":
+        _require_kind(loaded, "design")
     book = Book(dict(constants or {}))
     started = time.process_time()
     try:
+        if loaded.kind == "train":
+            return _planned(loaded, book, started)
         found = solve(cast("DesignCase", loaded.inputs), book)
     except InputError as error:
         raise _placed(error, loaded) from None
@@ -526,6 +571,20 @@ def design(
         found,
         result=replace(found.result, used=book.used, version=__version__, inputs_hash=hashed),
         inputs_hash=hashed,
+        seconds=time.process_time() - started,
+    )
+
+
+def _planned(loaded: LoadedCase, book: Book, started: float) -> TrainPlan:
+    """The plan of a train file."""
+    from sepmodel import __version__
+    from sepmodel.plant.train_case import solve
+
+    found = solve(cast("TrainCase", loaded.inputs), book)
+    return replace(
+        found,
+        inputs_hash=inputs_hash(loaded, book.used, book.overrides),
+        version=__version__,
         seconds=time.process_time() - started,
     )
 

@@ -53,6 +53,7 @@ def newton(
     limit: int = 100,
     cap: float = 2.0,
     natural: bool = False,
+    select: Callable[[Any, Members], Any] | None = None,
 ) -> Solution:
     """Solve r(u) = 0 for every member: u <- u - t J^-1 r t |J^-1 r| <= ``cap``, |r| falling.
 
@@ -65,6 +66,8 @@ def newton(
     accept: ... or when it has stopped falling (rounding) below this.
     natural: a step is also good when the next Newton correction, with the same Jacobian, is
         shorter: a test that does not depend on how the residuals are scaled.
+    select: (what ``evaluate`` returned, rows) -> the same of these rows: finished members then
+        leave at once instead of being carried along.
 
     >>> import numpy as np
     >>> cubes = np.array([[8.0], [27.0]])
@@ -85,31 +88,39 @@ def newton(
     history: list[float] = []
     shortened = 0
     who = np.arange(size)
-    if size == 0:
-        who = who[:0]
-    else:
+    if size:
         r, state = evaluate(u, who)
     while who.size:
-        norm[who] = _norm(r)
-        worst[who] = np.argmax(np.abs(r), axis=1)
+        amount = np.abs(r)
+        worst[who] = np.argmax(amount, axis=1)
+        largest = np.max(amount, axis=1)
+        finite = np.isfinite(largest)
+        norm[who] = np.where(finite, largest, np.inf)
         history.append(float(np.max(norm[who])))
-        stopped[who] |= (norm[who] <= tolerance) | ~np.isfinite(norm[who])
-        stopped[who] |= iterations[who] >= limit
-        going = ~stopped[who]
-        if not going.any():
-            break
-        if 2 * np.count_nonzero(going) <= who.size:
-            who = who[going]
-            r, state = evaluate(u[who], who)
-            going = np.ones(who.size, dtype=bool)
+        going = finite & (largest > tolerance) & (iterations[who] < limit) & ~stopped[who]
+        if not going.all():
+            stopped[who[~going]] = True
+            left = np.flatnonzero(going)
+            if left.size == 0:
+                break
+            if select is not None:
+                who, r, state = who[left], r[left], select(state, left)
+                going = going[left]
+            elif 2 * left.size <= who.size:
+                who = who[left]
+                r, state = evaluate(u[who], who)
+                going = going[left]
         linear = linearise(state, who)
         step = linear(r, np.arange(who.size))
         largest = np.max(np.abs(step), axis=1)
-        stopped[who[~np.isfinite(largest)]] = True
-        going &= np.isfinite(largest)
-        step[~going] = 0.0
-        length = np.where(going, np.minimum(1.0, cap / np.maximum(largest, cap)), 0.0)
-        merit, correction = _merit(r), _merit(step)
+        lost = ~np.isfinite(largest)
+        if lost.any():
+            stopped[who[lost]] = True
+            going &= ~lost
+        if not going.all():
+            step[~going] = 0.0
+        length = np.where(going, cap / np.maximum(largest, cap), 0.0)
+        merit = _merit(r)
         trial = u[who] - length[:, None] * step
         r_new, state_new = evaluate(trial, who)
         good = ~going | (_merit(r_new) <= (1.0 - DESCENT * length) * merit)
@@ -124,6 +135,7 @@ def newton(
         todo = np.flatnonzero(~good & ~final)
         r_new, trial = r_new[todo], trial[todo]
         shortened += todo.size
+        correction = _merit(step)
         for attempt in range(HALVINGS + 1):
             if todo.size == 0:
                 break
@@ -152,13 +164,7 @@ def newton(
     )
 
 
-def _norm(r: Array) -> Array:
-    """Largest residual of each member; infinity where something is not finite."""
-    largest: Array = np.max(np.abs(r), axis=1)
-    return np.where(np.isfinite(largest), largest, np.inf)
-
-
 def _merit(r: Array) -> Array:
     """Euclidean norm of each member's residuals; infinity where something is not finite."""
-    value: Array = np.sqrt(np.sum(r * r, axis=1))
+    value: Array = np.sqrt(np.einsum("ij,ij->i", r, r))
     return np.where(np.isfinite(value), value, np.inf)

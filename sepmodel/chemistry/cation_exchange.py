@@ -18,9 +18,10 @@ Array = NDArray[np.float64]
 
 # mol/m3 of the molar standard state
 C_STANDARD = 1000.0
-# Bounds of ln(d/h) and number of halvings of the one-stage guess.
+# Bounds of ln(d/h) in the one-stage guess, divided so many times into so many parts.
 WIDEST = 128.0
-BISECTIONS = 16
+DIVISIONS = 4
+PARTS = 16
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -43,9 +44,16 @@ class CationExchange:
     dimers: Array
     log_gamma: Array | None = None
     _unknowns: int = field(init=False, repr=False)
+    _constant: Array = field(init=False, repr=False)
+    _slope: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_unknowns", 2 - np.array_equal(self.charge, self.dimers))
+        unknowns = 2 - np.array_equal(self.charge, self.dimers)
+        slope = np.stack([self.dimers, -self.charge], axis=-1)[:, :unknowns]
+        constant = self.log_k if self.log_gamma is None else self.log_k + self.log_gamma
+        object.__setattr__(self, "_unknowns", unknowns)
+        object.__setattr__(self, "_constant", np.asarray(constant))
+        object.__setattr__(self, "_slope", slope)
 
     @property
     def unknowns(self) -> int:
@@ -60,27 +68,42 @@ class CationExchange:
         """The model of some contacts of a batch, where ``log_k`` has one row for each."""
         return replace(self, log_k=self.log_k[at]) if self.log_k.ndim > 1 else self
 
+    def simpler(self) -> CationExchange | None:
+        """The nearest model with one unknown, n = z for every component; None if it is one."""
+        return None if self.unknowns == 1 else replace(self, dimers=self.charge.copy())
+
+    def lift(self, dimer: Array, proton: Array) -> Array:
+        """Unknowns of this model (two) at free dimer and protons [mol/m3]."""
+        lifted: Array = np.log(np.stack([dimer, proton], axis=-1) / C_STANDARD)
+        return lifted
+
     def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
-        """Equilibrium of one stage by bisection on ln(d/h), protons from the charge balance."""
-        constant = self.log_k if self.log_gamma is None else self.log_k + self.log_gamma
+        """Equilibrium of one stage by search on ln(d/h), protons from the charge balance."""
+        constant = self._constant
         if constant.ndim > 1:
             constant = constant.mean(axis=-2)
-        dimer, charge = totals[..., 0], totals[..., 1]
-        low, high = np.full(dimer.shape, -WIDEST), np.full(dimer.shape, WIDEST)
-        for _ in range(BISECTIONS):
-            middle = 0.5 * (low + high)
-            power = constant + self.charge * middle[..., None]
-            power = power + np.log(organic / aqueous)[..., None]
+        dimer, charge = totals[..., 0, None], totals[..., 1, None]
+        constant = constant + np.log(organic / aqueous)[..., None]
+        parts = np.arange(1, PARTS) / PARTS
+        whole_aq, whole_org = moles / aqueous[..., None], moles / organic[..., None]
+        low, width = np.full(dimer.shape, -WIDEST), 2.0 * WIDEST
+        for _ in range(DIVISIONS):
+            middle = low + width * parts
+            power = constant[..., None, :] + self.charge * middle[..., None]
             share = 0.5 + 0.5 * np.tanh(0.5 * power)
-            y = moles * share / organic[..., None]
-            x = moles * (1.0 - share) / aqueous[..., None]
-            d, h = dimer - y @ self.dimers, charge - x @ self.charge
-            short = np.exp(middle) * h < d
-            low, high = np.where(short, middle, low), np.where(short, high, middle)
-        u: Array = (0.5 * (low + high))[..., None]
+            d = dimer - (whole_org[..., None, :] * share) @ self.dimers
+            h = charge - (whole_aq[..., None, :] * (1.0 - share)) @ self.charge
+            width /= PARTS
+            low = low + width * np.sum(np.exp(middle) * h < d, axis=-1, keepdims=True)
+        u: Array = low + 0.5 * width
         if self.unknowns == 1:
             return u
-        h = np.maximum(np.where(d > 0, d * np.exp(-middle), h), np.exp(-WIDEST))
+        nearest = np.argmin(np.abs(middle - u), axis=-1)[..., None]
+        d, h = (
+            np.take_along_axis(d, nearest, -1)[..., 0],
+            np.take_along_axis(h, nearest, -1)[..., 0],
+        )
+        h = np.maximum(np.where(d > 0, d * np.exp(-u[..., 0]), h), np.exp(-WIDEST))
         proton = np.log(h / C_STANDARD)[..., None]
         return np.concatenate([u + proton, proton], axis=-1)
 
@@ -101,14 +124,10 @@ class CationExchange:
         >>> float(np.exp(spot.log_d[0, 0]).round(9))
         20.0
         """
-        constant = self.log_k if self.log_gamma is None else self.log_k + self.log_gamma
-        log_d = constant + self.dimers * u[..., :1]
+        log_d = self._constant + self.dimers * u[..., :1]
         if self.unknowns == 2:
             log_d = log_d - self.charge * u[..., 1:]
-        slope = np.broadcast_to(
-            np.stack([self.dimers, -self.charge], axis=-1)[:, : self.unknowns],
-            (*log_d.shape, self.unknowns),
-        )
+        slope = np.broadcast_to(self._slope, (*log_d.shape, self.unknowns))
         if conc_aq is None or conc_org is None:
             return Spot(log_d=log_d, slope=slope)
         if self.unknowns == 1:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.chemistry.cation_exchange import C_STANDARD
+from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.equilibrium import Spot
 
 Array = NDArray[np.float64]
@@ -154,6 +154,23 @@ class ComplexExchange:
             by_org=by_org,
             free=amount,
         )
+
+    def simpler(self) -> CationExchange | None:
+        """The nearest acid with one complex a metal: its D at one mol/L of the mixture."""
+        if self.salting:
+            return None
+        one = self.lift(np.array(C_STANDARD), np.array(C_STANDARD))
+        return CationExchange(
+            log_k=np.asarray(self.complexes(one)[0]), charge=self.charge, dimers=self.charge.copy()
+        )
+
+    def lift(self, dimer: Array, proton: Array) -> Array:
+        """Unknowns of this model where ``dimer`` [mol/m3] is free in all, and the protons."""
+        part = self.split**2 if self.mixed else self.split
+        free = np.asarray(dimer)[..., None] * part
+        amounts = np.concatenate([free, np.asarray(proton)[..., None]], axis=-1)
+        lifted: Array = np.log(amounts / C_STANDARD)
+        return lifted
 
     def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
         """Equilibrium of one stage that holds ``moles`` (..., C) in volumes of both phases."""

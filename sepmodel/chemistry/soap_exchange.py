@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.chemistry.cation_exchange import BISECTIONS, C_STANDARD, WIDEST
+from sepmodel.chemistry.cation_exchange import C_STANDARD, WIDEST
 from sepmodel.chemistry.equilibrium import Spot
 
 Array = NDArray[np.float64]
+
+# Halvings of ln(d/h) in the one-stage guess.
+BISECTIONS = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -51,7 +54,7 @@ class SoapExchange:
         dimer, charge = totals[..., 0], totals[..., 1]
         low, high = np.full(dimer.shape, -WIDEST), np.full(dimer.shape, WIDEST)
         d = h = np.ones(dimer.shape)
-        for _ in range(2 * BISECTIONS):
+        for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
             power = self.log_k + self.charge * middle[..., None]
             power = power + np.log(organic / aqueous)[..., None]

@@ -72,6 +72,17 @@ def layout(chain: Chain) -> Layout | None:
     return Layout(feed=feed, runs=(*sorted(set(runs)), stages), exits=exits)
 
 
+def rows(known: Layout, members: NDArray[np.int64]) -> Layout:
+    """The layout of some members."""
+
+    def pick(share: Array) -> Array:
+        return share if share.shape[0] == 1 else share[members]
+
+    feed = known.feed if known.feed.shape[1] == 1 else known.feed[:, members]
+    exits = tuple((k, p, {j: pick(s) for j, s in shares.items()}) for k, p, shares in known.exits)
+    return Layout(feed=feed, runs=known.runs, exits=exits)
+
+
 def solve(known: Layout, log_ratio: Array) -> tuple[Array, Array, Array]:
     """Aqueous fluxes and ratios A (B, N, C) for given ln A, and flows of the links (K, B, C)."""
     from scipy.linalg.blas import dtbsv
@@ -117,6 +128,20 @@ def solve(known: Layout, log_ratio: Array) -> tuple[Array, Array, Array]:
         for flow, unit in zip(flows, flux[1:], strict=True):
             aqueous += flow[..., None] * unit
     return np.swapaxes(aqueous, -1, -2), np.swapaxes(ratio, -1, -2), flows
+
+
+def local_closure(chain: Chain, aqueous: Array, organic: Array, links: Array) -> Array:
+    """Largest |in - out| / out of any component and stage, from what the neighbours send, (B,)."""
+    kept = 1.0 - chain.draw
+    entering = chain.feed[0] + chain.feed[1]
+    entering[:, :-1] += (aqueous * kept[0])[:, 1:]
+    entering[:, 1:] += (organic * kept[1])[:, :-1]
+    for flow, link in zip(links, chain.links, strict=True):
+        entering[:, link.target[0]] += flow
+    leaving = aqueous + organic
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off: Array = np.nan_to_num(np.abs(entering - leaving) / leaving).max(axis=(1, 2))
+    return off
 
 
 def _link_flows(known: Layout, flux: Array, ratio: Array) -> Array:

@@ -8,16 +8,16 @@ analytic Jacobian. A first guess comes from the same circuit with fewer stages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sepmodel import solvers
 from sepmodel.chemistry.cation_exchange import C_STANDARD
-from sepmodel.chemistry.equilibrium import Spot
 from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction import chain as chains
+from sepmodel.extraction import chain_plain, circuit_lift
 from sepmodel.extraction.circuit_levels import cold, patient, physical
 from sepmodel.extraction.circuit_plan import (
     PHASES,
@@ -27,7 +27,7 @@ from sepmodel.extraction.circuit_plan import (
     Section,
     prepare,
 )
-from sepmodel.extraction.stagewise import Plan, State, evaluate, iterate, take
+from sepmodel.extraction.stagewise import Plan, State, approach, evaluate, iterate, take
 
 __all__ = [
     "CircuitInputs",
@@ -44,6 +44,8 @@ Array = NDArray[np.float64]
 
 # Iterations from a caller's guess before it is given up.
 GUESSED = 32
+# Below this [mol/s] a flux has lost its meaning in plain numbers.
+SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -137,6 +139,8 @@ def solve(
     fallbacks = np.zeros(size, dtype=np.int64)
     norm = np.full(size, np.inf)
     last: solvers.Solution | None = None
+    if guess is None:
+        guess = circuit_lift.start(inputs, plan, solve)
     if guess is not None:
         start = np.broadcast_to(np.asarray(guess, dtype=float), (*plan.batch, n, m))
         last = iterate(plan, np.ascontiguousarray(start.reshape(size, n, m)), limit=GUESSED)
@@ -222,8 +226,7 @@ def _result(
     fallbacks: NDArray[np.int64],
 ) -> CircuitResult:
     """Everything worth knowing of the solution, in the caller's axis order."""
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        r, (fluxes, spot) = evaluate(plan, u)
+    found = _fluxes(plan, u)
     missing = ~done
 
     def out(values: Array) -> Array:
@@ -231,13 +234,10 @@ def _result(
         values[missing] = np.nan
         return values.reshape(plan.batch + values.shape[1:])
 
-    aqueous, organic = np.exp(fluxes.aqueous), np.exp(fluxes.organic)
-    up = np.exp(fluxes.up)
-    free = np.ones((*plan.flow_aq.shape, 1)) if spot.free is None else spot.free
-    proton = free[..., -1]
+    proton = found.free[..., -1]
     outlets = {}
     flows = (plan.flow_aq, plan.flow_org)
-    leaving = (fluxes.down, fluxes.up)
+    leaving = (found.down, found.up)
     for name, (stage, phase, fraction) in plan.outlets.items():
         if name == "organic" and inputs.closed:
             continue
@@ -258,7 +258,7 @@ def _result(
         start=np.zeros_like(feed),
     )  # fmt: skip
     if inputs.closed:
-        returned = up[:, -1] * plan.outlets["organic"][2][:, None]
+        returned = np.exp(found.up[:, -1]) * plan.outlets["organic"][2][:, None]
         ends = ends + np.where(kept, 0.0, returned)
     supplied = np.where(kept, 0.0, plan.chain.feed[1, :, 0] - returned)
     if not inputs.closed:
@@ -266,18 +266,17 @@ def _result(
     with np.errstate(divide="ignore", invalid="ignore"):
         total = np.nan_to_num(np.abs(feed - ends) / feed)
         recycle = np.nan_to_num(returned / feed)
-    local = chains.local_closure(plan.chain, fluxes).max(axis=(1, 2))
     return CircuitResult(
         inputs=inputs,
-        aqueous=out(aqueous),
-        organic=out(organic),
-        log_aqueous=out(fluxes.aqueous),
-        log_organic=out(fluxes.organic),
-        conc_aq=out(aqueous / plan.flow_aq[..., None]),
-        conc_org=out(organic / plan.flow_org[..., None]),
+        aqueous=out(found.aqueous),
+        organic=out(found.organic),
+        log_aqueous=out(found.log_aqueous),
+        log_organic=out(found.log_organic),
+        conc_aq=out(found.aqueous / plan.flow_aq[..., None]),
+        conc_org=out(found.organic / plan.flow_org[..., None]),
         flow_aq=out(plan.flow_aq),
         flow_org=out(plan.flow_org),
-        free=out(free),
+        free=out(found.free),
         proton=out(proton),
         ph=out(-np.log10(np.where(proton > 0, proton, np.nan) / C_STANDARD)),
         outlets=outlets,
@@ -285,21 +284,86 @@ def _result(
         supplied=out(supplied),
         closure={
             "component": out(total),
-            "local": out(local),
-            "closures": out(np.abs(r).max(axis=(1, 2))),
+            "local": out(found.local),
+            "closures": out(found.closures),
         },
         iterations=iterations.reshape(plan.batch),
         residual=out(norm),
         converged=done.reshape(plan.batch),
         fallbacks=fallbacks.reshape(plan.batch),
         u=out(u),
-        point=None if plan.batch or missing.any() else _point(plan, u, fluxes, spot),
+        point=None if plan.batch or missing.any() else found.point,
     )
 
 
-def _point(plan: Plan, u: Array, fluxes: chains.Fluxes, spot: Spot) -> tuple[Plan, State]:
-    """The solution as derivatives want it: in plain numbers where the chain allows it."""
-    if plan.layout is None:
-        return plan, State(u=u, spot=spot, fluxes=fluxes)
-    plain = [np.exp(part) for part in (fluxes.aqueous, fluxes.organic, fluxes.link)]
-    return plan, State(u=u, spot=spot, aqueous=plain[0], organic=plain[1], links=plain[2])
+@dataclass(eq=False, kw_only=True, slots=True)
+class _Fluxes:
+    """Fluxes at the solution, their logarithms, what leaves, closures and free amounts."""
+
+    aqueous: Array
+    organic: Array
+    log_aqueous: Array
+    log_organic: Array
+    down: Array
+    up: Array
+    free: Array
+    local: Array
+    closures: Array
+    point: tuple[Plan, State] | None = None
+
+
+def _fluxes(plan: Plan, u: Array) -> _Fluxes:
+    """Exact fluxes of every member: large batches in plain numbers, where these can hold them."""
+    if plan.layout is None or plan.flow_aq.shape[0] == 1:
+        return _exact(plan, u)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        r, state = approach(plan, u)
+        assert state.aqueous is not None
+        assert state.organic is not None
+        assert state.links is not None
+        local = chain_plain.local_closure(plan.chain, state.aqueous, state.organic, state.links)
+        logs = np.log(state.aqueous), np.log(state.organic)
+    free = state.spot.free
+    out = _Fluxes(
+        aqueous=state.aqueous,
+        organic=state.organic,
+        log_aqueous=logs[0],
+        log_organic=logs[1],
+        down=logs[0],
+        up=logs[1],
+        free=np.ones((*plan.flow_aq.shape, 1)) if free is None else free,
+        local=local,
+        closures=np.abs(r).max(axis=(1, 2)),
+    )
+    fed = plan.chain.feed.sum(axis=(0, 2)) > 0
+    least = np.minimum(state.aqueous.min(axis=1), state.organic.min(axis=1))
+    rest = np.flatnonzero(~np.all(~fed | (least > SMALLEST), axis=1))
+    if rest.size:
+        others = _exact(take(plan, rest), u[rest])
+        for part in fields(out):
+            if part.name != "point":
+                getattr(out, part.name)[rest] = getattr(others, part.name)
+    return out
+
+
+def _exact(plan: Plan, u: Array) -> _Fluxes:
+    """The same from logarithms, for components of any magnitude."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        r, (fluxes, spot) = evaluate(plan, u)
+    aqueous, organic = np.exp(fluxes.aqueous), np.exp(fluxes.organic)
+    state = State(u=u, spot=spot, fluxes=fluxes)
+    if plan.layout is not None:
+        links = np.exp(fluxes.link)
+        state = State(u=u, spot=spot, aqueous=aqueous, organic=organic, links=links)
+    return _Fluxes(
+        aqueous=aqueous,
+        organic=organic,
+        log_aqueous=fluxes.aqueous,
+        log_organic=fluxes.organic,
+        down=fluxes.down,
+        up=fluxes.up,
+        free=np.ones((*plan.flow_aq.shape, 1)) if spot.free is None else spot.free,
+        local=chains.local_closure(plan.chain, fluxes).max(axis=(1, 2)),
+        closures=np.abs(r).max(axis=(1, 2)),
+        point=(plan, state),
+    )

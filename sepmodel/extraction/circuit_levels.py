@@ -7,23 +7,33 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sepmodel import solvers
-from sepmodel.extraction.circuit_plan import CircuitInputs, Draw, Inlet, Section, prepare
-from sepmodel.extraction.stagewise import Plan, evaluate, iterate, take
+from sepmodel.extraction.circuit_plan import (
+    CircuitInputs,
+    Draw,
+    Inlet,
+    Section,
+    chosen,
+    prepare,
+)
+from sepmodel.extraction.stagewise import Plan, approach, iterate, take
 
 Array = NDArray[np.float64]
 
-# A cascade is approached over cascades of two thirds of its stages each: from half as many, sharp
-# cuts need ten times the iterations.
-REFINEMENT = 1.5
+# A cascade is approached over cascades of half its stages each, or of a third where the longest
+# section has more than so many stages.
+DOUBLED = 16
+# Where the unknown of a coarser cascade changes by this part of its steepest change, a stretch gets
+# half as many new stages as where it is flat.
+FLAT = 2.0**-5
 # A step between two cascades is halved at most so often when Newton fails on it.
 DEEPEST = 5
 # Stages of the longest section of the cascade that a bad guess is averaged over.
 AVERAGED = 4
 # Coarser cascades need not be solved to the last digit.
-ROUGH: dict[str, Any] = {"tolerance": 0.1, "accept": 0.1, "limit": 32}
+ROUGH: dict[str, Any] = {"tolerance": 0.2, "accept": 0.2, "limit": 32}
 
 
 def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
@@ -36,7 +46,10 @@ def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
         return 1 + round((port.stage - 1) * (coarse - 1) / (fine - 1)) if fine > 1 else 1
 
     def resampled(section: Section) -> Section:
-        count, near = new[section.name], np.arange(new[section.name]) * section.stages
+        count = new[section.name]
+        if not any(map(np.ndim, (section.efficiency, section.carry_aq, section.carry_org))):
+            return replace(section, stages=count)
+        near = np.arange(count) * section.stages
         rows: dict[str, Any] = {
             key: np.asarray(value)[near // count]
             for key, value, axes in (
@@ -57,26 +70,43 @@ def with_stages(inputs: CircuitInputs, counts: Sequence[int]) -> CircuitInputs:
 
 
 def _levels(counts: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Stage counts from one a section to ``counts``, each about 1.5 times the one before."""
+    """Stage counts from one a section to ``counts``, each two or three times the one before."""
     levels = [counts]
-    while max(levels[-1]) > 1:
-        levels.append(tuple(max(1, round(c / REFINEMENT)) for c in levels[-1]))
+    while (longest := max(levels[-1])) > 1:
+        factor = 3 if longest > DOUBLED else 2
+        levels.append(tuple(max(1, round(c / factor)) for c in levels[-1]))
     return levels[::-1]
 
 
 def _refine(u: Array, coarse: CircuitInputs, fine: CircuitInputs) -> Array:
-    """Unknowns (B, N, m) of a coarser circuit, interpolated section by section."""
+    """Unknowns (B, N, m) of a coarser circuit, carried over section by section.
+
+    Further stages lengthen the stretches where little changes; fronts keep their width in stages.
+    So new stages go where the unknown is flat, and between them it is interpolated.
+    """
     parts = []
     at = 0
     for a, b in zip(coarse.sections, fine.sections, strict=True):
         here = u[:, at : at + a.stages]
         at += a.stages
-        x = (np.arange(b.stages) + 0.5) / b.stages * a.stages - 0.5
-        x = np.clip(x, 0, a.stages - 1)
+        if a.stages < 4:
+            even = (np.arange(b.stages) + 0.5) / b.stages * a.stages - 0.5
+            x = np.clip(even, 0, a.stages - 1)[None]
+        else:
+            change = np.abs(np.diff(here, axis=1)).max(axis=2)
+            steepest = np.max(change, axis=1, keepdims=True) + np.finfo(float).tiny
+            flat = 1.0 / (change / steepest + FLAT)
+            room = 1.0 + (b.stages - a.stages) * flat / flat.sum(axis=1, keepdims=True)
+            ends = np.zeros((here.shape[0], a.stages))
+            np.cumsum(room, axis=1, out=ends[:, 1:])
+            old, new = np.arange(a.stages), np.arange(b.stages)
+            x = np.array([np.interp(new, end, old) for end in ends])
         low = np.minimum(x.astype(int), max(a.stages - 2, 0))
         high = np.minimum(low + 1, a.stages - 1)
-        weight = (x - low)[None, :, None]
-        parts.append((1 - weight) * here[:, low] + weight * here[:, high])
+        weight = (x - low)[..., None]
+        rows = np.arange(here.shape[0])[:, None]
+        below = here[rows, low]
+        parts.append(below + weight * (here[rows, high] - below))
     return np.concatenate(parts, axis=1)
 
 
@@ -113,39 +143,13 @@ def _average(u: Array, fine: CircuitInputs, coarse: CircuitInputs) -> Array:
 def member(inputs: CircuitInputs, plan: Plan, members: NDArray[np.int64]) -> CircuitInputs:
     """Inputs of some members on one batch axis."""
     size = plan.flow_aq.shape[0]
-    if size == 1 or members.size == size:
-        return inputs
-
-    def pick(value: ArrayLike, tail: int) -> Array:
-        array = np.asarray(value, dtype=float)
-        shape = array.shape[array.ndim - tail :]
-        full = np.broadcast_to(array, plan.batch + shape).reshape((size, *shape))
-        return full[members]
-
-    return replace(
-        inputs,
-        organic_flow=pick(inputs.organic_flow, 0),
-        dimer=pick(inputs.dimer, 0),
-        organic_conc=pick(inputs.organic_conc, 1),
-        inlets=tuple(
-            replace(
-                i,
-                flow=pick(i.flow, 0),
-                conc=pick(i.conc, 1),
-                acid=pick(i.acid, 0),
-                sulfate=pick(i.sulfate, 0),
-            )
-            for i in inputs.inlets
-        ),
-        draws=tuple(replace(d, flow=pick(d.flow, 0)) for d in inputs.draws),
-        log_k_shift=pick(inputs.log_k_shift, 1) if np.ndim(inputs.log_k_shift) else 0.0,
-    )
+    return inputs if size == 1 or members.size == size else chosen(inputs, members)
 
 
 def physical(plan: Plan, u: Array) -> NDArray[np.bool_]:
     """Members whose free amounts are all positive."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        free = evaluate(plan, u)[1][1].free
+        free = approach(plan, u)[1].spot.free
     if free is None:
         return np.ones(u.shape[0], dtype=bool)
     return np.asarray(np.all(free > 0, axis=(1, 2)))

@@ -122,7 +122,8 @@ class Flows:
     [mol/s], ``organic`` (B, N) [m3/s], leaving each stage before draws.
 
     ``draw`` (2, B, N, 1) fractions taken, ``links`` what is fed back, ``outlets``: name -> stage,
-    phase, fraction (B,). ``first``: first stage (0-based) of every section.
+    phase, fraction (B,). ``first``: first stage (0-based) of every section. ``carry``: parts of the
+    aqueous and of the organic that the other phase carries along, (2, 1, N, 1) or None.
     """
 
     aqueous: Array
@@ -131,6 +132,7 @@ class Flows:
     links: tuple[chains.Link, ...]
     outlets: dict[str, tuple[int, int, Array]]
     first: dict[str, int]
+    carry: Array | None
 
 
 def batch_of(inputs: CircuitInputs) -> tuple[int, ...]:
@@ -153,7 +155,38 @@ def members(value: ArrayLike, batch: tuple[int, ...], tail: tuple[int, ...] = ()
     return array.reshape((-1, *tail)) if batch else array[None]
 
 
-def flows(inputs: CircuitInputs, batch: tuple[int, ...]) -> Flows:
+def chosen(inputs: CircuitInputs, rows: NDArray[np.int64]) -> CircuitInputs:
+    """Inputs of some members of a batch, which is flattened; what all share stays as it is."""
+    batch = batch_of(inputs)
+
+    def pick(value: ArrayLike, tail: int = 0) -> ArrayLike:
+        array = np.asarray(value, dtype=float)
+        if array.ndim <= tail:
+            return value
+        return members(array, batch, array.shape[array.ndim - tail :])[rows]
+
+    out = replace(
+        inputs,
+        organic_flow=pick(inputs.organic_flow),
+        dimer=pick(inputs.dimer),
+        organic_conc=pick(inputs.organic_conc, 1),
+        inlets=tuple(
+            replace(
+                i,
+                flow=pick(i.flow),
+                conc=pick(i.conc, 1),
+                acid=pick(i.acid),
+                sulfate=pick(i.sulfate),
+            )
+            for i in inputs.inlets
+        ),
+        draws=tuple(replace(d, flow=pick(d.flow)) for d in inputs.draws),
+        log_k_shift=pick(inputs.log_k_shift, 1),
+    )
+    return out if batch_of(out) else replace(out, dimer=np.full(rows.size, inputs.dimer))
+
+
+def flows(inputs: CircuitInputs, batch: tuple[int, ...], *, checked: bool = False) -> Flows:
     """Water, anions and solvent of every stage."""
     c, n = len(inputs.components), inputs.stages
     size = int(np.prod(batch, dtype=int))
@@ -235,7 +268,8 @@ def flows(inputs: CircuitInputs, batch: tuple[int, ...]) -> Flows:
                 draw[1, :, k, 0] += fraction
         up = organic[:, k] * (1.0 - draw[1, :, k, 0])
         start = k + 1
-    _check_flows(inputs, passing[..., 0], organic, draw)
+    if not checked:
+        _check_flows(inputs, passing[..., 0], organic, draw)
     rest = 1.0 - draw[1, :, n - 1, 0]
     outlets["organic"] = (n - 1, 1, rest)
     if inputs.closed:
@@ -252,6 +286,7 @@ def flows(inputs: CircuitInputs, batch: tuple[int, ...]) -> Flows:
         links=tuple(links),
         outlets=outlets,
         first=first,
+        carry=carry,
     )
 
 
@@ -261,7 +296,7 @@ def prepare(inputs: CircuitInputs, *, checked: bool = False) -> Plan:
         _check(inputs)
     c, n = len(inputs.components), inputs.stages
     batch = batch_of(inputs)
-    streams = flows(inputs, batch)
+    streams = flows(inputs, batch, checked=checked)
     size = streams.organic.shape[0]
     feed = np.zeros((2, size, n, c))
     organic = members(inputs.organic_flow, batch)
@@ -273,13 +308,14 @@ def prepare(inputs: CircuitInputs, *, checked: bool = False) -> Plan:
     flow_aq = streams.aqueous[..., 0]
     log_ratio = np.log(streams.organic / flow_aq)[..., None]
     shifts = [section.log_k_shift for section in inputs.sections]
-    if any(np.any(shift) for shift in shifts):
+    if not _all_are(shifts, 0.0):
         log_ratio = log_ratio + _by_section(inputs, shifts)
-    if np.any(inputs.log_k_shift):
+    if not _all_are([inputs.log_k_shift], 0.0):
         log_ratio = log_ratio + members(inputs.log_k_shift, batch, (c,))[:, None]
     bypass = None
-    if any(np.any(np.asarray(section.efficiency) < 1) for section in inputs.sections):
-        efficiency = _by_section(inputs, [section.efficiency for section in inputs.sections])
+    efficiencies = [section.efficiency for section in inputs.sections]
+    if not _all_are(efficiencies, 1.0):
+        efficiency = _by_section(inputs, efficiencies)
         bypass = np.broadcast_to(1.0 - efficiency, (size, n, c))
         log_ratio = log_ratio + chains.log(efficiency)
     totals = np.empty((size, n, 3))
@@ -292,7 +328,7 @@ def prepare(inputs: CircuitInputs, *, checked: bool = False) -> Plan:
             feed=feed,
             draw=streams.draw,
             bypass=bypass,
-            carry=carried(inputs),
+            carry=streams.carry,
             links=streams.links,
         ),
         shift=np.broadcast_to(log_ratio, (size, n, c)),
@@ -413,6 +449,14 @@ def _check_flows(inputs: CircuitInputs, flow_aq: Array, flow_org: Array, draw: A
         raise InputError(problems)
 
 
+def _all_are(values: Sequence[ArrayLike], number: float) -> bool:
+    """Whether all values are that one number, which most are, and plain."""
+    return all(
+        v == number if isinstance(v, float | int) else bool(np.all(np.asarray(v) == number))
+        for v in values
+    )
+
+
 def _by_section(inputs: CircuitInputs, values: Sequence[ArrayLike]) -> Array:
     """A number, a row of components or a row per stage of every section, (N, C)."""
     c = len(inputs.components)
@@ -424,7 +468,7 @@ def _by_section(inputs: CircuitInputs, values: Sequence[ArrayLike]) -> Array:
 
 def carried(inputs: CircuitInputs) -> Array | None:
     """Parts of the aqueous and of the organic that the other phase carries, (2, 1, N, 1)."""
-    if not any(np.any(s.carry_aq) or np.any(s.carry_org) for s in inputs.sections):
+    if _all_are([v for s in inputs.sections for v in (s.carry_aq, s.carry_org)], 0.0):
         return None
     parts = [
         [

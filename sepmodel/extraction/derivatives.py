@@ -94,7 +94,7 @@ def adjoint(
     point = _point(result)
     names = point.names(names)
     by_x, by_ratio, by_fraction = point.outputs([output.weights for output in outputs])
-    multipliers = linearised.solve_transposed(point.factors, 0, by_x.T).T
+    multipliers = linearised.solve_transposed(point.factors, 0, by_x)
     return Derivatives(
         outputs=tuple(o.name for o in outputs),
         parameters=names,
@@ -110,7 +110,7 @@ def forward(
     names = point.names(names)
     by_x, by_ratio, by_fraction = point.outputs([output.weights for output in outputs])
     rows, values, fractions = point.rows(names, by_ratio)
-    values -= by_x @ linearised.solve(point.factors, 0, rows.T)
+    values -= by_x @ linearised.solve(point.factors, 0, rows).T
     for outlet, weight in by_fraction.items():
         values += weight[:, None] * fractions[outlet]
     return Derivatives(outputs=tuple(o.name for o in outputs), parameters=names, values=values)
@@ -122,7 +122,7 @@ def tangent(result: CircuitResult, names: Sequence[str] | None = None) -> Array:
     names = point.names(names)
     stages, m = result.u.shape
     rows = point.rows(names, np.zeros((0, *point.plan.shift.shape[1:])))[0]
-    changes = linearised.solve(point.factors, 0, rows.T).T
+    changes = linearised.solve(point.factors, 0, rows)
     out: Array = -changes.reshape(len(names), stages, -1)[..., -m:]
     return out
 

@@ -29,13 +29,28 @@ ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Corner:
-    """What a linked stream adds: at ``row`` (flat), minus ``weight`` (B, w) times the unknowns at
-    ``columns`` (w,) (flat)."""
+class Corners:
+    """What linked streams add: at ``rows`` (L,), minus ``weight`` (B, L, w) times the unknowns at
+    ``columns`` (L, w), both counted over all stages."""
 
-    row: int
+    rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     weight: Array
+
+
+def _corners(found: list[tuple[int, list[int], list[Array]]]) -> Corners | None:
+    """Corners of (row, columns, weights (B,)), filled up to the same number of columns."""
+    if not found:
+        return None
+    most = max(len(columns) for _, columns, _ in found)
+    columns = np.array([c + [c[0]] * (most - len(c)) for _, c, _ in found])
+    none = np.zeros_like(found[0][2][0])
+    weight = np.array([w + [none] * (most - len(w)) for _, _, w in found])
+    return Corners(
+        rows=np.array([row for row, _, _ in found]),
+        columns=columns,
+        weight=np.ascontiguousarray(np.moveaxis(weight, -1, 0)),
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -69,7 +84,7 @@ class System:
     low: int
     high: int
     unknowns: int
-    corners: tuple[Corner, ...]
+    corners: Corners | None
 
 
 def of_fluxes(
@@ -120,18 +135,12 @@ def of_fluxes(
     corners = []
     for (source, phase), (target, _), flow in links:
         part = flow * back[:, target]
-        for i in range(c):
-            if not part[:, i].any():
-                continue
+        for i in np.flatnonzero(part.any(axis=0)).tolist():
             columns, weight = [source * k + i], [part[:, i]]
             if phase == 1:
                 columns += [source * k + c + a for a in range(m)]
                 weight += [part[:, i] * slope[:, source, i, a] for a in range(m)]
-            corners.append(
-                Corner(
-                    row=target * k + i, columns=np.array(columns), weight=np.stack(weight, axis=1)
-                )
-            )
+            corners.append((target * k + i, columns, weight))
     return System(
         answers=Answers(
             pitch=1, own=(share,), following=up, closing=by_org, entering=((back, back),)
@@ -140,7 +149,7 @@ def of_fluxes(
         low=k,
         high=k,
         unknowns=m,
-        corners=tuple(corners),
+        corners=_corners(corners),
     )
 
 
@@ -213,7 +222,7 @@ def of_streams(
         here[..., first : first + 2 * c : 2] = share * slope[..., a]
         here[..., first + 1 : first + 2 * c : 2] = -lifted * grown * slope[..., a]
         here[..., first + 2 * c : first + k] = by_own[..., a]
-    corners: list[Corner] = []
+    corners = []
     for flow, link in zip(fluxes.link, chain.links, strict=True):
         source, phase = link.source
         stage, into = link.target
@@ -224,13 +233,7 @@ def of_streams(
         for row, weight in ((0, pooled), (1, passing)):
             for i in np.flatnonzero(weight.any(axis=0)).tolist():
                 column = source * k + 2 * i + 1 - phase
-                corners.append(
-                    Corner(
-                        row=stage * k + 2 * i + row,
-                        columns=np.array([column]),
-                        weight=weight[:, i : i + 1],
-                    )
-                )
+                corners.append((stage * k + 2 * i + row, [column], [weight[:, i]]))
     back = np.exp(-entered)
     answers = Answers(
         pitch=2,
@@ -245,19 +248,20 @@ def of_streams(
         low=near,
         high=near,
         unknowns=m,
-        corners=tuple(corners),
+        corners=_corners(corners),
     )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Factors:
-    """The factorised systems: LU of each band, its pivots, and the answers to the corners."""
+    """The factorised systems: LU of each band and its pivots; with corners (L of them), the bands'
+    answers to a mole at each (B, L, n), and (identity - corners of these answers)^-1 (B, L, L)."""
 
     system: System
     lower_upper: list[Array]
     pivots: list[NDArray[np.int32]]
-    answers: list[Array]  # (n, corners): band^-1 of each corner's row
-    inner: list[Array]  # (corners, corners): identity minus the corners' own answers
+    answers: Array | None
+    inner: Array | None
 
 
 def factorise(system: System) -> Factors:
@@ -267,87 +271,102 @@ def factorise(system: System) -> Factors:
     members, stages, k, _ = system.band.shape
     n, low, high = stages * k, system.low, system.high
     found: tuple[list[Array], list[NDArray[np.int32]]] = ([], [])
-    answers, inner = [], []
-    corners = system.corners
-    rows = np.zeros((len(corners), n))
-    for j, corner in enumerate(corners):
-        rows[j, corner.row] = 1.0
-    for member in range(members):
-        columns = system.band[member].reshape(n, -1).T
-        lu, pivots, info = dgbtrf(columns, low, high, overwrite_ab=1)
+    corners, answers, inner = system.corners, None, None
+    if corners is not None:
+        count = corners.rows.size
+        answers = np.zeros((members, count, n))
+        answers[:, np.arange(count), corners.rows] = 1.0
+    for member, band in enumerate(system.band.reshape(members, n, -1)):
+        lu, pivots, info = dgbtrf(band.T, low, high, overwrite_ab=1)
         if info > 0:
             lu[...] = np.nan
         found[0].append(lu)
         found[1].append(pivots)
-        if corners:
-            answer = dgbtrs(lu, low, high, rows.T, pivots)[0]
-            answers.append(answer)
-            inner.append(np.eye(len(corners)) - _gather(corners, member, answer))
+        if answers is not None:
+            dgbtrs(lu, low, high, answers[member].T, pivots, overwrite_b=1)
+    if corners is not None and answers is not None:
+        inner = np.eye(count) - _gather(corners.weight, corners.columns, answers).swapaxes(-1, -2)
+        inner = _inverses(inner)
     return Factors(
         system=system, lower_upper=found[0], pivots=found[1], answers=answers, inner=inner
     )
 
 
-def _gather(corners: tuple[Corner, ...], member: int, x: Array) -> Array:
-    """Corners' weights times unknowns x (n, k): (corners, k)."""
-    return np.array([corner.weight[member] @ x[corner.columns] for corner in corners])
+def _gather(weight: Array, columns: NDArray[np.int64], x: Array) -> Array:
+    """Corners' weights (B, L, w) times unknowns x (B, k, n): (B, k, L)."""
+    out: Array = np.einsum("blw,bklw->bkl", weight, x[:, :, columns])
+    return out
+
+
+def _inverses(matrices: Array) -> Array:
+    """Inverses of small matrices, NaN where one is singular."""
+    try:
+        return np.asarray(np.linalg.inv(matrices), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        if matrices.shape[0] == 1:
+            return np.full_like(matrices, np.nan)
+        return np.concatenate([_inverses(m[None]) for m in matrices])
 
 
 def solve(factors: Factors, member: int, rhs: Array) -> Array:
-    """J^-1 rhs of one member, (n, k)."""
+    """J^-1 rhs of one member, right-hand sides in rows: (k, n)."""
     from scipy.linalg.lapack import dgbtrs
 
-    system = factors.system
-    x: Array = dgbtrs(
-        factors.lower_upper[member], system.low, system.high, rhs, factors.pivots[member]
-    )[0]
-    if system.corners:
-        gathered = _gather(system.corners, member, x)
-        x += factors.answers[member] @ _small(factors.inner[member], gathered)
+    system, here = factors.system, slice(member, member + 1)
+    lu, pivots = factors.lower_upper[member], factors.pivots[member]
+    x: Array = dgbtrs(lu, system.low, system.high, rhs.T, pivots)[0].T
+    corners = system.corners
+    if corners is not None and factors.answers is not None and factors.inner is not None:
+        gathered = _gather(corners.weight[here], corners.columns, x[None])[0]
+        x = x + gathered @ factors.inner[member].T @ factors.answers[member]
     return x
 
 
 def solve_transposed(factors: Factors, member: int, rhs: Array) -> Array:
-    """J^-T rhs of one member, (n, k)."""
+    """J^-T rhs of one member, right-hand sides in rows: (k, n)."""
     from scipy.linalg.lapack import dgbtrs
 
     system = factors.system
-    if system.corners:
+    corners = system.corners
+    if corners is not None and factors.answers is not None and factors.inner is not None:
         rhs = rhs.copy()
-        inner = _small(factors.inner[member].T, factors.answers[member].T @ rhs)
-        for corner, extra in zip(system.corners, inner, strict=True):
-            rhs[corner.columns] += corner.weight[member][:, None] * extra
-    x: Array = dgbtrs(
-        factors.lower_upper[member],
-        system.low,
-        system.high,
-        rhs,
-        factors.pivots[member],
-        trans=1,
-    )[0]
+        extra = rhs @ factors.answers[member].T @ factors.inner[member]
+        for j, columns in enumerate(corners.columns.tolist()):
+            for column, weight in zip(columns, corners.weight[member, j].tolist(), strict=True):
+                rhs[:, column] += weight * extra[:, j]
+    lu, pivots = factors.lower_upper[member], factors.pivots[member]
+    x: Array = dgbtrs(lu, system.low, system.high, rhs.T, pivots, trans=1)[0].T
     return x
 
 
 def closing(factors: Factors) -> Linear:
     """Newton corrections of the stages' own unknowns alone, for closures (b, N m) of some rows."""
-    _, stages, k, _ = factors.system.band.shape
-    m = factors.system.unknowns
+    from scipy.linalg.lapack import dgbtrs
+
+    system = factors.system
+    _, stages, k, _ = system.band.shape
+    m, corners = system.unknowns, system.corners
 
     def step(r: Array, rows: NDArray[np.int64]) -> Array:
-        rhs = np.zeros((r.shape[0], stages, k))
-        rhs[..., k - m :] = r.reshape(-1, stages, m)
-        out = np.empty_like(r)
+        x = np.zeros((r.shape[0], stages, k))
+        x[..., k - m :] = r.reshape(-1, stages, m)
+        flat = x.reshape(r.shape[0], stages * k)
         for i, member in enumerate(rows.tolist()):
-            x = solve(factors, member, rhs[i].reshape(-1, 1))
-            out[i] = x.reshape(stages, k)[:, k - m :].ravel()
-        return out
+            lu, pivots = factors.lower_upper[member], factors.pivots[member]
+            flat[i] = dgbtrs(lu, system.low, system.high, flat[i], pivots)[0]
+        own = x[..., k - m :].reshape(r.shape)
+        if corners is not None and factors.answers is not None and factors.inner is not None:
+            weight, answers, inner = corners.weight, factors.answers, factors.inner
+            if rows.size != weight.shape[0]:
+                weight, answers, inner = weight[rows], answers[rows], inner[rows]
+            gathered = _gather(weight, corners.columns, flat[:, None])
+            to_own = answers.reshape(*answers.shape[:2], stages, k)[..., k - m :]
+            own = (
+                own
+                + (
+                    (gathered @ np.swapaxes(inner, -1, -2)) @ to_own.reshape(*answers.shape[:2], -1)
+                )[:, 0]
+            )
+        return own
 
     return step
-
-
-def _small(matrix: Array, rhs: Array) -> Array:
-    """Solution of a small dense system, NaN where it is singular."""
-    try:
-        return np.asarray(np.linalg.solve(matrix, rhs), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        return np.full_like(rhs, np.nan)

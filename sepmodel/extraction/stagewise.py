@@ -7,7 +7,7 @@ analytic Jacobian. Axis order: [member, stage, component].
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,12 @@ class Plan:
     flow_aq: Array
     flow_org: Array
     outlets: dict[str, tuple[int, int, Array]] = field(default_factory=dict)
-    layout: chain_plain.Layout | None = field(init=False, repr=False)
+    layout: chain_plain.Layout | None = field(default=None, repr=False)
     kept: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layout", chain_plain.layout(self.chain))
+        if self.layout is None:
+            object.__setattr__(self, "layout", chain_plain.layout(self.chain))
         object.__setattr__(self, "kept", 1.0 - self.chain.draw)
 
 
@@ -74,6 +75,7 @@ def take(plan: Plan, members: NDArray[np.int64]) -> Plan:
         totals=plan.totals[members],
         flow_aq=plan.flow_aq[members],
         flow_org=plan.flow_org[members],
+        layout=None if plan.layout is None else chain_plain.rows(plan.layout, members),
     )
 
 
@@ -117,6 +119,24 @@ def approach(plan: Plan, u: Array) -> tuple[Array, State]:
     )
     assert spot.residual is not None
     return spot.residual, State(u=u, spot=spot, aqueous=aqueous, organic=organic, links=links)
+
+
+def chosen(state: State, rows: NDArray[np.int64]) -> State:
+    """The state of some members, in plain numbers."""
+
+    def pick(a: Array | None, axis: int = 0) -> Array | None:
+        return None if a is None else np.take(a, rows, axis=axis)
+
+    spot: dict[str, Any] = {
+        part.name: pick(getattr(state.spot, part.name)) for part in fields(state.spot)
+    }
+    return State(
+        u=state.u[rows],
+        spot=Spot(**spot),
+        aqueous=pick(state.aqueous),
+        organic=pick(state.organic),
+        links=pick(state.links, 1),
+    )
 
 
 def concentrations(plan: Plan, state: State) -> tuple[Array, Array]:
@@ -179,6 +199,15 @@ def iterate(plan: Plan, start: Array, **options: Any) -> solvers.Solution:
     def linearise(state: Any, who: NDArray[np.int64]) -> solvers.Linear:
         return linearised.closing(linearised.factorise(system(*state)))
 
+    def select(state: Any, rows: NDArray[np.int64]) -> Any:
+        return take(state[0], rows), chosen(state[1], rows)
+
     settings = {"tolerance": TOLERANCE, "accept": ACCEPT, "limit": LIMIT} | options
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        return solvers.newton(residual, linearise, start.reshape(size, n * m), **settings)
+        return solvers.newton(
+            residual,
+            linearise,
+            start.reshape(size, n * m),
+            select=None if plan.layout is None else select,
+            **settings,
+        )

@@ -198,8 +198,10 @@ def as_dense(system):
     for column in range(n):
         for row in range(max(0, column - system.high), min(n, column + system.low + 1)):
             out[:, row, column] = band[:, column, system.low + system.high + row - column]
-    for corner in system.corners:
-        out[:, corner.row, corner.columns] -= corner.weight
+    if system.corners is not None:
+        for j, row in enumerate(system.corners.rows):
+            for w, column in enumerate(system.corners.columns[j]):
+                out[:, row, column] -= system.corners.weight[:, j, w]
     return out
 
 
@@ -262,12 +264,18 @@ def test_factorised_systems(links):
     system = linearised.of_streams(chain, fluxes, slope, by_l, by_v, by_u)
     full = as_dense(system)
     factors = linearised.factorise(system)
-    rhs = rng.normal(size=(full.shape[1], 4))
+    rhs = rng.normal(size=(4, full.shape[1]))
     for member in (0, 1):
         x = linearised.solve(factors, member, rhs)
-        assert np.allclose(full[member] @ x, rhs, rtol=0, atol=1e-10)
+        assert np.allclose(x @ full[member].T, rhs, rtol=0, atol=1e-10)
         x = linearised.solve_transposed(factors, member, rhs)
-        assert np.allclose(full[member].T @ x, rhs, rtol=0, atol=1e-10)
+        assert np.allclose(x @ full[member], rhs, rtol=0, atol=1e-10)
+    own = np.arange(full.shape[1]) % system.band.shape[2] >= system.band.shape[2] - 1
+    closures = np.zeros((2, full.shape[1]))
+    closures[:, own] = rng.normal(size=(2, 13))
+    exact = np.linalg.solve(full, closures[..., None])[..., 0][:, own]
+    found = linearised.closing(factors)(closures[:, own], np.arange(2))
+    assert np.allclose(found, exact, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("links", [False, True])

@@ -134,6 +134,23 @@ def test_results_do_not_depend_on_workers_or_chunks(tmp_path):
             assert np.max(np.abs(np.array(values) - first.column(name))) < 1e-10
 
 
+def test_numbers_are_found_in_a_result_as_in_its_json():
+    found = sepmodel.run(CASE)
+    tables = answers.document(found, profiles=True)
+    for path in (
+        "streams.raffinate.purity.Nd",
+        "streams.raffinate.flow",
+        "streams.raffinate.flow.value",
+        "quantities.phi",
+        "balance.max",
+        "profiles.share_aq.values.3.1",
+    ):
+        assert answers.number(found, path) == answers.number(tables, path) is not None, path
+    for path in ("streams.nothing", "streams.raffinate.phase", "streams", "a.b.c"):
+        assert answers.number(found, path) is None
+        assert answers.number(tables, path) is None
+
+
 def test_what_is_there_is_not_computed_again(tmp_path):
     first = here(study(), out=tmp_path)
     again = here(study(), out=tmp_path)

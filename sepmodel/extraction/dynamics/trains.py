@@ -44,6 +44,14 @@ class Train(Protocol):
         """Contents of the mixers (N, K) and unknowns (N, m) of a named start."""
         ...
 
+    def seeded(self, net: Network, fill: str, shares: Mapping[int, Array]) -> tuple[Array, Array]:
+        """As ``start``, but stages (from 0) with shares (C,) of their own."""
+        ...
+
+    def carried(self, net: Network) -> Array:
+        """Carriers (N, T) of the mixers at the steady state of the design point."""
+        ...
+
     def steady(self, settings: Mapping[str, float]) -> tuple[Array, Array, Array]:
         """Concentrations x, y (N, C) and unknowns (N, m) at steady state, by the steady solver."""
         ...
@@ -86,9 +94,15 @@ class MassFlowTrain:
                 out[f"inlet.{inlet.name}.composition.{name}"] = float(flow / flows.sum())
         for draw in self.inputs.draws:
             out[f"draw.{draw.name}.flow"] = float(np.asarray(draw.flow))
-        efficiency = np.broadcast_to(self.inputs.efficiency, (self.inputs.stages,))
-        out |= {f"stage.{k + 1}.efficiency": float(e) for k, e in enumerate(efficiency)}
+        best = self._efficiency().max(axis=1)
+        out |= {f"stage.{k + 1}.efficiency": float(e) for k, e in enumerate(best)}
         return out
+
+    def _efficiency(self) -> Array:
+        """Efficiencies of the design point, (N, C)."""
+        given = np.asarray(self.inputs.efficiency, dtype=float)
+        rows = given[:, None] if given.ndim == 1 else given
+        return np.array(np.broadcast_to(rows, (self.inputs.stages, len(self.components))))
 
     def apply(self, settings: Mapping[str, float]) -> cascade.MassFlowInputs:
         """The steady inputs under these settings."""
@@ -106,8 +120,9 @@ class MassFlowTrain:
             scrub=settings["scrub"],
             inlets=tuple(inlets),
             draws=tuple(replace(d, flow=settings[f"draw.{d.name}.flow"]) for d in given.draws),
-            efficiency=np.array(
-                [settings[f"stage.{k + 1}.efficiency"] for k in range(given.stages)]
+            efficiency=_scaled(
+                self._efficiency(),
+                np.array([settings[f"stage.{k + 1}.efficiency"] for k in range(given.stages)]),
             ),
         )
 
@@ -154,6 +169,21 @@ class MassFlowTrain:
             start=np.zeros(len(self.components)),
         )
         return self.filled(net, shares / shares.sum())
+
+    def seeded(self, net: Network, fill: str, shares: Mapping[int, Array]) -> tuple[Array, Array]:
+        """As ``start``, but stages (from 0) with shares (C,) of their own."""
+        given = sum(
+            (np.asarray(i.flows, dtype=float) for i in self.inputs.inlets),
+            start=np.zeros(len(self.components)),
+        )
+        rows = np.tile(given / given.sum(), (self.inputs.stages, 1))
+        for stage, own in shares.items():
+            rows[stage] = own
+        return self.filled(net, rows)
+
+    def carried(self, net: Network) -> Array:
+        """There are no carriers."""
+        return np.zeros((net.stages, 0))
 
     def filled(self, net: Network, shares: Array) -> tuple[Array, Array]:
         """Mixers with an aqueous of given shares (C,) or (N, C), the organic in equilibrium."""
@@ -246,12 +276,10 @@ class CircuitTrain:
                 (section.stages, len(self.components)),
             )
             wanted = np.array([settings[f"stage.{k}.efficiency"] for k in numbers])
-            best = base.max(axis=1)
-            part = np.divide(wanted, best, out=np.ones_like(best), where=best > 0)
             sections.append(
                 replace(
                     section,
-                    efficiency=_one_if_alike(np.minimum(base * part[:, None], 1.0)),
+                    efficiency=_one_if_alike(_scaled(base, wanted)),
                     carry_aq=_one_if_alike(
                         np.array([settings[f"stage.{k}.entrainment_aq"] for k in numbers])
                     ),
@@ -320,9 +348,9 @@ class CircuitTrain:
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """ "feed": extraction and scrub full of feed liquor, strip of its acid, fresh organic.
 
-        "acid": water phases as their own inlets bring them (no metal but in the feed's section).
+        "fresh": every water phase as its own section's acid, without metal.
         """
-        if kind not in ("feed", "acid"):
+        if kind not in ("feed", "fresh"):
             raise InputError(Problem(message="unknown start", key="start", value=kind))
         given = self.inputs
         aqueous = np.zeros((given.stages, net.species))
@@ -330,9 +358,12 @@ class CircuitTrain:
         fed = next(i for i in given.inlets if np.asarray(i.conc).any())
         for section in given.sections:
             own = [i for i in given.inlets if i.section == section.name]
+            own = [i for i in own if not np.asarray(i.conc).any()]
             with_feed = kind == "feed" and section.aqueous_to != "out"
             source = fed if with_feed or not own else own[0]
             conc = np.asarray(source.conc, dtype=float)
+            if kind == "fresh" and source is fed:
+                conc = np.zeros_like(conc)
             anions = float(np.asarray(source.acid)) + float(conc @ given.charge)
             row = [*conc.tolist(), 0.0, anions, float(np.asarray(source.sulfate))]
             aqueous[at : at + section.stages] = row[: net.species]
@@ -342,6 +373,27 @@ class CircuitTrain:
         organic[net.components] = float(np.asarray(given.dimer))
         moles = net.mixer[0][:, None] * aqueous + net.mixer[1][:, None] * organic
         return moles, self.guess(net, moles)
+
+    def seeded(self, net: Network, fill: str, shares: Mapping[int, Array]) -> tuple[Array, Array]:
+        """As ``start``, but stages (from 0) with shares (C,) of their own in their aqueous."""
+        moles, _ = self.start(net, fill)
+        c = net.components
+        counted = self.inputs.charge > 1
+        for stage, own in shares.items():
+            total = moles[stage, :c][counted].sum()
+            moles[stage, :c] = np.where(counted, own * total, moles[stage, :c])
+        return moles, self.guess(net, moles)
+
+    def carried(self, net: Network) -> Array:
+        """Carriers (N, T) of the mixers at steady state."""
+        c, t, n = net.components, len(net.carriers), net.stages
+        plan = circuit.prepare(self.inputs)
+        volume = np.where(
+            np.array(net.carriers) == AQUEOUS, net.mixer[0][:, None], net.mixer[1][:, None]
+        )
+        assert c + t == net.species
+        out: Array = volume * plan.totals[0, :n, :t]
+        return out
 
     def guess(self, net: Network, moles: Array) -> Array:
         """Unknowns (N, m) of mixers with these contents."""
@@ -354,6 +406,14 @@ class CircuitTrain:
         """Concentrations and unknowns of the steady circuit."""
         solved = circuit.solve(self.apply(settings))
         return solved.conc_aq, solved.conc_org, solved.u
+
+
+def _scaled(base: Array, best: Array) -> Array:
+    """Efficiencies (N, C) brought to the best one wanted in every stage (N,)."""
+    most = base.max(axis=1)
+    part = np.divide(best, most, out=np.ones_like(most), where=most > 0)
+    out: Array = np.minimum(base * part[:, None], 1.0)
+    return out
 
 
 def _one_if_alike(rows: Array) -> Array:

@@ -1,0 +1,248 @@
+"""What a cascade-dynamic case file holds: a cascade, and what happens to it in time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field, model_validator
+
+from sepmodel.extraction.circuit_inputs import CircuitCase
+from sepmodel.extraction.inputs import CascadeCase, Member
+from sepmodel.fields import (
+    Count,
+    Fraction,
+    Name,
+    NonNegative,
+    Number,
+    OpenFraction,
+    Positive,
+    Quantity,
+    Real,
+    Table,
+    Text,
+    refuse,
+)
+
+Duration = Annotated[float, Quantity("s", low=0)]
+LongTime = Annotated[float, Quantity("s", above=0)]
+Volume = Annotated[float, Quantity("m^3", above=0)]
+Shares = dict[Member, NonNegative]
+Purity = OpenFraction
+Tolerance = Annotated[float, Number("a relative tolerance", low=1e-10, high=0.1)]
+SectionName = Literal["extraction", "scrub", "strip", "saponify"]
+MOST_OUTPUTS, MOST_MAPS = 4096, 512
+
+
+class Holdup(Table):
+    """What each stage holds, as residence time at the case's flows or as volumes.
+
+    ``basis`` of a residence time: "outflow" (each phase of each stage holds its outflow times the
+    time), "boxes" (all stages alike, as large as the largest outflow asks for), "feed" (each phase
+    of each stage holds what the feed brings in the time; mass flow only). The settler is passed in
+    ``cells`` equal cells in series: one is perfectly mixed, many are plug flow; ``dead`` is
+    the part of it that takes no part.
+    """
+
+    basis: Literal["outflow", "boxes", "feed"] = "outflow"
+    mixer: LongTime | None = None
+    settler: Duration = 0.0
+    mixer_aq: Volume | None = None
+    mixer_org: Volume | None = None
+    settler_aq: Volume | None = None
+    settler_org: Volume | None = None
+    cells: Count = 1
+    dead: Annotated[float, Number("a part below 1", low=0, below=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Holdup:
+        volumes = (self.mixer_aq, self.mixer_org)
+        if (self.mixer is None) == (None in volumes):
+            refuse("a hold-up is a time or two volumes", "mixer, or mixer_aq and mixer_org")
+        if (self.settler_aq is None) != (self.settler_org is None):
+            refuse("a settler holds both phases", "settler_aq and settler_org")
+        return self
+
+
+class Filled(Table):
+    """Stages whose rare earths start with these shares by mole."""
+
+    section: SectionName
+    first: Count = 1
+    last: Count | None = None
+    composition: Shares = Field(min_length=1)
+
+
+class Start(Table):
+    """What the train is full of, and how it is led until it is let go.
+
+    ``fill``: "feed" (feed liquor, the organic as it enters or, by mass flow, in equilibrium with
+    it), "fresh" (acids without metal, the feed fills the train itself; mass action only), "steady"
+    (the steady state). ``profile`` gives stretches other shares (a seeded start).
+
+    ``policy`` for ``duration`` (mass flow only): "reflux" (no feed, nothing leaves), "split" (the
+    part ``product`` of the feed leaves with the organic).
+    """
+
+    fill: Literal["feed", "fresh", "steady"] = "feed"
+    profile: tuple[Filled, ...] = ()
+    policy: Literal["none", "reflux", "split"] = "none"
+    duration: Duration = 0.0
+    product: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Start:
+        if self.policy != "none" and not self.duration > 0:
+            refuse("a policy lasts", 'duration = "10 d"')
+        if (self.policy == "split") != (self.product is not None):
+            refuse("a split names the product's part of the feed", 'policy = "split", product')
+        return self
+
+
+class Event(Table):
+    """From ``at`` a setting has another value, reached over ``ramp``; until ``until``, if given.
+
+    ``setting`` is a path into the case ("inlet.feed.flow", "inlet.feed.composition.Nd",
+    "inlet.acid.acid", "organic.flow", "organic.saponification", "mass_flow.scrub",
+    "section.extraction.efficiency", "section.scrub.entrainment_aq"; with ``first`` and ``last`` for
+    some stages of a section only). The value is as in the case, or a ``factor`` on it.
+    """
+
+    name: Name | None = None
+    setting: Text
+    at: Duration
+    until: LongTime | None = None
+    ramp: Duration = 0.0
+    value: Text | Real | None = None
+    factor: NonNegative | None = None
+    first: Count | None = None
+    last: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_value(self) -> Event:
+        if (self.value is None) == (self.factor is None):
+            refuse("an event sets a value or a factor", "one of value and factor")
+        if self.until is not None and self.until < self.at + self.ramp:
+            refuse("an event ends before its ramp does", "until after at and ramp")
+        return self
+
+
+class Outage(Table):
+    """Stages that do nothing for a time: both phases pass through them unchanged."""
+
+    section: SectionName
+    first: Count
+    last: Count | None = None
+    at: Duration
+    until: LongTime
+
+
+class Time(Table):
+    """How long, how finely recorded, how accurate; ``save_every`` of wall time a checkpoint."""
+
+    end: LongTime
+    outputs: Annotated[int, Number("a count from 2", low=2, high=MOST_OUTPUTS, whole=True)] = 256
+    maps: Annotated[int, Number("a count from 2", low=2, high=MOST_MAPS, whole=True)] = 64
+    tolerance: Tolerance = 1e-5
+    save_every: LongTime = 10.0
+
+
+class Specification(Table):
+    """An outlet is on specification from this purity of the component on.
+
+    ``price`` is what a mole on specification is worth, in any unit: off-specification product is
+    counted with it.
+    """
+
+    outlet: Text
+    component: Member
+    purity: Purity
+    price: Positive | None = None
+
+
+class Controller(Table):
+    """A loop that looks every ``interval``, learns of it after ``delay``, and moves a setting.
+
+    setting = its value in the case + gain (e + integral of e dt / time), e = target - measured.
+    ``measure``: "pH", "share_aq", "share_org" of a stage, "purity" of an outlet. ``gain`` has the
+    unit of the setting.
+    """
+
+    name: Name
+    measure: Literal["pH", "share_aq", "share_org", "purity"]
+    section: SectionName | None = None
+    stage: Count = 1
+    component: Member | None = None
+    outlet: Text | None = None
+    setting: Text
+    target: Real
+    gain: Text | Real
+    time: LongTime | None = None
+    interval: LongTime
+    delay: Duration = 0.0
+    low: Text | Real
+    high: Text | Real
+    start: Duration = 0.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Controller:
+        if self.measure == "purity" and (self.outlet is None or self.component is None):
+            refuse("a purity is that of a component in an outlet", "outlet and component")
+        if self.measure != "purity" and self.section is None:
+            refuse("a measurement is taken at a stage of a section", "section and stage")
+        if self.measure.startswith("share") and self.component is None:
+            refuse("a share is that of a component", "component")
+        return self
+
+
+class Timed(Protocol):
+    """The tables that both kinds of dynamic cases have."""
+
+    holdup: Holdup
+    start: Start
+    event: tuple[Event, ...]
+    outage: tuple[Outage, ...]
+    time: Time
+    specification: tuple[Specification, ...]
+    controller: tuple[Controller, ...]
+
+
+class DynamicMassFlowCase(CascadeCase):
+    """A mass-flow cascade in time."""
+
+    kind: Literal["cascade-dynamic"]  # type: ignore[assignment]
+    holdup: Holdup
+    start: Start = Start()
+    event: tuple[Event, ...] = ()
+    outage: tuple[Outage, ...] = ()
+    time: Time
+    specification: tuple[Specification, ...] = ()
+    controller: tuple[Controller, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_volumes(self) -> DynamicMassFlowCase:
+        if self.holdup.mixer is None or self.holdup.settler_aq is not None:
+            refuse("the mass-flow model knows no volumes", "holdup.mixer as a time")
+        if self.start.fill == "fresh":
+            refuse("the mass-flow model cannot start without metal", '"feed" or "steady"')
+        return self
+
+
+class DynamicCircuitCase(CircuitCase):
+    """A circuit with closed charge and extractant balances in time."""
+
+    kind: Literal["cascade-dynamic"]  # type: ignore[assignment]
+    holdup: Holdup
+    start: Start = Start()
+    event: tuple[Event, ...] = ()
+    outage: tuple[Outage, ...] = ()
+    time: Time
+    specification: tuple[Specification, ...] = ()
+    controller: tuple[Controller, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_shares(self) -> DynamicCircuitCase:
+        if self.holdup.basis == "feed":
+            refuse("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"')
+        if self.start.policy != "none":
+            refuse("a circuit is led by events on its flows", 'policy = "none"')
+        return self

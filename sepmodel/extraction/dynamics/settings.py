@@ -1,0 +1,191 @@
+"""Paths of a case file in events and controllers, as settings of a train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sepmodel import units
+from sepmodel.errors import InputError, Problem
+from sepmodel.extraction.dynamics.control import Loop
+from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
+from sepmodel.extraction.dynamics.schedule import Event
+from sepmodel.extraction.dynamics.trains import Train
+from sepmodel.fields import meant
+from sepmodel.species import molar_mass
+
+# Unit of a setting by the last word of its path; a composition is recognised by its table.
+UNITS = {"flow": "m^3/s", "acid": "mol/m^3", "sulfate": "mol/m^3", "extractant": "mol/m^3"}
+PER_STAGE = ("efficiency", "entrainment_aq", "entrainment_org")
+
+
+@dataclass(slots=True)
+class Paths:
+    """Translates, and remembers everything that is wrong."""
+
+    case: DynamicMassFlowCase | DynamicCircuitCase
+    train: Train
+    problems: list[Problem] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise what was wrong, all at once."""
+        if self.problems:
+            raise InputError(self.problems)
+
+    def events(self) -> list[Event]:
+        """The events of the case, outages included."""
+        base = self.train.settings
+        out = []
+        for i, event in enumerate(self.case.event):
+            key = f"event.{i}"
+            end = float("inf") if event.until is None else event.until
+            for setting, scale in self.targets(
+                event.setting, f"{key}.setting", event.first, event.last
+            ):
+                if event.factor is not None:
+                    value = event.factor * base[setting]
+                else:
+                    assert event.value is not None
+                    value = scale * self.number(event.setting, event.value, f"{key}.value")
+                out.append(
+                    Event(
+                        setting=setting,
+                        start=event.at,
+                        ramp=event.ramp,
+                        end=end,
+                        value=value,
+                        name=event.name or event.setting,
+                    )
+                )
+        for i, outage in enumerate(self.case.outage):
+            path = f"section.{outage.section}.efficiency"
+            last = outage.first if outage.last is None else outage.last
+            for setting, _ in self.targets(path, f"outage.{i}", outage.first, last):
+                out.append(Event(setting=setting, start=outage.at, end=outage.until, value=0.0))
+        return out
+
+    def loops(self, weights: tuple[float, ...]) -> list[Loop]:
+        """The controllers of the case."""
+        out = []
+        for i, given in enumerate(self.case.controller):
+            key = f"controller.{i}"
+            targets = self.targets(given.setting, f"{key}.setting", None, None)
+            if not targets:
+                continue
+            setting, scale = targets[0]
+            numbers = {
+                name: scale * self.number(given.setting, getattr(given, name), f"{key}.{name}")
+                for name in ("gain", "low", "high")
+            }
+            stage = 1
+            if given.section is not None:
+                bounds = self.sections()
+                if given.section not in bounds or given.stage > bounds[given.section][1]:
+                    self.problems.append(
+                        Problem(message="no such stage", key=f"{key}.stage", value=given.stage)
+                    )
+                    continue
+                stage = bounds[given.section][0] + given.stage
+            out.append(
+                Loop(
+                    name=given.name,
+                    measure=given.measure,
+                    setting=setting,
+                    target=given.target,
+                    time=float("inf") if given.time is None else given.time,
+                    interval=given.interval,
+                    delay=given.delay,
+                    stage=stage,
+                    component=given.component or "",
+                    outlet=given.outlet or "",
+                    start=given.start,
+                    weights=weights,
+                    **numbers,
+                )
+            )
+        return out
+
+    def sections(self) -> dict[str, tuple[int, int]]:
+        """Stages before each section, and its own number."""
+        out: dict[str, tuple[int, int]] = {}
+        at = 0
+        for section in self.case.section:
+            out[section.name] = (at, section.stages)
+            at += section.stages
+        return out
+
+    def targets(
+        self, path: str, key: str, first: int | None, last: int | None
+    ) -> list[tuple[str, float]]:
+        """Settings of the train behind a path, and what a value of the path is multiplied with."""
+        parts = path.split(".")
+        base = self.train.settings
+        if parts[0] == "section" and len(parts) == 3 and parts[2] in PER_STAGE:
+            bounds = self.sections()
+            if parts[1] in bounds:
+                before, count = bounds[parts[1]]
+                low, high = first or 1, last or (count if first is None else first)
+                names = [f"stage.{before + k}.{parts[2]}" for k in range(low, high + 1)]
+                if high <= count and all(name in base for name in names):
+                    return [(name, 1.0) for name in names]
+        elif path in ("organic.saponification", "organic.extractant") and isinstance(
+            self.case, DynamicCircuitCase
+        ):
+            organic = self.case.organic
+            ion = self.case.model.counter_ion
+            if path == "organic.saponification" and ion is not None:
+                return [(f"organic.composition.{ion}", organic.extractant)]
+            if path == "organic.extractant":
+                out = [("organic.dimer", base["organic.dimer"] / organic.extractant)]
+                if ion is not None and organic.saponification:
+                    out.append((f"organic.composition.{ion}", organic.saponification))
+                return out
+        else:
+            name = path.removeprefix("mass_flow.")
+            if name in base:
+                return [(name, 1.0)]
+        known = [name for name in base if not name.startswith("stage.")]
+        known += [f"section.{name}.efficiency" for name in self.sections()]
+        self.problems.append(
+            Problem(
+                message=f"nothing that can change{meant(path, known)}",
+                key=key,
+                value=path,
+                expected='a path such as "inlet.feed.flow" or "section.scrub.efficiency"',
+            )
+        )
+        return []
+
+    def number(self, path: str, value: str | float, key: str) -> float:
+        """A value as the train takes it: SI, or as it stands where the case has bare numbers."""
+        parts = path.split(".")
+        unit = UNITS.get(parts[-1], "")
+        composition = "composition" in parts
+        if isinstance(self.case, DynamicMassFlowCase) or (not unit and not composition):
+            if isinstance(value, str):
+                self.problems.append(
+                    Problem(message="a bare number is wanted", key=key, value=value)
+                )
+                return 1.0
+            return value
+        if not isinstance(value, str):
+            self.problems.append(
+                Problem(
+                    message="a quantity is text with a unit",
+                    key=key,
+                    value=value,
+                    expected=f'such as "1.0 {unit or "mol/L"}"',
+                )
+            )
+            return 1.0
+        try:
+            if not composition:
+                return units.si(value, unit, key=key)
+            try:
+                return units.si(value, "mol/m^3", key=key)
+            except InputError:
+                mass = units.si(value, "kg/m^3", key=key)
+                own = self.case.molar_mass.get(parts[-1])
+                return mass / (molar_mass(parts[-1]) if own is None else own)
+        except InputError as error:
+            self.problems += error.problems
+            return 1.0

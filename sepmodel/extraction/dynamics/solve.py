@@ -1,0 +1,312 @@
+"""A dynamic case as a result: assembled from the steady case's own parts, run, reported."""
+
+from __future__ import annotations
+
+import hashlib
+import time as clock
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel import files
+from sepmodel.data import Book
+from sepmodel.errors import InputError, Problem
+from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
+from sepmodel.extraction import solve as mass_flow
+from sepmodel.extraction.dynamics import settings as paths
+from sepmodel.extraction.dynamics.control import Loop
+from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
+from sepmodel.extraction.dynamics.integrate import Options
+from sepmodel.extraction.dynamics.network import Holdup, Network
+from sepmodel.extraction.dynamics.report import report
+from sepmodel.extraction.dynamics.schedule import Event, Schedule
+from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
+from sepmodel.extraction.dynamics.trains import TRICKLE, CircuitTrain, MassFlowTrain, Train
+from sepmodel.products import amounts
+
+if TYPE_CHECKING:
+    from sepmodel.result import Result, Warned
+
+Array = NDArray[np.float64]
+DynamicCase = DynamicMassFlowCase | DynamicCircuitCase
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Assembled:
+    """A case ready to run."""
+
+    train: Train
+    run: Run
+    weights: tuple[float, ...]
+    labels: dict[str, str]
+    warnings: tuple[Warned, ...] = ()
+
+
+def solve_case(
+    case: DynamicCase,
+    book: Book,
+    *,
+    progress: Callable[[float, float], None] | None = None,
+    scratch: Path | None = None,
+) -> Result:
+    """Run a dynamic case.
+
+    ``progress`` is told the time reached and the end [s]; in the folder ``scratch`` a checkpoint is
+    kept while the run goes on, from which a stopped run of the same case goes on.
+
+    Raises
+    ------
+    InputError, InfeasibleError, ConvergenceError
+    """
+    assembled = assemble(case, book)
+    checkpoint = None
+    if scratch is not None:
+        numbers = {key: book.overrides.get(key, c.si) for key, c in sorted(book.used.items())}
+        document = {"case": case.model_dump(mode="json"), "numbers": numbers}
+        text = files.json_text(document, indent=None)
+        digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        checkpoint = scratch / f"{case.name}-{digest[:16]}.npz"
+    last = clock.monotonic()
+
+    def every() -> bool:
+        nonlocal last
+        now = clock.monotonic()
+        if now - last < case.time.save_every:
+            return False
+        last = now
+        return True
+
+    found = simulate(assembled.run, checkpoint=checkpoint, every=every, progress=progress)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    made = report(case, assembled.run, found, assembled.weights, assembled.labels, book)
+    return replace(made, warnings=[*assembled.warnings, *made.warnings])
+
+
+def assemble(case: DynamicCase, book: Book) -> Assembled:
+    """Train, schedule, start, specifications and loops of a case.
+
+    Raises
+    ------
+    InputError
+        with everything wrong with events and controllers at once.
+    """
+    moving = [event for event in case.event if event.setting.endswith(".efficiency")]
+    bypass = bool(moving or case.outage)
+    train: Train
+    if isinstance(case, DynamicMassFlowCase):
+        train, labels = _mass_flow_train(case, book, bypass)
+        warnings: tuple[Warned, ...] = ()
+    else:
+        train, labels, warnings = _circuit_train(case, book, bypass)
+    base = train.settings
+    table = paths.Paths(case, train)
+    events = table.events()
+    loops = table.loops(_weights(case, train))
+    table.check()
+    if isinstance(train, MassFlowTrain) and isinstance(case, DynamicMassFlowCase):
+        events += _policy(case, base)
+    schedule = Schedule(base=base, events=tuple(events))
+    weights = _weights(case, train)
+    net = train.network(schedule.at(0.0))
+    names = list(net.ports)
+    specifications = []
+    for i, wanted in enumerate(case.specification):
+        known = [labels.get(name, name) for name in names]
+        if wanted.outlet not in known:
+            raise InputError(
+                Problem(
+                    message="no such outlet",
+                    key=f"specification.{i}.outlet",
+                    value=wanted.outlet,
+                    expected=f"one of {', '.join(known)}",
+                )
+            )
+        specifications.append(
+            Specification(
+                outlet=names[known.index(wanted.outlet)],
+                component=train.components.index(wanted.component),
+                least=wanted.purity,
+                weights=weights,
+            )
+        )
+    run = Run(
+        train=train,
+        schedule=schedule,
+        start=_start(case, train, net, schedule),
+        until=case.time.end,
+        outputs=np.linspace(0.0, case.time.end, case.time.outputs),
+        specifications=specifications,
+        loops=[_outlet_named(loop, names, labels) for loop in loops],
+        options=Options(rtol=case.time.tolerance),
+    )
+    return Assembled(train=train, run=run, weights=weights, labels=labels, warnings=warnings)
+
+
+def _outlet_named(loop: Loop, names: list[str], labels: dict[str, str]) -> Loop:
+    if not loop.outlet:
+        return loop
+    known = [labels.get(name, name) for name in names]
+    if loop.outlet not in known:
+        raise InputError(
+            Problem(
+                message="no such outlet",
+                key=f"controller.{loop.name}.outlet",
+                value=loop.outlet,
+                expected=f"one of {', '.join(known)}",
+            )
+        )
+    return replace(loop, outlet=names[known.index(loop.outlet)])
+
+
+def _mass_flow_train(
+    case: DynamicMassFlowCase, book: Book, bypass: bool
+) -> tuple[MassFlowTrain, dict[str, str]]:
+    inputs = mass_flow.kernel_inputs(case, book)
+    problem = cascade.prepare(inputs)
+    aqueous, organic = problem.aqueous_flux[:, 0], problem.organic_flux[:, 0]
+    if case.holdup.basis == "boxes":
+        aqueous, organic = (np.full_like(part, part.max()) for part in (aqueous, organic))
+    elif case.holdup.basis == "feed":
+        fed = sum(float(np.asarray(i.flows).sum()) for i in inputs.inlets)
+        aqueous = organic = np.full_like(aqueous, fed)
+    assert case.holdup.mixer is not None
+    train = MassFlowTrain(
+        inputs=inputs,
+        hold_aq=case.holdup.mixer * aqueous,
+        hold_org=case.holdup.mixer * organic,
+        settler_aq=case.holdup.settler * aqueous,
+        settler_org=case.holdup.settler * organic,
+        cells=case.holdup.cells,
+        dead=case.holdup.dead,
+        bypass=bypass,
+    )
+    return train, {}
+
+
+def _circuit_train(
+    case: DynamicCircuitCase, book: Book, bypass: bool
+) -> tuple[CircuitTrain, dict[str, str], tuple[Warned, ...]]:
+    if case.model.activity != "ideal":
+        raise InputError(
+            Problem(
+                message="circuits in time take activities as ideal",
+                key="model.activity",
+                value=case.model.activity,
+                expected='"ideal", with a set of constants of that basis',
+            )
+        )
+    made = circuit_solve.assemble(case, book)
+    inputs = made.inputs
+    plan = circuit.prepare(inputs)
+    given = case.holdup
+    if given.mixer is None:
+        volumes = {
+            "mixer_aq": given.mixer_aq,
+            "mixer_org": given.mixer_org,
+            "settler_aq": given.settler_aq or 0.0,
+            "settler_org": given.settler_org or 0.0,
+        }
+        holdup = Holdup(cells=given.cells, dead=given.dead, **volumes)  # type: ignore[arg-type]
+    else:
+        aqueous, organic = plan.flow_aq[0], plan.flow_org[0]
+        if given.basis == "boxes":
+            aqueous, organic = (np.full_like(part, part.max()) for part in (aqueous, organic))
+        holdup = Holdup(
+            mixer_aq=given.mixer * aqueous,
+            mixer_org=given.mixer * organic,
+            settler_aq=given.settler * aqueous,
+            settler_org=given.settler * organic,
+            cells=given.cells,
+            dead=given.dead,
+        )
+    labels = dict(circuit_streams.LIQUORS)
+    last = case.section[-1].name
+    labels["organic"] = circuit_streams.ORGANICS.get(last, "loaded_organic")
+    return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass), labels, made.warnings
+
+
+def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:
+    """Weight of a mole of each component in purities; 0 for what does not count."""
+    ion = getattr(case.model, "counter_ion", None)
+    counted = {name: 1.0 for name in train.components if name != ion}
+    weighted = amounts(counted, case.purity_basis)
+    return tuple(float(weighted.get(name, 0.0)) for name in train.components)
+
+
+def _policy(case: DynamicMassFlowCase, base: dict[str, float]) -> list[Event]:
+    """The start-up policy as events."""
+    start = case.start
+    if start.policy == "none":
+        return []
+    feeds = {f"inlet.{inlet.name}.flow" for inlet in case.inlet}
+    fed = sum(base[name] for name in feeds)
+    if start.policy == "split":
+        assert start.product is not None
+        part = min(max(start.product, TRICKLE), 1.0 - TRICKLE)
+        scrub = base["solvent"] - part * fed
+        return [Event(setting="scrub", start=0.0, value=scrub, end=start.duration)]
+    events = [
+        Event(setting=name, start=0.0, value=TRICKLE * base[name], end=start.duration)
+        for name in sorted(feeds)
+    ]
+    scrub = base["solvent"] - 0.5 * TRICKLE * fed
+    return [*events, Event(setting="scrub", start=0.0, value=scrub, end=start.duration)]
+
+
+def _start(
+    case: DynamicCase, train: Train, net: Network, schedule: Schedule
+) -> str | tuple[Array, Array]:
+    """What the mixers hold at the beginning."""
+    if case.start.fill == "steady":
+        return _steady(train, net, schedule)
+    if not case.start.profile:
+        return case.start.fill
+    names = train.components
+    rows: dict[int, Array] = {}
+    at = 0
+    for section in case.section:
+        for part in case.start.profile:
+            if part.section != section.name:
+                continue
+            last = section.stages if part.last is None else part.last
+            if last > section.stages or part.first > last:
+                raise InputError(
+                    Problem(
+                        message="no such stages",
+                        key="start.profile",
+                        value=f"{part.first} to {last}",
+                        expected=f"1 to {section.stages}",
+                    )
+                )
+            unknown = set(part.composition) - set(names)
+            if unknown:
+                raise InputError(
+                    Problem(message="no such component", key="start.profile", value=sorted(unknown))
+                )
+            shares = np.array([part.composition.get(name, 0.0) for name in names])
+            for k in range(part.first, last + 1):
+                rows[at + k - 1] = shares / shares.sum()
+        at += section.stages
+    return train.seeded(net, case.start.fill, rows)
+
+
+def _steady(train: Train, net: Network, schedule: Schedule) -> tuple[Array, Array]:
+    x, y, u = train.steady(schedule.at(0.0))
+    moles = np.zeros((net.stages, net.species))
+    c = net.components
+    pool = y
+    if net.bypass is not None:
+        # What passes by is not in the mixer: the cells beside it take it up.
+        into = np.zeros_like(y)
+        into[1:] = (net.keep[1, :-1] * net.flow[1, :-1])[:, None] * y[:-1]
+        into += net.feed[1, :, :c]
+        pool = y - net.bypass * into / net.flow[1][:, None]
+    moles[:, :c] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * pool
+    if net.carriers:
+        moles[:, c:] = train.carried(net)
+    return moles, u

@@ -1,0 +1,140 @@
+"""Cases: shipped files, what stands in results, and what is refused."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepmodel import load, run
+from sepmodel.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def binary():
+    return load("start-nd-pr").document
+
+
+def changed(document, **tables):
+    out = copy.deepcopy(dict(document))
+    for key, value in tables.items():
+        out[key] = {**out[key], **value} if isinstance(out.get(key), dict) else value
+    return out
+
+
+def test_a_result_tells_when_specifications_are_met(binary):
+    found = run(binary)
+    hours = found.quantities["raffinate_Pr_0.99_first"]["value"]
+    # Residence times of 0.2 h: about 7,100 of them.
+    assert hours == pytest.approx(0.2 * 7088, rel=1e-3)
+    assert found.balance["max"] < 1e-11
+    json.dumps(found.to_dict(), allow_nan=False)
+    trace = found.profiles["purity_raffinate"]
+    assert trace.values[-1, 1] == pytest.approx(found.streams["raffinate"].purity["Pr"])
+
+
+@pytest.mark.parametrize(("basis", "first"), [("outflow", 7088.0), ("feed", 1679.4)])
+def test_definitions_of_the_holdup(binary, basis, first):
+    document = changed(binary, holdup={"basis": basis, "mixer": "1 h"}, time={"end": "400 d"})
+    document["time"]["outputs"] = 2
+    found = run(document)
+    assert found.quantities["raffinate_Pr_0.99_first"]["value"] == pytest.approx(first, rel=1e-3)
+
+
+def test_it_starts_steady_and_stays(binary):
+    document = changed(binary, start={"fill": "steady"}, time={"end": "30 d"})
+    found = run(document)
+    purity = found.profiles["purity_raffinate"].values
+    assert np.abs(purity - purity[0]).max() < 1e-9
+    circuit = dict(load("upsets-pr-nd").document)
+    circuit["start"] = {"fill": "steady"}
+    circuit["event"] = []
+    circuit["time"] = {"end": "5 d", "tolerance": 1e-5}
+    found = run(circuit)
+    assert np.ptp(found.profiles["purity_raffinate"].values, axis=0).max() < 1e-8
+
+
+def test_split_start_is_faster(binary):
+    slow = run(binary)
+    fast = run(changed(binary, start={"policy": "split", "product": 1.0, "duration": "60 h"}))
+    times = [
+        max(r.quantities[f"{k}_lasting"]["value"] for k in
+            ("loaded_organic_Nd_0.99", "raffinate_Pr_0.99"))
+        for r in (slow, fast)
+    ]  # fmt: skip
+    assert times[1] < times[0] / 1.5
+
+
+def test_prommis_step_goes_the_published_way():
+    found = run(ROOT / "validation" / "prommis-dynamic" / "case.toml")
+    flows = found.profiles["purity_raffinate"]
+    assert flows.values[0] == pytest.approx(flows.values[40])
+    assert found.balance["max"] < 1e-11
+
+
+def test_everything_wrong_is_said_at_once(binary):
+    document = changed(
+        binary,
+        event=[
+            {"setting": "inlet.fed.flow", "at": "1 d", "value": 1.1},
+            {"setting": "mass_flow.scrub", "at": "1 d", "value": "3 L/h"},
+        ],
+    )
+    with pytest.raises(InputError) as caught:
+        run(document)
+    keys = {p.key for p in caught.value.problems}
+    assert keys == {"event.0.setting", "event.1.value"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "part"),
+    [
+        ({"holdup": {"mixer": None}}, "holdup"),
+        ({"holdup": {"mixer_aq": "1 L", "mixer_org": "1 L"}}, ""),
+        ({"start": {"fill": "fresh"}}, ""),
+        ({"specification": [{"outlet": "oil", "component": "Nd", "purity": 0.9}]}, "outlet"),
+        ({"event": [{"setting": "mass_flow.scrub", "at": "2 d"}]}, "event"),
+        ({"time": {"end": "0 d"}}, "time"),
+    ],
+)
+def test_what_is_refused(binary, tables, part):
+    document = changed(binary, **tables)
+    for table in document.values():
+        if isinstance(table, dict):
+            for key in [k for k, v in table.items() if v is None]:
+                del table[key]
+    if "mixer_aq" in document["holdup"]:
+        del document["holdup"]["mixer"]
+    with pytest.raises(InputError) as caught:
+        run(document)
+    assert any(part in p.key for p in caught.value.problems)
+
+
+def test_a_controller_holds_the_split(binary):
+    """Feed a little richer in Pr: left alone the Nd end is lost, the loop on a stage keeps it."""
+    events = [{"setting": "inlet.feed.composition.Pr", "at": "1 d", "factor": 1.04}]
+    loop = {
+        "name": "split",
+        "measure": "share_aq",
+        "section": "extraction",
+        "stage": 10,
+        "component": "Nd",
+        "setting": "mass_flow.scrub",
+        "target": 0.113,
+        "gain": 0.05,
+        "time": "50 h",
+        "interval": "4 h",
+        "delay": "4 h",
+        "low": 3.3,
+        "high": 3.4,
+    }
+    base = changed(binary, start={"fill": "steady"}, time={"end": "60 d", "tolerance": 1e-3})
+    free = run({**base, "event": events})
+    held = run({**base, "event": events, "controller": [loop]})
+    worst = [r.profiles["purity_loaded_organic"].values[-1, 0] for r in (free, held)]
+    assert worst[0] < 0.99 < 0.994 < worst[1]
+    assert held.profiles["loop_split"].values.shape[1] == 2
+    assert held.balance["max"] < 1e-11

@@ -1,0 +1,117 @@
+"""Start-up policies, and slow modes."""
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from trains_for_tests import binary, circuit_train
+
+from sepmodel.extraction import cascade
+from sepmodel.extraction.dynamics.integrate import Options
+from sepmodel.extraction.dynamics.kernel import Kernel
+from sepmodel.extraction.dynamics.modes import slow_modes
+from sepmodel.extraction.dynamics.policies import Policy, best, outcome
+from sepmodel.extraction.dynamics.schedule import Schedule
+from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
+
+SPECS = tuple(
+    Specification(outlet=outlet, component=component, least=0.99, weights=(1.0, 1.0))
+    for outlet, component in (("loaded_organic", 0), ("raffinate", 1))
+)
+
+
+def independently(train, product, duration, until):
+    """Purities of both ends by an explicit method of high order, the scrub switched by hand."""
+    beta, n = 1.5, 39
+    base = train.settings
+    aq, org = train.hold_aq, train.hold_org
+
+    def flows(scrub):
+        from dataclasses import replace
+
+        problem = cascade.prepare(replace(train.inputs, scrub=scrub))
+        return problem.aqueous_flux[:, 0], problem.organic_flux[:, 0]
+
+    def x_of(m):
+        a, b = aq * (beta - 1), aq + beta * org - (beta - 1) * m
+        return (-b + np.sqrt(b * b + 4 * a * m)) / (2 * a)
+
+    def rates(t, m, down, up):
+        x = x_of(m)
+        l, v = down * x, up * beta * x / (1 + (beta - 1) * x)  # noqa: E741
+        out = -l - v
+        out[:-1] += l[1:]
+        out[1:] += v[:-1]
+        out[19] += 0.75
+        return out
+
+    m = aq * 0.75 + org * beta * 0.75 / (1 + 0.75 * (beta - 1))
+    times, ends = [], []
+    for start, stop, scrub in (
+        (0, duration, base["solvent"] - min(product, 1 - 1e-9)),
+        (duration, until, base["scrub"]),
+    ):
+        solved = solve_ivp(
+            rates, (start, stop), m, method="DOP853", rtol=1e-8, atol=1e-10, args=flows(scrub),
+            dense_output=True,
+        )  # fmt: skip
+        m = solved.y[:, -1]
+        t = np.linspace(start, stop, 4001)
+        x = np.array([x_of(c) for c in solved.sol(t).T])
+        times.append(t)
+        ends.append(np.stack([beta * x[:, -1] / (1 + (beta - 1) * x[:, -1]), 1 - x[:, 0]], axis=1))
+    assert n == m.size
+    return np.concatenate(times), np.concatenate(ends)
+
+
+def test_a_policy_much_faster_than_feed_alone_independently_confirmed():
+    train = binary()
+    plain = outcome(train, Policy(), SPECS, 12000.0)
+    policy = Policy(kind="split", product=1.0, duration=284.0)
+    led = outcome(train, policy, SPECS, 6000.0)
+    assert led.time < plain.time / 1.5
+    times, ends = independently(train, 1.0, 284.0, 600.0)
+    for i in (0, 1):
+        off = np.flatnonzero(ends[:, i] < 0.99)
+        assert led.lasting[i] == pytest.approx(times[off[-1] + 1], rel=0.01)
+
+
+def test_the_optimiser_finds_it():
+    found, tried = best(
+        binary(), SPECS, 6000.0, products=(0.95, 1.0), durations=(220.0, 300.0), rtol=1e-3
+    )
+    assert found.time < 360
+    assert found.time == min(o.time for o in tried)
+
+
+def test_slowest_mode_is_the_observed_decay():
+    train = binary()
+    net = train.network(train.settings)
+    kernel = Kernel(net)
+    x, y, u = train.steady(train.settings)
+    state = np.zeros(kernel.lay.size)
+    kernel.lay.split(state)[0][:] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * y
+    modes = slow_modes(kernel, state, u)
+    # Late in a run the distance to steadiness decays with the slowest mode.
+    run = Run(
+        train=train, schedule=Schedule(base=train.settings), start="feed", until=60000.0,
+        outputs=np.array([40000.0, 44000.0]), options=Options(rtol=1e-8),
+    )  # fmt: skip
+    far = simulate(run).conc_aq - x
+    decay = 4000.0 / np.log(np.abs(far[0]).max() / np.abs(far[1]).max())
+    assert modes.times[0] == pytest.approx(decay, rel=0.01)
+    # ... and has its shape.
+    shape = far[1] / far[1].flat[np.abs(far[1]).argmax()]
+    ours = modes.shapes[0] / modes.shapes[0].flat[np.abs(far[1]).argmax()]
+    assert ours == pytest.approx(shape, abs=0.02)
+
+
+def test_modes_of_a_circuit_are_stable():
+    train = circuit_train(settler=1.0)
+    net = train.network(train.settings)
+    run = Run(
+        train=train, schedule=Schedule(base=train.settings), start="feed", until=60 * 86400.0,
+        outputs=np.array([0.0, 86400.0]),
+    )  # fmt: skip
+    end = simulate(run).final
+    modes = slow_modes(Kernel(net), end.y, end.u)
+    assert np.all(modes.times > 0)
