@@ -190,6 +190,7 @@ def compare(
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
 @click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--pareto", is_flag=True, help="Stages against reagents, purity against lock-up.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def design(
     spec: str,
@@ -198,6 +199,7 @@ def design(
     out: str | None,
     force: bool,
     figures: bool,
+    pareto: bool,
     quiet: bool,
 ) -> None:
     """Design a circuit from a specification: stages, flows, acid, tolerances.
@@ -222,12 +224,13 @@ def design(
         contents = report.files(found, _width())
         if figures:
             contents.update(drawn(found))
+    more = _fronts(spec, settings, contents, figures) if pareto else []
     folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
     write_folder(folder, contents, about, force=force)
     _deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(report.lines(found, _width())))
+        click.echo("\n".join([*report.lines(found, _width()), *more]))
         then = f"; next: sepmodel run {folder}/circuit.toml" if "circuit.toml" in contents else ""
         click.echo(f"wrote {folder}/{then}")
 
@@ -254,6 +257,23 @@ def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
     _deliver(document, json_to)
     if json_to != "-":
         click.echo("\n".join(report.explained(found, _width())))
+
+
+def _fronts(
+    spec: str, settings: tuple[str, ...], contents: dict[str, Any], figures: bool
+) -> list[str]:
+    """The Pareto fronts of a design: their files added to ``contents``, their tables as lines."""
+    from sepmodel import plot_design, report_pareto
+    from sepmodel.case import parse_settings
+    from sepmodel.run import load, pareto
+
+    loaded = load(spec, parse_settings(settings))
+    with _busy(f"circuits on the fronts of {loaded.name}"):
+        found = pareto(loaded)
+    contents["pareto.csv"] = report_pareto.table(found)
+    if figures:
+        contents.update(plot_design.pareto_figures(loaded.name, found))
+    return ["", *report_pareto.lines(found)]
 
 
 def _reporters(found: Any) -> tuple[Any, Any]:
@@ -350,14 +370,22 @@ def fit(
         )
         found = fitting.fit(table, options)
         left = cross_validation.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
+        soap = cross_validation.soap_shift(found)
+        document = {
+            "schema": 1,
+            **found.to_dict(),
+            "left_out": fit_report.left_out_dicts(left),
+            "soap_shift": soap,
+        }
         name = Path(table).stem
         drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
             **drawn,
-            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
+            report_fit.PAGE: report_fit.page(
+                found, left, drawn, f"Fit to {name}", fit_report.soap_lines(soap)
+            ),
         }
         if found.determined:
             text = found.to_toml(title=f"Fit to {name}", source=source)
@@ -369,7 +397,8 @@ def fit(
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fit_report.summary_lines(found, left)))
+        lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
+        click.echo("\n".join(lines))
         click.echo(f"wrote {folder}/")
 
 

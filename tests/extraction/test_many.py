@@ -53,6 +53,43 @@ def test_members_do_not_notice_each_other(count):
         )
 
 
+@pytest.mark.parametrize("count", [2, 4, 20, 40])
+def test_circuits_do_not_notice_each_other(count):
+    """20 is the number of stages, 4 that of rare earths."""
+    generator = np.random.default_rng(count)
+    base = load("magnet-circuit")
+    cases = [
+        changed(base, {"organic.flow": f"{3.43 * generator.normal(1.0, 0.005)!r} L/h"})
+        for _ in range(count)
+    ]
+    keys = ("separation_factors/pc88a-hcl:Tb/Gd", "extractants/li1987-pc88a-ideal:Nd")
+    constants = [
+        {keys[0]: generator.uniform(5.0, 6.5), keys[1]: -2.148 + generator.normal(0, 0.1)}
+        for _ in range(count)
+    ]
+    found = run_many(cases, constants)
+    for case, given, one in list(zip(cases, constants, found, strict=True))[:8]:
+        alone = run(case, constants=given)
+        for stream, outlet in alone.streams.items():
+            for table in ("purity", "recovery"):
+                for name, value in getattr(outlet, table).items():
+                    assert abs(getattr(one.streams[stream], table)[name] - value) < 1e-10
+        assert one.balance["max"] < 1e-9
+        assert set(one.used) == set(alone.used)
+
+
+def test_circuits_of_different_stoichiometry_are_not_mixed():
+    case = load("magnet-circuit")
+    key = "extractants/soap:dimers-Na"
+    one, other = run_many([case, case], [{key: 1.0}, {key: 0.9}])
+    alone = run(case, constants={key: 0.9})
+    for found, expected in ((one, run(case)), (other, alone)):
+        assert found.streams["raffinate"].pH == pytest.approx(
+            expected.streams["raffinate"].pH, abs=1e-9
+        )
+    assert one.streams["raffinate"].pH != other.streams["raffinate"].pH
+
+
 def test_shapes_and_failures_stand_side_by_side():
     """Other stages, a draw, an infeasible scrub, a bad constant: each as it would be alone."""
     base = load(CASE)
