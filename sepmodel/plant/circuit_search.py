@@ -36,7 +36,7 @@ FLOW_STEP = 1e-6
 # Longest steps in the logarithm of a flow.
 LONGEST = 1e-1
 # Organic over its scale at which a circuit is first looked at.
-SCAN = np.linspace(-0.375, 0.125, 5)
+SCAN = np.linspace(-0.375, 0.125, 9)
 NEAREST = 1e-3
 ROUNDS = 40
 HALVINGS = 5
@@ -294,24 +294,27 @@ class _Problem:
         The organic holds the split (``_held``) while the scrub is moved until the separation is
         what is asked, by Newton along the held split, inside the two scrubs that enclose it.
         """
-        if guess is None:
-            near = self._scanned(stages)
-            if near is None:
-                return None
-            flows, guess = near
+        starts = [(flows, guess)] if guess is not None else self._scanned(stages)
+        first: _Point | None = None
+        for flows, guess in starts:
+            first = self._held(stages, flows, guess, barren)
+            if first is not None:
+                break
+        if first is None:
+            return None
         short: _Point | None = None
         ample: _Point | None = None
-        point: _Point | None = None
+        point: _Point | None = first
+        before: _Point | None = None
         for _ in range(ROUNDS):
-            before = point
-            point = self._held(stages, flows, guess, barren)
             if point is None:
                 if before is None:
                     return None
                 # Halfway back to where it was solved.
-                flows, point = 0.5 * (flows + before.flows), before
+                flows = 0.5 * (flows + before.flows)
                 if abs(flows[1] - before.flows[1]) < NEAREST:
                     return ample
+                point = self._held(stages, flows, before.result.u, barren)
                 continue
             guess, off, scrub = point.result.u, point.separation, float(point.flows[1])
             if abs(off) < MET:
@@ -332,25 +335,28 @@ class _Problem:
                 return point
             new = min(max(new, LEAST_SCRUB), MOST_SCRUB)
             flows = point.flows + np.array([point.tangent[0], 1.0, 0.0]) * (new - scrub)
+            before, point = point, self._held(stages, flows, guess, barren)
         return point
 
-    def _scanned(self, stages: Stages) -> tuple[Array, Array] | None:
-        """Organic flow near the asked split at the design's scrub, from a row of them at once."""
+    def _scanned(self, stages: Stages) -> list[tuple[Array, Array]]:
+        """Organic flows near the asked split at the design's scrub, and unknowns to start from.
+
+        From a row of organic flows at once: the two of them between which the split lies.
+        """
         grid = np.zeros((SCAN.size, 3))
         grid[:, 0] = SCAN
         result, conditions = self._opened(stages, grid, None, self.empty)
         good = np.flatnonzero(result.converged)
         off = conditions[good, 0]
         if not good.size:
-            return None
+            return []
         above = np.flatnonzero(off > 0)
         k = int(above[0]) if above.size else good.size - 1
-        flows = grid[good[k]].copy()
+        starts = [(grid[good[k]].copy(), result.u[good[k]])]
         if above.size and k > 0:
-            part = -off[k - 1] / (off[k] - off[k - 1])
-            flows[0] = grid[good[k - 1], 0] + part * (flows[0] - grid[good[k - 1], 0])
-            k = k if part > 0.5 else k - 1
-        return flows, result.u[good[k]]
+            # From too little organic the way is smooth; from too much it leads over a cliff.
+            starts.insert(0, (grid[good[k - 1]].copy(), result.u[good[k - 1]]))
+        return starts
 
     def _held(self, stages: Stages, flows: Array, guess: Array, barren: Array) -> _Point | None:
         """Organic flow at which the split is what is asked, at a scrub flow.
