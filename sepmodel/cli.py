@@ -190,6 +190,7 @@ def compare(
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
 @click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--pareto", is_flag=True, help="Stages against reagents, purity against lock-up.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def design(
     spec: str,
@@ -198,6 +199,7 @@ def design(
     out: str | None,
     force: bool,
     figures: bool,
+    pareto: bool,
     quiet: bool,
 ) -> None:
     """Design a circuit from a specification: stages, flows, acid, tolerances.
@@ -222,12 +224,13 @@ def design(
         contents = report.files(found, _width())
         if figures:
             contents.update(drawn(found))
+    more = _fronts(spec, settings, contents, figures) if pareto else []
     folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
     write_folder(folder, contents, about, force=force)
     _deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(report.lines(found, _width())))
+        click.echo("\n".join([*report.lines(found, _width()), *more]))
         then = f"; next: sepmodel run {folder}/circuit.toml" if "circuit.toml" in contents else ""
         click.echo(f"wrote {folder}/{then}")
 
@@ -254,6 +257,23 @@ def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
     _deliver(document, json_to)
     if json_to != "-":
         click.echo("\n".join(report.explained(found, _width())))
+
+
+def _fronts(
+    spec: str, settings: tuple[str, ...], contents: dict[str, Any], figures: bool
+) -> list[str]:
+    """The Pareto fronts of a design: their files added to ``contents``, their tables as lines."""
+    from sepmodel import plot_design, report_pareto
+    from sepmodel.case import parse_settings
+    from sepmodel.run import load, pareto
+
+    loaded = load(spec, parse_settings(settings))
+    with _busy(f"circuits on the fronts of {loaded.name}"):
+        found = pareto(loaded)
+    contents["pareto.csv"] = report_pareto.table(found)
+    if figures:
+        contents.update(plot_design.pareto_figures(loaded.name, found))
+    return ["", *report_pareto.lines(found)]
 
 
 def _reporters(found: Any) -> tuple[Any, Any]:
@@ -350,14 +370,22 @@ def fit(
         )
         found = fitting.fit(table, options)
         left = cross_validation.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
+        soap = cross_validation.soap_shift(found)
+        document = {
+            "schema": 1,
+            **found.to_dict(),
+            "left_out": fit_report.left_out_dicts(left),
+            "soap_shift": soap,
+        }
         name = Path(table).stem
         drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
             **drawn,
-            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
+            report_fit.PAGE: report_fit.page(
+                found, left, drawn, f"Fit to {name}", fit_report.soap_lines(soap)
+            ),
         }
         if found.determined:
             text = found.to_toml(title=f"Fit to {name}", source=source)
@@ -369,7 +397,8 @@ def fit(
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fit_report.summary_lines(found, left)))
+        lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
+        click.echo("\n".join(lines))
         click.echo(f"wrote {folder}/")
 
 
@@ -898,16 +927,25 @@ def _show_result(result: Result) -> None:
     console = _console()
     document = result.to_dict()
     title = f"{result.name} ({result.kind}): {result.status}"
-    table = _table("stream", "phase", "stage", "flow", "purity", "recovery", title=title)
-    for name, stream in document["streams"].items():
+    streams = document["streams"].items()
+    acid = any(stream["pH"] is not None for _, stream in streams)
+    columns = ("stream", "phase", "stage", "flow", *(("pH",) if acid else ()))
+    table = _table(*columns, "purity", "recovery", title=title)
+    for name, stream in streams:
         flow = stream["flow"]
-        table.add_row(
+        cells = [
             name,
             stream["phase"],
             "" if stream["stage"] is None else str(stream["stage"]),
             _amount(flow),
-            _fractions(stream["purity"]),
-            _fractions(stream["recovery"]),
+        ]
+        if acid:
+            cells.append("" if stream["pH"] is None else f"{stream['pH']:.2f}")
+        purest = _largest(stream["purity"]) or _largest(stream["recovery"])
+        table.add_row(
+            *cells,
+            _fractions({n: stream["purity"].get(n) for n in purest}),
+            _fractions({n: stream["recovery"].get(n) for n in purest}),
         )
     if document["streams"]:
         console.print(table)
@@ -938,10 +976,15 @@ def _amount(quantity: Mapping[str, Any]) -> str:
     return f"{text}{unit}"
 
 
-def _fractions(fractions: Mapping[str, float | None]) -> str:
-    """The three largest fractions as text, with the digits that tell 0.9999 from 1."""
+def _largest(fractions: Mapping[str, float | None]) -> list[str]:
+    """The names of the three largest fractions."""
     known = sorted(((v, k) for k, v in fractions.items() if v is not None), reverse=True)
-    return "\n".join(f"{name} {value:.5f}" for value, name in known[:3])
+    return [name for _, name in known[:3]]
+
+
+def _fractions(fractions: Mapping[str, float | None]) -> str:
+    """Fractions as text, one a line, with the digits that tell 0.9999 from 1."""
+    return "\n".join(f"{n} {v:.5f}" if v is not None else "" for n, v in fractions.items())
 
 
 def _show_verdicts(report: Any) -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sepmodel import plot
+from sepmodel import plot, units
 from sepmodel.extraction import explain
 from sepmodel.report_design import input_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sepmodel.extraction.design_pareto import Fronts
     from sepmodel.extraction.design_result import Design
     from sepmodel.plant.train_case import TrainPlan
 
@@ -198,4 +199,51 @@ def sequences_figure(plan: TrainPlan) -> Figure:
     axes.set_ylabel("stages of the train")
     axes.legend(frameon=False)
     figure.suptitle(plan.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def pareto_figures(name: str, fronts: Fronts) -> dict[str, bytes]:
+    """Names and contents of the figure of both fronts."""
+    with plot.style():
+        figure = pareto(name, fronts)
+        return {f"pareto.{form}": plot.rendered(figure, form) for form in ("svg", "png")}
+
+
+def pareto(name: str, fronts: Fronts) -> Figure:
+    """Stages against base; rare earth held against purity, on a scale that opens its end."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colour = plot.look("Nd")["color"]
+    hour = units.factor("mol/h")
+    left.plot(
+        [m.base / hour for m in fronts.reagents],
+        [m.stages for m in fronts.reagents],
+        "o-",
+        color=colour,
+    )
+    left.set_xlabel("base, mol/h")
+    left.set_ylabel("stages, n + m")
+    left.set_xlim(left=0)
+    left.set_ylim(bottom=0)
+    right.plot(
+        [100 * (1 - m.purity) for m in fronts.purity],
+        [m.lock_up for m in fronts.purity],
+        "o-",
+        color=colour,
+    )
+    for m in fronts.purity:
+        if m.loosened == 1:
+            right.annotate(
+                "asked", (100 * (1 - m.purity), m.lock_up), xytext=(8, -12),
+                textcoords="offset points", color=plot.INK,
+            )  # fmt: skip
+    right.set_xscale("log")
+    right.xaxis.set_major_formatter("{x:g}")
+    right.invert_xaxis()
+    right.set_xlabel("foreign in the worst product, %")
+    right.set_ylabel("rare earth held in the stages, mol")
+    right.set_ylim(bottom=0)
+    figure.suptitle(name, x=0.01, ha="left", fontweight="bold")
     return figure

@@ -18,6 +18,7 @@ from sepmodel.errors import ConvergenceError, InputError, Problem, SepmodelError
 if TYPE_CHECKING:
     from sepmodel.data import Book, Constant
     from sepmodel.extraction.design_inputs import DesignCase
+    from sepmodel.extraction.design_pareto import Fronts
     from sepmodel.extraction.design_result import Design
     from sepmodel.fields import Case
     from sepmodel.plant.compare import Comparison
@@ -574,6 +575,27 @@ def design(
         inputs_hash=hashed,
         seconds=time.process_time() - started,
     )
+
+
+def pareto(
+    spec: LoadedCase | str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None
+) -> Fronts:
+    """Stages against reagents and purity against lock-up, around a design file's specification.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        as ``design``.
+    """
+    from sepmodel.data import Book
+    from sepmodel.extraction.design_pareto import fronts
+
+    loaded = _loaded(spec, set)
+    _require_kind(loaded, "design")
+    try:
+        return fronts(cast("DesignCase", loaded.inputs), Book())
+    except InputError as error:
+        raise _placed(error, loaded) from None
 
 
 def _planned(loaded: LoadedCase, book: Book, started: float) -> TrainPlan:

@@ -38,6 +38,7 @@ LAYERS = [
     (
         {
             "plot",
+            "plot_circuit",
             "plot_comparison",
             "plot_isotherms",
             "plot_design",
@@ -142,6 +143,7 @@ TABLES = {"extraction/dynamics/tableau.py"}
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {
     "plot",
+    "plot_circuit",
     "plot_comparison",
     "plot_isotherms",
     "plot_design",

@@ -33,6 +33,7 @@ __all__ = [
     "Steps",
     "Titration",
     "at_pH",
+    "distribution",
     "half_extraction",
     "loading_isotherm",
     "log_distribution",
@@ -314,6 +315,30 @@ def separation(
     found = shake(loaded, feed, acid * 1000, Solvent(extractant=extractant * 1000))
     i, j = names.index(heavy), names.index(light)
     return float(np.exp(found.log_d[i] - found.log_d[j]))
+
+
+def distribution(
+    constants: str,
+    element: str,
+    feed: Mapping[str, float],
+    acid: float,
+    extractant: float,
+    book: Book,
+) -> float:
+    """D of one element in a shake-out of several, O/A 1, concentrations in mol/L as published.
+
+    >>> three = {"Nd": 0.0104, "Tb": 0.00944, "Dy": 0.00923}
+    >>> round(distribution("extractants/pc88a-chloride", "Nd", three, 1e-4, 0.8, Book()), 2)
+    1.69
+    """
+    loaded = exchange_set.load(constants, tuple(feed), book)
+    found = shake(
+        loaded,
+        {name: value * C_STANDARD for name, value in feed.items()},
+        acid * C_STANDARD,
+        Solvent(extractant=extractant * C_STANDARD),
+    )
+    return float(found.distribution_ratio[loaded.components.index(element)])
 
 
 def with_constants(constants: ExchangeSet, log_k: Mapping[str, float]) -> ExchangeSet:
