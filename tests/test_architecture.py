@@ -101,6 +101,7 @@ NUMBERS = {
     ("distributions.py", 1.6448536269514722): "95 % point of the standard normal distribution",
     ("sampling.py", 21201): "dimensions scipy has direction numbers for",
     ("statistics.py", 1.959963984540054): "97.5 % point of the standard normal distribution",
+    ("statistics.py", 0.025): "tail of a 95 % interval",
     ("statistics.py", 0.05): "lower end of the usual interval",
     ("statistics.py", 0.95): "upper end of the usual interval",
     ("study/tornado.py", 0.2): "swings that differ by less are told as agreeing",
