@@ -1,6 +1,7 @@
-"""Timings of the extraction kernels: python validation/benchmarks/run.py [--quick | --dynamics].
+"""Timings of the extraction kernels and of sweeps: python validation/benchmarks/run.py [--quick].
 
-Numerical libraries read their number of threads once, when they are loaded: it is set here, before.
+With --dynamics those of trains in time instead. Numerical libraries read their number of threads
+once, when they are loaded: it is set here, before.
 """
 
 import os
@@ -11,5 +12,7 @@ from pathlib import Path
 if __name__ == "__main__":
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    suite = "dynamics.py" if "--dynamics" in sys.argv else "suite.py"
-    runpy.run_path(str(Path(__file__).parent / suite), run_name="__main__")
+    here = Path(__file__).parent
+    suites = ("dynamics.py",) if "--dynamics" in sys.argv else ("suite.py", "members.py")
+    for suite in suites:
+        runpy.run_path(str(here / suite), run_name="__main__")
