@@ -190,6 +190,7 @@ def compare(
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
 @click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--pareto", is_flag=True, help="Stages against reagents, purity against lock-up.")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def design(
     spec: str,
@@ -198,9 +199,12 @@ def design(
     out: str | None,
     force: bool,
     figures: bool,
+    pareto: bool,
     quiet: bool,
 ) -> None:
     """Design a circuit from a specification: stages, flows, acid, tolerances.
+
+    A file of kind "train" has every sequence of cuts ranked instead.
 
     The folder holds the design, its figures, and circuit.toml, which `sepmodel run` solves. An
     infeasible specification exits with 3 and says which limit, by how much, and the nearest.
@@ -210,24 +214,25 @@ def design(
       sepmodel design nd-pr-99-5
       sepmodel design nd-pr-99-5 --set product.Nd.purity=0.999 --json -
       sepmodel design nd-pr-99-5 --set objective.minimise=reagents
+      sepmodel design magnet-train
     """
-    from sepmodel import report_design
     from sepmodel.files import write_folder
 
     found = _designed(spec, settings, json_to, force)
+    report, drawn = _reporters(found)
     with _busy(f"drawing {found.name}"):
-        contents = report_design.files(found, _width())
+        contents = report.files(found, _width())
         if figures:
-            from sepmodel.plot_design import figures as drawn
-
             contents.update(drawn(found))
+    more = _fronts(spec, settings, contents, figures) if pareto else []
     folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
     write_folder(folder, contents, about, force=force)
     _deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(report_design.lines(found, _width())))
-        click.echo(f"wrote {folder}/; next: sepmodel run {folder}/circuit.toml")
+        click.echo("\n".join([*report.lines(found, _width()), *more]))
+        then = f"; next: sepmodel run {folder}/circuit.toml" if "circuit.toml" in contents else ""
+        click.echo(f"wrote {folder}/{then}")
 
 
 @app.command()
@@ -242,17 +247,43 @@ def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
       sepmodel explain nd-pr-99-5
       sepmodel explain nd-pr-99-5 --set circuit.solvent=3.3
     """
-    from sepmodel import report_design
-
     found = _designed(spec, settings, json_to, False)
+    report, _ = _reporters(found)
     document = {
         "schema": 1,
         "name": found.name,
-        "explanation": [statement.to_dict() for statement in found.statements],
+        "explanation": report.explanation(found),
     }
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(report_design.explained(found, _width())))
+        click.echo("\n".join(report.explained(found, _width())))
+
+
+def _fronts(
+    spec: str, settings: tuple[str, ...], contents: dict[str, Any], figures: bool
+) -> list[str]:
+    """The Pareto fronts of a design: their files added to ``contents``, their tables as lines."""
+    from sepmodel import plot_design, report_pareto
+    from sepmodel.case import parse_settings
+    from sepmodel.run import load, pareto
+
+    loaded = load(spec, parse_settings(settings))
+    with _busy(f"circuits on the fronts of {loaded.name}"):
+        found = pareto(loaded)
+    contents["pareto.csv"] = report_pareto.table(found)
+    if figures:
+        contents.update(plot_design.pareto_figures(loaded.name, found))
+    return ["", *report_pareto.lines(found)]
+
+
+def _reporters(found: Any) -> tuple[Any, Any]:
+    """The module that writes a design or a train as text, and what draws its figures."""
+    from sepmodel import plot_design, report_design, report_train
+    from sepmodel.plant.train_case import TrainPlan
+
+    if isinstance(found, TrainPlan):
+        return report_train, plot_design.train_figures
+    return report_design, plot_design.figures
 
 
 def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: bool) -> Any:
@@ -339,14 +370,22 @@ def fit(
         )
         found = fitting.fit(table, options)
         left = cross_validation.leave_one_laboratory_out(found.table, found.options)
-        document = {"schema": 1, **found.to_dict(), "left_out": fit_report.left_out_dicts(left)}
+        soap = cross_validation.soap_shift(found)
+        document = {
+            "schema": 1,
+            **found.to_dict(),
+            "left_out": fit_report.left_out_dicts(left),
+            "soap_shift": soap,
+        }
         name = Path(table).stem
         drawn = fit_figures(found)
         contents: dict[str, str | bytes] = {
             "residuals.csv": found.residuals_csv(),
             "fit.json": json_text(document),
             **drawn,
-            report_fit.PAGE: report_fit.page(found, left, drawn, f"Fit to {name}"),
+            report_fit.PAGE: report_fit.page(
+                found, left, drawn, f"Fit to {name}", fit_report.soap_lines(soap)
+            ),
         }
         if found.determined:
             text = found.to_toml(title=f"Fit to {name}", source=source)
@@ -358,7 +397,8 @@ def fit(
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(fit_report.summary_lines(found, left)))
+        lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
+        click.echo("\n".join(lines))
         click.echo(f"wrote {folder}/")
 
 
@@ -432,7 +472,7 @@ def sweep(
         with _counting(f"{loaded.name}", quiet) as step:
             found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)
     except KeyboardInterrupt:
-        _say(f"interrupted; what was found is in {folder}/, the same command goes on")
+        _say(f"interrupted; kept in {folder}/; the same command goes on")
         raise _Exit(INTERRUPTED) from None
     contents = report_sweep.contents(found, parquet=parquet)
     if figures:
@@ -887,16 +927,25 @@ def _show_result(result: Result) -> None:
     console = _console()
     document = result.to_dict()
     title = f"{result.name} ({result.kind}): {result.status}"
-    table = _table("stream", "phase", "stage", "flow", "purity", "recovery", title=title)
-    for name, stream in document["streams"].items():
+    streams = document["streams"].items()
+    acid = any(stream["pH"] is not None for _, stream in streams)
+    columns = ("stream", "phase", "stage", "flow", *(("pH",) if acid else ()))
+    table = _table(*columns, "purity", "recovery", title=title)
+    for name, stream in streams:
         flow = stream["flow"]
-        table.add_row(
+        cells = [
             name,
             stream["phase"],
             "" if stream["stage"] is None else str(stream["stage"]),
             _amount(flow),
-            _fractions(stream["purity"]),
-            _fractions(stream["recovery"]),
+        ]
+        if acid:
+            cells.append("" if stream["pH"] is None else f"{stream['pH']:.2f}")
+        purest = _largest(stream["purity"]) or _largest(stream["recovery"])
+        table.add_row(
+            *cells,
+            _fractions({n: stream["purity"].get(n) for n in purest}),
+            _fractions({n: stream["recovery"].get(n) for n in purest}),
         )
     if document["streams"]:
         console.print(table)
@@ -927,10 +976,15 @@ def _amount(quantity: Mapping[str, Any]) -> str:
     return f"{text}{unit}"
 
 
-def _fractions(fractions: Mapping[str, float | None]) -> str:
-    """The three largest fractions as text, with the digits that tell 0.9999 from 1."""
+def _largest(fractions: Mapping[str, float | None]) -> list[str]:
+    """The names of the three largest fractions."""
     known = sorted(((v, k) for k, v in fractions.items() if v is not None), reverse=True)
-    return "\n".join(f"{name} {value:.5f}" for value, name in known[:3])
+    return [name for _, name in known[:3]]
+
+
+def _fractions(fractions: Mapping[str, float | None]) -> str:
+    """Fractions as text, one a line, with the digits that tell 0.9999 from 1."""
+    return "\n".join(f"{n} {v:.5f}" if v is not None else "" for n, v in fractions.items())
 
 
 def _show_verdicts(report: Any) -> None:

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sepmodel import plot
+from sepmodel import plot, units
 from sepmodel.extraction import explain
 from sepmodel.report_design import input_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sepmodel.extraction.design_pareto import Fronts
     from sepmodel.extraction.design_result import Design
+    from sepmodel.plant.train_case import TrainPlan
 
 
 def figures(design: Design) -> dict[str, bytes]:
@@ -157,4 +159,91 @@ def tolerances(design: Design) -> Figure:
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * 8)
     figure.suptitle(design.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def train_figures(plan: TrainPlan) -> dict[str, bytes]:
+    """Names and contents of the figures of a train: every sequence, stages against base."""
+    written = {}
+    with plot.style():
+        figure = sequences_figure(plan)
+        for form in ("svg", "png"):
+            written[f"sequences.{form}"] = plot.rendered(figure, form)
+    return written
+
+
+def sequences_figure(plan: TrainPlan) -> Figure:
+    """Stages against base per kilogram for every sequence, with and without links."""
+    from matplotlib.figure import Figure
+
+    per = 1 / plan.ranking.product_rate
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    ranked = plan.ranking.sequences
+    for label, colour, points in (
+        ("every organic stripped", plot.FAINT, [s.unlinked for s in ranked]),
+        ("best links", plot.look("Nd")["color"], [s.figures for s in ranked]),
+    ):
+        axes.plot(
+            [f.base * per for f in points],
+            [f.stages for f in points],
+            "o",
+            color=colour,
+            label=f"{label}, {len(points)} sequences",
+            alpha=0.7,
+        )
+    best = plan.ranking.best.reached
+    if best is not None:
+        axes.plot(best.base * per, best.stages, "o", color=plot.INK, label="chosen, as designed")
+    axes.set_xlabel("base, mol per kg of product oxide")
+    axes.set_ylabel("stages of the train")
+    axes.legend(frameon=False)
+    figure.suptitle(plan.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def pareto_figures(name: str, fronts: Fronts) -> dict[str, bytes]:
+    """Names and contents of the figure of both fronts."""
+    with plot.style():
+        figure = pareto(name, fronts)
+        return {f"pareto.{form}": plot.rendered(figure, form) for form in ("svg", "png")}
+
+
+def pareto(name: str, fronts: Fronts) -> Figure:
+    """Stages against base; rare earth held against purity, on a scale that opens its end."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colour = plot.look("Nd")["color"]
+    hour = units.factor("mol/h")
+    left.plot(
+        [m.base / hour for m in fronts.reagents],
+        [m.stages for m in fronts.reagents],
+        "o-",
+        color=colour,
+    )
+    left.set_xlabel("base, mol/h")
+    left.set_ylabel("stages, n + m")
+    left.set_xlim(left=0)
+    left.set_ylim(bottom=0)
+    right.plot(
+        [100 * (1 - m.purity) for m in fronts.purity],
+        [m.lock_up for m in fronts.purity],
+        "o-",
+        color=colour,
+    )
+    for m in fronts.purity:
+        if m.loosened == 1:
+            right.annotate(
+                "asked", (100 * (1 - m.purity), m.lock_up), xytext=(8, -12),
+                textcoords="offset points", color=plot.INK,
+            )  # fmt: skip
+    right.set_xscale("log")
+    right.xaxis.set_major_formatter("{x:g}")
+    right.invert_xaxis()
+    right.set_xlabel("foreign in the worst product, %")
+    right.set_ylabel("rare earth held in the stages, mol")
+    right.set_ylim(bottom=0)
+    figure.suptitle(name, x=0.01, ha="left", fontweight="bold")
     return figure

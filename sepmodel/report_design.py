@@ -48,6 +48,11 @@ def files(design: Design, width: int = 80) -> dict[str, str | bytes]:
     }
 
 
+def explanation(design: Design) -> list[dict[str, object]]:
+    """What decides, as JSON objects."""
+    return [statement.to_dict() for statement in design.statements]
+
+
 def words(design: Design, width: int = 80) -> list[str]:
     """What decides, one sentence a bullet."""
     out = ["What decides"]

@@ -23,8 +23,14 @@ FIGURES = (
 )
 
 
-def page(found: Fit, left: Sequence[LeftOut], drawn: Mapping[str, bytes], title: str) -> str:
-    """The page, with the figures ``drawn`` (``plot.fit_figures``) inside."""
+def page(
+    found: Fit,
+    left: Sequence[LeftOut],
+    drawn: Mapping[str, bytes],
+    title: str,
+    more: Sequence[str] = (),
+) -> str:
+    """The page, with the figures ``drawn`` (``plot.fit_figures``); ``more`` that it should say."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -36,7 +42,7 @@ def page(found: Fit, left: Sequence[LeftOut], drawn: Mapping[str, bytes], title:
         for name, caption in FIGURES
     ]
     return environment.get_template("fit.html.j2").render(
-        title=title, version=__version__, figures=figures, **_tables(found, left)
+        title=title, version=__version__, figures=figures, more=more, **_tables(found, left)
     )
 
 

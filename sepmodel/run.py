@@ -18,10 +18,12 @@ from sepmodel.errors import ConvergenceError, InputError, Problem, SepmodelError
 if TYPE_CHECKING:
     from sepmodel.data import Book, Constant
     from sepmodel.extraction.design_inputs import DesignCase
+    from sepmodel.extraction.design_pareto import Fronts
     from sepmodel.extraction.design_result import Design
     from sepmodel.fields import Case
     from sepmodel.plant.compare import Comparison
     from sepmodel.plant.inputs import Route, Study
+    from sepmodel.plant.train_case import TrainCase, TrainPlan
     from sepmodel.result import Result
     from sepmodel.sweep_tables import Sweep, Uncertainty
 
@@ -52,16 +54,18 @@ class Kind:
 
 def _cascade() -> Kind:
     from sepmodel.extraction.inputs import CascadeCase
+    from sepmodel.extraction.many import solve_cascades
     from sepmodel.extraction.solve import solve_case
 
-    return Kind(CascadeCase, solve_case)
+    return Kind(CascadeCase, solve_case, solve_many=solve_cascades)
 
 
 def _circuit() -> Kind:
     from sepmodel.extraction.circuit_inputs import CircuitCase
     from sepmodel.extraction.circuit_solve import solve_case
+    from sepmodel.extraction.many import solve_circuits
 
-    return Kind(CircuitCase, solve_case)
+    return Kind(CircuitCase, solve_case, solve_many=solve_circuits)
 
 
 def _dynamic_cascade() -> Kind:
@@ -123,6 +127,12 @@ def _study() -> Kind:
     return Kind(Study, None, "compare")
 
 
+def _train() -> Kind:
+    from sepmodel.plant.train_case import TrainCase
+
+    return Kind(TrainCase, None, "design")
+
+
 def _sweep() -> Kind:
     from sepmodel.sweep_tables import SweepCase
 
@@ -141,6 +151,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "route": _route,
     "study": _study,
     "sweep": _sweep,
+    "train": _train,
 }
 # Tables that any other kind may carry: how `sepmodel sweep` is to move the case.
 CARRIED = ("sweep", "uncertainty")
@@ -338,7 +349,8 @@ def run_many(
 ) -> list[Result | SepmodelError]:
     """The results of many cases, each with its own constants, together where their kind allows.
 
-    A member that cannot be used, met or solved is its error; the others do not notice.
+    A member that cannot be used, met or solved is its error; the others do not notice. Members
+    carry no inputs hash: whoever hands out thousands names them himself.
     """
     from sepmodel.data import Book
 
@@ -347,9 +359,10 @@ def run_many(
     if many is None or len(cases) == 1 or any(kind.solve_many is not many for kind in kinds):
         return [_or_error(loaded, given) for loaded, given in zip(cases, constants, strict=True)]
     books: list[Book | SepmodelError] = []
+    shelf = Book()  # every member's book looks for its sets once
     for given in constants:
         try:
-            books.append(Book(dict(given)))
+            books.append(shelf.with_values(given))
         except InputError as error:
             books.append(error)
     good = [i for i, book in enumerate(books) if isinstance(book, Book)]
@@ -367,7 +380,7 @@ def run_many(
             elif isinstance(answer, SepmodelError):
                 found[i] = answer
             else:
-                found[i] = _finished(cases[i], answer, book, seconds)
+                found[i] = _finished(cases[i], answer, book, seconds, hashed=False)
         except SepmodelError as error:  # a balance that does not close
             found[i] = error
     return [answer for answer in found if answer is not None]
@@ -403,7 +416,9 @@ def _runnable(loaded: LoadedCase) -> Kind:
     return kind
 
 
-def _finished(loaded: LoadedCase, solved: Result, book: Book, seconds: float) -> Result:
+def _finished(
+    loaded: LoadedCase, solved: Result, book: Book, seconds: float, *, hashed: bool = True
+) -> Result:
     """A solver's result with its name, evidence and hash; refused if its balances are open."""
     from sepmodel import __version__
 
@@ -415,7 +430,7 @@ def _finished(loaded: LoadedCase, solved: Result, book: Book, seconds: float) ->
         solver={"seconds": seconds, **solved.solver},
         used=used,
         version=__version__,
-        inputs_hash=inputs_hash(loaded, used, book.overrides),
+        inputs_hash=inputs_hash(loaded, used, book.overrides) if hashed else "",
     )
     _require_closed(result)
     return result
@@ -525,8 +540,10 @@ def design(
     set: Mapping[str, Any] | None = None,
     *,
     constants: Mapping[str, float] | None = None,
-) -> Design:
+) -> Design | TrainPlan:
     """The circuit that meets the specifications of a design file, given as ``load`` takes it.
+
+    A file of kind "train" gives the ranked sequences of cuts and the train of the best.
 
     Raises
     ------
@@ -539,10 +556,13 @@ def design(
     from sepmodel.extraction.design_solve import solve
 
     loaded = _loaded(spec, set)
-    _require_kind(loaded, "design")
+    if loaded.kind != "train":
+        _require_kind(loaded, "design")
     book = Book(dict(constants or {}))
     started = time.process_time()
     try:
+        if loaded.kind == "train":
+            return _planned(loaded, book, started)
         found = solve(cast("DesignCase", loaded.inputs), book)
     except InputError as error:
         raise _placed(error, loaded) from None
@@ -553,6 +573,41 @@ def design(
         found,
         result=replace(found.result, used=book.used, version=__version__, inputs_hash=hashed),
         inputs_hash=hashed,
+        seconds=time.process_time() - started,
+    )
+
+
+def pareto(
+    spec: LoadedCase | str | Path | Mapping[str, Any], set: Mapping[str, Any] | None = None
+) -> Fronts:
+    """Stages against reagents and purity against lock-up, around a design file's specification.
+
+    Raises
+    ------
+    InputError, InfeasibleError
+        as ``design``.
+    """
+    from sepmodel.data import Book
+    from sepmodel.extraction.design_pareto import fronts
+
+    loaded = _loaded(spec, set)
+    _require_kind(loaded, "design")
+    try:
+        return fronts(cast("DesignCase", loaded.inputs), Book())
+    except InputError as error:
+        raise _placed(error, loaded) from None
+
+
+def _planned(loaded: LoadedCase, book: Book, started: float) -> TrainPlan:
+    """The plan of a train file."""
+    from sepmodel import __version__
+    from sepmodel.plant.train_case import solve
+
+    found = solve(cast("TrainCase", loaded.inputs), book)
+    return replace(
+        found,
+        inputs_hash=inputs_hash(loaded, book.used, book.overrides),
+        version=__version__,
         seconds=time.process_time() - started,
     )
 

@@ -38,6 +38,7 @@ LAYERS = [
     (
         {
             "plot",
+            "plot_circuit",
             "plot_comparison",
             "plot_isotherms",
             "plot_design",
@@ -100,6 +101,7 @@ NUMBERS = {
     ("distributions.py", 1.6448536269514722): "95 % point of the standard normal distribution",
     ("sampling.py", 21201): "dimensions scipy has direction numbers for",
     ("statistics.py", 1.959963984540054): "97.5 % point of the standard normal distribution",
+    ("statistics.py", 0.025): "tail of a 95 % interval",
     ("statistics.py", 0.05): "lower end of the usual interval",
     ("statistics.py", 0.95): "upper end of the usual interval",
     ("study/tornado.py", 0.2): "swings that differ by less are told as agreeing",
@@ -116,6 +118,7 @@ NUMBERS = {
     ("files.py", 0o666): "permissions of a new file",
     ("result.py", 20): "names shown in a message",
     ("provenance.py", 80): "columns of a terminal",
+    ("report_train.py", 80): "columns of a terminal",
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",
     ("chromatography/affinity.py", 17): "grid of yields tried in a search",
@@ -140,6 +143,7 @@ TABLES = {"extraction/dynamics/tableau.py"}
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {
     "plot",
+    "plot_circuit",
     "plot_comparison",
     "plot_isotherms",
     "plot_design",

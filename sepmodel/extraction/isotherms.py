@@ -23,7 +23,7 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import factors
 from sepmodel.extraction.limits import state_warnings
 from sepmodel.extraction.saponification import Titration, soap_sensitivity, titration
-from sepmodel.extraction.shake import Solvent, metal_loading, salting, shake
+from sepmodel.extraction.shake import Solvent, correlated, metal_loading, salting, shake
 from sepmodel.extraction.stepping import Steps, steps
 from sepmodel.species import RARE_EARTHS
 
@@ -33,6 +33,7 @@ __all__ = [
     "Steps",
     "Titration",
     "at_pH",
+    "distribution",
     "half_extraction",
     "loading_isotherm",
     "log_distribution",
@@ -107,12 +108,15 @@ def loading_isotherm(
     *,
     phase_ratio: float = 1.0,
     salt: float = 0.0,
+    sulfate: float = 0.0,
 ) -> Isotherm:
     """Organic against aqueous concentration as the feed's total [mol/m3] rises at fixed shares."""
     totals = np.asarray(totals, dtype=float)
     whole = sum(shares.values())
     feed = {name: totals * share / whole for name, share in shares.items()}
-    found = shake(constants, feed, acid, solvent, phase_ratio=phase_ratio, salt=salt)
+    found = shake(
+        constants, feed, acid, solvent, phase_ratio=phase_ratio, salt=salt, sulfate=sulfate
+    )
     return _isotherm(constants, solvent, found)
 
 
@@ -142,6 +146,7 @@ def at_pH(
     solvent: Solvent,
     *,
     phase_ratio: float = 1.0,
+    sulfate: float = 0.0,
 ) -> Isotherm:
     """Contacts brought to an equilibrium pH by acid or base added to the feed, as in a laboratory.
 
@@ -169,7 +174,7 @@ def at_pH(
     target = C_STANDARD * 10**-pH
 
     def contacts(acid: Array) -> Contact:
-        return shake(constants, metals, acid, solvent, phase_ratio=phase_ratio)
+        return shake(constants, metals, acid, solvent, phase_ratio=phase_ratio, sulfate=sulfate)
 
     # False position; an end that stays twice has its value halved (Illinois).
     left, right = contacts(low).proton - target, contacts(high).proton - target
@@ -243,9 +248,9 @@ def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, floa
     >>> {m: round(v, 2) for m, v in half_extraction(constants, 1000.0).items()}
     {'Nd': 1.02, 'Dy': 0.1}
     """
-    if salting(constants):
+    if salting(constants) or correlated(constants):
         raise InputError(
-            Problem(message="a neutral extractant has no pH of half extraction", value="salt")
+            Problem(message="no acid with constants: pH of half extraction from a curve only")
         )
     names, model = constants.components, constants.model
     if constants.activity.name == "ideal" and isinstance(model, CationExchange):
@@ -314,6 +319,30 @@ def separation(
     found = shake(loaded, feed, acid * 1000, Solvent(extractant=extractant * 1000))
     i, j = names.index(heavy), names.index(light)
     return float(np.exp(found.log_d[i] - found.log_d[j]))
+
+
+def distribution(
+    constants: str,
+    element: str,
+    feed: Mapping[str, float],
+    acid: float,
+    extractant: float,
+    book: Book,
+) -> float:
+    """D of one element in a shake-out of several, O/A 1, concentrations in mol/L as published.
+
+    >>> three = {"Nd": 0.0104, "Tb": 0.00944, "Dy": 0.00923}
+    >>> round(distribution("extractants/pc88a-chloride", "Nd", three, 1e-4, 0.8, Book()), 2)
+    1.69
+    """
+    loaded = exchange_set.load(constants, tuple(feed), book)
+    found = shake(
+        loaded,
+        {name: value * C_STANDARD for name, value in feed.items()},
+        acid * C_STANDARD,
+        Solvent(extractant=extractant * C_STANDARD),
+    )
+    return float(found.distribution_ratio[loaded.components.index(element)])
 
 
 def with_constants(constants: ExchangeSet, log_k: Mapping[str, float]) -> ExchangeSet:

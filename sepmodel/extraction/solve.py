@@ -30,11 +30,16 @@ def solve_case(case: CascadeCase, book: Book) -> Result:
     InputError, InfeasibleError, ConvergenceError
         as ``cascade.solve``.
     """
-    names = case.components
     inputs = kernel_inputs(case, book)
-    inlets = inputs.inlets
-    solved = cascade.solve(inputs)
-    fed = sum((np.asarray(inlet.flows) for inlet in inlets), start=np.zeros(len(names)))
+    return result_of(case, inputs, cascade.solve(inputs), book)
+
+
+def result_of(
+    case: CascadeCase, inputs: cascade.MassFlowInputs, solved: cascade.CascadeResult, book: Book
+) -> Result:
+    """The result of a case from what the kernel found for it."""
+    names = case.components
+    fed = sum((np.asarray(inlet.flows) for inlet in inputs.inlets), start=np.zeros(len(names)))
     closures = dict(zip(names, solved.closure.tolist(), strict=True))
     return Result(
         kind=case.kind,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from sepmodel import result as results
 from sepmodel.errors import InputError, Problem
 from sepmodel.plant.compare import METRICS, Comparison
 from sepmodel.plant.compare import rows as comparison_rows
-from sepmodel.result import Result
+from sepmodel.result import Outlet, Profile, Result
 from sepmodel.sweep_tables import Output
 
 # What is kept of a stream when no output is named.
@@ -83,12 +83,26 @@ def closure(found: Result | Comparison) -> float | None:
     return max(closures) if closures else None
 
 
-def number(tables: Mapping[str, Any], path: str) -> float | None:
-    """The number at a path; None where the result has no number there."""
-    try:
-        value = results.at(tables, path)
-    except InputError:
-        return None
+def numbers(found: Result | Comparison, wanted: Sequence[Answer]) -> dict[str, float | None]:
+    """The wanted numbers of a result by name, without writing the whole result out."""
+    tables = found if isinstance(found, Result) else document(found)
+    return {answer.name: number(tables, answer.path) for answer in wanted}
+
+
+def number(tables: Any, path: str) -> float | None:
+    """The number at a path of a result or of its tables; None where there is no number."""
+    value = tables
+    for part in path.split("."):
+        if isinstance(value, Profile):
+            value = value.to_dict()
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif isinstance(value, Result | Outlet):
+            value = getattr(value, part, None)
+        elif isinstance(value, Sequence) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
     if isinstance(value, Mapping):
         value = value.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -13,10 +13,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chemistry import exchange_set
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 from sepmodel.study import shakeout
-from sepmodel.study.fit import fit
+from sepmodel.study.fit import Fit, fit
 from sepmodel.study.fit_model import Forward, Options, predict
 from sepmodel.study.shakeout import ShakeOuts
 
@@ -164,3 +165,21 @@ def acid_left_out_rms(element: str, activity: str, table: str = "li1987-pc88a") 
     if element not in found:
         raise InputError(Problem(message="no such element", value=element))
     return found[element][1]
+
+
+def soap_shift(found: Fit, *, book: Book | None = None) -> dict[str, tuple[float, float]]:
+    """What the range of the soap's unmeasured constant does to each log10 K: lowest, highest shift.
+
+    Empty where no row used is saponified. Refits with the constant at the ends of its range.
+    """
+    if not np.any(found.table.saponification[found.table.used] > 0):
+        return {}
+    book = book or Book()
+    key = f"{exchange_set.SOAP}:log-K-{found.options.counter_ion}"
+    book[key]
+    shifts = {element: [0.0] for element in found.table.elements}
+    for end in book.used[key].si_range:
+        moved = fit(found.table, found.options, book=book.with_values({key: end})).log_k
+        for element, value in moved.items():
+            shifts[element].append(value - found.log_k[element])
+    return {element: (min(values), max(values)) for element, values in shifts.items()}

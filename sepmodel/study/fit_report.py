@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,18 @@ def to_toml(found: Fit, *, title: str, source: str, extractant: str = "") -> str
 def left_out_dicts(left: Sequence[LeftOut]) -> list[dict[str, Any]]:
     """The answers of ``leave_one_laboratory_out`` as plain tables."""
     return [{name: getattr(row, name) for name in LeftOut.__slots__} for row in left]
+
+
+def soap_lines(shifts: Mapping[str, tuple[float, float]]) -> list[str]:
+    """How far the constants hang on the soap's unmeasured constant."""
+    if not shifts:
+        return []
+    worst = max(shifts, key=lambda element: shifts[element][1] - shifts[element][0])
+    low, high = shifts[worst]
+    said = f"by {low:+.3f} to {high:+.3f} ({worst})"
+    if max(-low, high) < 1e-3:
+        said = "by less than 0.001"
+    return [f"over the range of the soap's constant log10 K moves {said}"]
 
 
 def summary_lines(found: Fit, left: Sequence[LeftOut] = ()) -> list[str]:

@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sepmodel.data import Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, SepmodelError
 from sepmodel.plant.compare import Comparison
 from sepmodel.result import Result
 from sepmodel.run import LoadedCase, changed, compare, design, load, routes_of, run, run_many
+
+if TYPE_CHECKING:
+    from sepmodel.extraction.design_result import Design
 from sepmodel.study import answers, cache, store
 from sepmodel.study.answers import Answer
 from sepmodel.study.executor import TimeLimitError
@@ -83,7 +86,7 @@ def solve(loaded: LoadedCase, constants: Mapping[str, float]) -> Result | Compar
     if loaded.kind == "study":
         return compare(loaded, constants=constants, ranges=False)
     if loaded.kind == "design":
-        return design(loaded, constants=constants).result
+        return cast("Design", design(loaded, constants=constants)).result
     return run(loaded, constants=constants)
 
 
@@ -145,13 +148,11 @@ def _alone(task: Task, job: Job, case: LoadedCase) -> Outcome:
 
 
 def _solved(task: Task, job: Job, found: Result | Comparison, seconds: float) -> Outcome:
-    deep = any(a.path.startswith("profiles.") for a in task.answers)
-    tables = answers.document(found, profiles=deep)
     return Outcome(
         id=job.id,
         status=store.SOLVED,
         inputs=job.inputs,
-        answers={a.name: answers.number(tables, a.path) for a in task.answers},
+        answers=answers.numbers(found, task.answers),
         closure=answers.closure(found),
         seconds=seconds,
     )

@@ -25,7 +25,7 @@ from sepmodel.distributions import Distribution
 from sepmodel.errors import InputError, Problem, SepmodelError
 from sepmodel.run import LoadedCase, changed, load
 from sepmodel.sampling import Group, Space
-from sepmodel.study import answers, cache, jobs, sensitivity
+from sepmodel.study import adjoint, answers, cache, jobs, sensitivity
 from sepmodel.study.answers import Answer
 from sepmodel.study.jobs import Job, Task
 from sepmodel.sweep_tables import Axis, Sweep, SweepCase, Uncertain, Uncertainty
@@ -65,7 +65,8 @@ class Plan:
     ``grid`` holds the points of the grid (at least one, empty without axes), ``points`` (n, d) of
     the unit cube the sample of ``space``; job ``g * n + i`` is member i at grid point g. ``base``
     is the case as it stands. ``ends`` holds for each input the jobs at its 5 % and 95 % points
-    alone, ``steps`` those a small step below and above, where a tornado is asked for.
+    alone, where a tornado is asked for; ``steps`` those a small step below and above, where no
+    adjoint gives the gradients.
     """
 
     name: str
@@ -88,6 +89,11 @@ class Plan:
     def answers(self) -> tuple[Answer, ...]:
         """What is kept of every point."""
         return self.task.answers
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the gradients of its answers come from the adjoint of the solved case."""
+        return adjoint.possible(self.loaded, self.answers)
 
     @property
     def size(self) -> int:
@@ -234,8 +240,13 @@ def plan(loaded: LoadedCase) -> Plan:
         made,
         members=tuple(_members(made)),
         ends=tuple(_beside(made, _at_ends)) if sweep.tornado else (),
-        steps=tuple(_beside(made, _at_steps)) if sweep.tornado else (),
+        steps=small_steps(made) if sweep.tornado and not made.differentiable else (),
     )
+
+
+def small_steps(plan: Plan) -> tuple[tuple[Job, Job], ...]:
+    """For each input, the jobs a small step below and above its stated value."""
+    return tuple(_beside(plan, _at_steps))
 
 
 class _gathering:

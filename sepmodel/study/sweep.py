@@ -17,7 +17,7 @@ from typing import Any
 
 from sepmodel.errors import InputError, Problem
 from sepmodel.run import LoadedCase, changed, load
-from sepmodel.study import jobs, plan, refine
+from sepmodel.study import adjoint, jobs, plan, refine
 from sepmodel.study.executor import TimeLimitError, WorkerLostError, Workers
 from sepmodel.study.jobs import Job, Task
 from sepmodel.study.plan import Plan
@@ -122,7 +122,17 @@ def sweep(
         finally:
             run.close()
         found = store.outcomes(job.id for job in planned.jobs)
-    return SweepResult(plan=planned, outcomes=found, stored=run.stored, seconds=run.seconds)
+    gradients = {}
+    if planned.ends and planned.differentiable:
+        steps = plan.small_steps(planned)
+        gradients = adjoint.swings(planned.loaded, planned.answers, steps, plan.STEP)
+    return SweepResult(
+        plan=planned,
+        outcomes=found,
+        gradients=gradients,
+        stored=run.stored,
+        seconds=run.seconds,
+    )
 
 
 def _describe(store: Store, planned: Plan) -> None:

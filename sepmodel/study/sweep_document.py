@@ -136,7 +136,7 @@ def _sampled(result: SweepResult, answer: Answer, grid: int) -> dict[str, Any]:
 
 
 def tornado(result: SweepResult, name: str) -> Tornado:
-    """The tornado of an answer, with adjoint gradients where the case has them."""
+    """The tornado of an answer."""
     return tornados.tornado(result, name)
 
 

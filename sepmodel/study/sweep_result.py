@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,14 @@ class Met:
 class SweepResult:
     """The points of a study and what became of them.
 
-    ``stored`` of them were there before, ``seconds`` is what this run took. Members are in the
+    ``gradients`` are swings over the inputs' 5-95 % widths by an adjoint, answer -> (inputs,).
+    ``stored`` points were there before, ``seconds`` is what this run took. Members are in the
     order of the plan: all members at the first point of the grid, then the next.
     """
 
     plan: Plan
     outcomes: Mapping[str, Outcome]
+    gradients: Mapping[str, Array] = field(default_factory=dict)
     stored: int = 0
     seconds: float = 0.0
 

@@ -9,7 +9,7 @@ is near-linear in that input; where not, the difference says what kind of not.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,18 +73,18 @@ class Tornado:
         return tuple(bar.input for bar in self.bars if bar.near_linear is False)
 
 
-def tornado(
-    result: SweepResult, name: str, gradients: Mapping[str, Array] | None = None
-) -> Tornado:
+def tornado(result: SweepResult, name: str) -> Tornado:
     """The tornado of an answer from a study that was asked for one (``sweep.tornado = true``).
 
-    ``gradients`` gives swings by the gradient from elsewhere (an adjoint), answer -> (inputs,);
-    without them they are difference quotients over two hundredths of each width.
+    Gradients are those of the adjoint where the case has one, else difference quotients over two
+    hundredths of each width.
     """
     answer, inputs = result.answer(name), result.inputs
     ends = np.array([[_value(result, job.id, name) for job in pair] for pair in result.plan.ends])
-    if gradients is not None and name in gradients:
-        gradient, how = gradients[name], "adjoint"
+    if name in result.gradients:
+        gradient, how = result.gradients[name], "the adjoint"
+    elif not result.plan.steps:
+        gradient, how = np.full(len(inputs), math.nan), "nothing: the adjoint covers not all inputs"
     else:
         steps = np.array(
             [[_value(result, job.id, name) for job in pair] for pair in result.plan.steps]
@@ -96,7 +96,7 @@ def tornado(
         values, points = result.at(name)[rows], result.plan.points[rows]
         if np.count_nonzero(np.isfinite(values)) > len(inputs) + 1:
             sampled = statistics.swing(result.plan.space.columns(points), values)
-    size = np.nan_to_num(np.abs(np.stack([gradient, ends[:, 1] - ends[:, 0]]))).max(axis=0)
+    size = np.nan_to_num(np.abs([gradient, ends[:, 1] - ends[:, 0], sampled])).max(axis=0)
     largest = float(size.max())
     bars = [
         Bar(

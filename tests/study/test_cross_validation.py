@@ -124,3 +124,19 @@ def test_the_page_of_a_fit_tells_what_cannot_be_told():
     assert "Not possible" in text
     assert text.count("<svg") == 2
     assert not re.search(r"<link|<script|src=", text)  # nothing is fetched
+
+
+def test_the_soaps_constant_is_told_only_where_soap_was_used():
+    """Soap in excess hangs on its constant, metal in excess does not."""
+    assert cross_validation.soap_shift(fit(exact(), OPTIONS)) == {}
+    spare = replace(exact(), saponification=np.full(12, 0.2))
+    forward = Forward.build(replace(spare, laboratory=("",) * 12), OPTIONS, Book())
+    d = 10 ** predict(forward, np.array([-2.0]))["log_d"]
+    found = fit(replace(spare, raffinate=spare.feed / (1 + d)), OPTIONS)
+    shift = cross_validation.soap_shift(found)["Nd"]
+    assert shift[1] - shift[0] > 0.1
+    from sepmodel.study import fit_report
+
+    assert "Nd" in fit_report.soap_lines({"Nd": shift})[0]
+    assert fit_report.soap_lines({"Nd": (0.0, 0.0)})[0].endswith("less than 0.001")
+    assert fit_report.soap_lines({}) == []

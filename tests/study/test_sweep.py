@@ -134,6 +134,23 @@ def test_results_do_not_depend_on_workers_or_chunks(tmp_path):
             assert np.max(np.abs(np.array(values) - first.column(name))) < 1e-10
 
 
+def test_numbers_are_found_in_a_result_as_in_its_json():
+    found = sepmodel.run(CASE)
+    tables = answers.document(found, profiles=True)
+    for path in (
+        "streams.raffinate.purity.Nd",
+        "streams.raffinate.flow",
+        "streams.raffinate.flow.value",
+        "quantities.phi",
+        "balance.max",
+        "profiles.share_aq.values.3.1",
+    ):
+        assert answers.number(found, path) == answers.number(tables, path) is not None, path
+    for path in ("streams.nothing", "streams.raffinate.phase", "streams", "a.b.c"):
+        assert answers.number(found, path) is None
+        assert answers.number(tables, path) is None
+
+
 def test_what_is_there_is_not_computed_again(tmp_path):
     first = here(study(), out=tmp_path)
     again = here(study(), out=tmp_path)
@@ -215,6 +232,47 @@ def test_a_linear_answer_is_told_as_linear_and_its_tornado_ranks_alike():
     assert bars.bent == ()
     for bar in bars.bars:
         assert bar.sampled == pytest.approx(bar.gradient, rel=0.1)
+
+
+NARROW = {
+    "sweep.design": "sobol",
+    "sweep.samples": 32,
+    "sweep.tornado": True,
+    "sweep.time_limit": "60 s",
+    "sweep.output": [
+        {"name": "Dy", "path": "streams.strip_liquor.purity.Dy"},
+        {"name": "Tb", "path": "streams.raffinate.recovery.Tb"},
+    ],
+    "uncertainty.constants": ["separation_factors/*"],
+    "uncertainty.input": [
+        {"path": "organic.flow", "relative": 1e-3},
+        {"path": "inlet.scrub-acid.flow", "relative": 1e-3},
+        {"path": "inlet.feed.composition.Tb", "relative": 2e-3},
+        {"constant": "extractants/li1987-pc88a-ideal:Nd", "relative": 1e-4},
+        *(
+            {"constant": f"separation_factors/pc88a-hcl:{pair}", "relative": 1e-3}
+            for pair in ("Sm/Nd", "Tb/Gd", "Dy/Tb", "Nd/Pr", "Eu/Sm", "Gd/Eu")
+        ),
+    ],
+}
+
+
+def test_adjoint_gradients_are_difference_quotients_and_rank_as_the_sample():
+    found = sweep("magnet-circuit-levels", Here(), NARROW)
+    assert found.counts == {SOLVED: 32}
+    assert found.plan.steps == ()
+    for name in ("Dy", "Tb"):
+        quotients = []
+        for pair in plan.small_steps(found.plan):
+            low, high = (jobs.solve_jobs(found.plan.task, [job])[0].answers[name] for job in pair)
+            quotients.append((high - low) / (2 * plan.STEP))
+        largest = max(map(abs, quotients))
+        assert found.gradients[name] == pytest.approx(quotients, rel=1e-4, abs=1e-6 * largest)
+    bars = tornado_of(found, "Dy")
+    assert bars.how == "the adjoint"
+    assert bars.linearity > 0.99
+    assert bars.same
+    assert bars.bent == ()
 
 
 def test_a_bent_answer_is_told_as_bent():

@@ -1,4 +1,4 @@
-"""Timings of the extraction kernels: python validation/benchmarks/run.py [--quick].
+"""Timings of the extraction kernels and of sweeps: python validation/benchmarks/run.py [--quick].
 
 Numerical libraries read their number of threads once, when they are loaded: it is set here, before.
 """
@@ -10,4 +10,6 @@ from pathlib import Path
 if __name__ == "__main__":
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    runpy.run_path(str(Path(__file__).parent / "suite.py"), run_name="__main__")
+    here = Path(__file__).parent
+    for suite in ("suite.py", "members.py"):
+        runpy.run_path(str(here / suite), run_name="__main__")
