@@ -927,16 +927,25 @@ def _show_result(result: Result) -> None:
     console = _console()
     document = result.to_dict()
     title = f"{result.name} ({result.kind}): {result.status}"
-    table = _table("stream", "phase", "stage", "flow", "purity", "recovery", title=title)
-    for name, stream in document["streams"].items():
+    streams = document["streams"].items()
+    acid = any(stream["pH"] is not None for _, stream in streams)
+    columns = ("stream", "phase", "stage", "flow", *(("pH",) if acid else ()))
+    table = _table(*columns, "purity", "recovery", title=title)
+    for name, stream in streams:
         flow = stream["flow"]
-        table.add_row(
+        cells = [
             name,
             stream["phase"],
             "" if stream["stage"] is None else str(stream["stage"]),
             _amount(flow),
-            _fractions(stream["purity"]),
-            _fractions(stream["recovery"]),
+        ]
+        if acid:
+            cells.append("" if stream["pH"] is None else f"{stream['pH']:.2f}")
+        purest = _largest(stream["purity"]) or _largest(stream["recovery"])
+        table.add_row(
+            *cells,
+            _fractions({n: stream["purity"].get(n) for n in purest}),
+            _fractions({n: stream["recovery"].get(n) for n in purest}),
         )
     if document["streams"]:
         console.print(table)
@@ -967,10 +976,15 @@ def _amount(quantity: Mapping[str, Any]) -> str:
     return f"{text}{unit}"
 
 
-def _fractions(fractions: Mapping[str, float | None]) -> str:
-    """The three largest fractions as text, with the digits that tell 0.9999 from 1."""
+def _largest(fractions: Mapping[str, float | None]) -> list[str]:
+    """The names of the three largest fractions."""
     known = sorted(((v, k) for k, v in fractions.items() if v is not None), reverse=True)
-    return "\n".join(f"{name} {value:.5f}" for value, name in known[:3])
+    return [name for _, name in known[:3]]
+
+
+def _fractions(fractions: Mapping[str, float | None]) -> str:
+    """Fractions as text, one a line, with the digits that tell 0.9999 from 1."""
+    return "\n".join(f"{n} {v:.5f}" if v is not None else "" for n, v in fractions.items())
 
 
 def _show_verdicts(report: Any) -> None:

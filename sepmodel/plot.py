@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 INK = "#222222"
 FAINT = "#8a8a8a"
+# More elements than this are named in a legend and not beside their lines.
+MANY = 8
 BANDS = ("#f1f4f8", "#ffffff")
 # Phases by the ending that names a profile of theirs.
 SHORT = {"aqueous": "aq", "organic": "org"}
@@ -105,7 +107,9 @@ def figures(result: Result) -> dict[str, bytes]:
     if {"share_aq", "share_org"} <= set(result.profiles):
         drawn["stages"] = stage_profiles
     if {"pH", "loading"} <= set(result.profiles):
-        drawn["acidity"] = acidity
+        from sepmodel import plot_circuit
+
+        drawn |= plot_circuit.drawable(result)
     if "chromatogram" in result.profiles:
         drawn["chromatogram"] = chromatogram
     if "train" in result.profiles:
@@ -120,6 +124,10 @@ def figures(result: Result) -> dict[str, bytes]:
             figure = draw(result)
             written[f"{name}.svg"] = rendered(figure, "svg")
             written[f"{name}.png"] = rendered(figure, "png")
+    if "map_aq" in result.profiles:
+        from sepmodel import plot_dynamic
+
+        written |= plot_dynamic.figures(result)
     return written
 
 
@@ -144,37 +152,21 @@ def stage_profiles(result: Result) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    phases = {phase: _profile(result, f"share_{short}") for phase, short in SHORT.items()}
+    phases = {phase: profile_of(result, f"share_{short}") for phase, short in SHORT.items()}
     analysed = {p: result.profiles.get(f"analysed_{n}") for p, n in SHORT.items()}
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     tables = [profile.values for profile in phases.values()]
     floor, most = share_floor(tables), max(float(np.nanmax(table)) for table in tables)
+    many = len(phases["aqueous"].axes["component"]) > MANY
     for axes, (phase, profile) in zip(panels, phases.items(), strict=True):
-        draw_shares(axes, profile, floor, most)
+        draw_shares(axes, profile, floor, most, named=not many)
         _draw_analysed(axes, analysed[phase])
         axes.set_ylabel(f"share in the {phase} phase")
     name_bands(panels[0], phases["aqueous"])
+    if many:
+        legend_of_elements(figure, panels[0])
     panels[-1].set_xlabel("stage, from the raffinate end (the organic travels to the right)")
-    figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
-    return figure
-
-
-def acidity(result: Result) -> Figure:
-    """pH and loading of the extractant along the stages of a circuit."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
-    for axes, name in zip(panels, ("pH", "loading"), strict=True):
-        profile = _profile(result, name)
-        stages = [float(stage) for stage in profile.axes["stage"]]
-        axes.plot(stages, profile.values, color=INK, marker=".")
-        stage_axis(axes, profile)
-        axes.set_ylabel(name)
-    panels[1].set_ylim(bottom=0)
-    name_bands(panels[0], _profile(result, "pH"))
-    panels[-1].set_xlabel("stage, from the raffinate end")
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure
 
@@ -192,7 +184,7 @@ def band_pattern(result: Result) -> Figure:
 def _curves(result: Result, name: str, across: str, up: str) -> Figure:
     from matplotlib.figure import Figure
 
-    profile = _profile(result, name)
+    profile = profile_of(result, name)
     first, second = profile.axes
     x = np.array([float(value) for value in profile.axes[first]])
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
@@ -210,7 +202,7 @@ def _curves(result: Result, name: str, across: str, up: str) -> Figure:
     return figure
 
 
-def _profile(result: Result, name: str) -> Profile:
+def profile_of(result: Result, name: str) -> Profile:
     if name not in result.profiles:
         raise InputError(
             Problem(
@@ -259,7 +251,9 @@ def opened(share: Any) -> Any:
     return np.log10(x / (1 - x))
 
 
-def draw_shares(axes: Axes, profile: Profile, floor: float, most: float) -> None:
+def draw_shares(
+    axes: Axes, profile: Profile, floor: float, most: float, *, named: bool = True
+) -> None:
     stages = np.array(list(profile.axes["stage"]), dtype=float)
     components = [str(name) for name in profile.axes["component"]]
     drawn = opened(profile.values)
@@ -269,16 +263,24 @@ def draw_shares(axes: Axes, profile: Profile, floor: float, most: float) -> None
     ticks = ticks[ticks <= highest]
     low, high = float(opened(floor)), float(opened(highest))
     room = (high - low) / 30
-    axes.set_yticks(opened(ticks).tolist(), [_percent(t) for t in ticks])
+    axes.set_yticks(opened(ticks).tolist(), [percent(t) for t in ticks])
     axes.set_ylim(low - room, high + room)
     for index, name in enumerate(components):
         axes.plot(stages, drawn[:, index], label=name, **look(name))
-    _label_ends(axes, drawn, components, low - room, high + room)
-    _label_exits(axes, stages, drawn, components, low - room, high + room)
+    if named:
+        _label_ends(axes, drawn, components, low - room, high + room)
+        _label_exits(axes, stages, drawn, components, low - room, high + room)
     stage_axis(axes, profile)
 
 
-def _percent(share: float) -> str:
+def legend_of_elements(figure: Figure, axes: Axes) -> None:
+    """A legend of the lines of ``axes`` to the right of the figure's panels."""
+    figure.legend(
+        handles=axes.get_legend_handles_labels()[0], loc="outside right center", handlelength=2.2
+    )
+
+
+def percent(share: float) -> str:
     return f"{100 * share:.10g} %"
 
 
@@ -343,14 +345,21 @@ def name_bands(axes: Axes, profile: Profile) -> None:
             ha="center",
             color=FAINT,
         )
-    for name, stage in _merged(profile.marks).items():
+    named = sorted(_merged(profile.marks).items(), key=lambda mark: mark[1])
+    places = [float(stage) for _, stage in named]
+    left, right = axes.get_xlim()
+    close = (right - left) / MANY
+    for k, (name, stage) in enumerate(named):
+        # Neighbours whose names would run into each other lean apart.
+        before = k > 0 and places[k] - places[k - 1] < close
+        after = k + 1 < len(places) and places[k + 1] - places[k] < close
         axes.annotate(
             name,
             (stage, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),
             textcoords="offset points",
-            ha="center",
+            ha="right" if after and not before else "left" if before and not after else "center",
             color=INK,
         )
 

@@ -38,7 +38,9 @@ LAYERS = [
     (
         {
             "plot",
+            "plot_circuit",
             "plot_comparison",
+            "plot_dynamic",
             "plot_isotherms",
             "plot_design",
             "plot_sweep",
@@ -100,6 +102,7 @@ NUMBERS = {
     ("distributions.py", 1.6448536269514722): "95 % point of the standard normal distribution",
     ("sampling.py", 21201): "dimensions scipy has direction numbers for",
     ("statistics.py", 1.959963984540054): "97.5 % point of the standard normal distribution",
+    ("statistics.py", 0.025): "tail of a 95 % interval",
     ("statistics.py", 0.05): "lower end of the usual interval",
     ("statistics.py", 0.95): "upper end of the usual interval",
     ("study/tornado.py", 0.2): "swings that differ by less are told as agreeing",
@@ -134,6 +137,15 @@ NUMBERS = {
     ("extraction/isotherm_solve.py", 0.01): "share of extraction worth a warning",
     ("extraction/circuit_levels.py", 0.2): "how far a coarser circuit is solved",
     ("extraction/shortcut.py", 200): "halvings of an interval",
+    ("plant/circuit_search.py", 40): "rounds of a search",
+    ("plant/circuit_search.py", 12): "points of a grid",
+    ("plant/circuit_search.py", 0.375): "end of a row of first guesses",
+    ("plant/circuit_search.py", 0.125): "end of a row of first guesses",
+    ("plant/circuit_search.py", 0.15): "a grid around a former answer",
+    ("plant/circuit_search.py", 0.05): "a grid around a former answer",
+    ("plant/circuit_search.py", 0.02): "distance of grid points that may be interpolated",
+    ("extraction/design.py", 40): "rounds of an iteration",
+    ("extraction/design.py", 700): "largest exponent of a float",
 }
 # Modules that hold nothing but the coefficients of a published numerical method; their own tests
 # check what defines them (order conditions).
@@ -141,7 +153,9 @@ TABLES = {"extraction/dynamics/tableau.py"}
 # Layout, not physics: figure sizes, column widths, colours.
 PRESENTATION = {
     "plot",
+    "plot_circuit",
     "plot_comparison",
+    "plot_dynamic",
     "plot_isotherms",
     "plot_design",
     "plot_sweep",

@@ -56,7 +56,10 @@ def test_what_has_no_profile_has_no_figure(result):
 @pytest.mark.parametrize(
     ("case", "figure", "words"),
     [
-        ("magnet-circuit", "acidity", ["pH", "loading", "strip, 4 stages"]),
+        ("magnet-circuit", "acidity", ["pH", "loading", "rare earths", "strip, 4 stages"]),
+        ("magnet-circuit", "concentrations", ["aqueous (mol/L)", "organic (mol/L)", "H+", "Na"]),
+        ("magnet-circuit", "separation", ["Tb/Nd", "separation factor of neighbours"]),
+        ("magnet-circuit", "steps", ["16 stages between Nd and Tb", "feed stage, 8"]),
         ("lanmodulin-nd-dy", "chromatogram", ["Nd", "Dy", "bed volumes", "elute"]),
         ("displacement-nd-pr-dy", "train", ["Pr", "mole share"]),
     ],
@@ -65,3 +68,33 @@ def test_other_technologies_have_their_figures(case, figure, words):
     drawn = plot.figures(sepmodel.run(case))
     text = "".join(ElementTree.fromstring(drawn[f"{figure}.svg"]).itertext())
     assert all(word in text for word in words)
+
+
+def test_steps_lie_on_the_solved_stages():
+    """Equilibrium at the separation factor everywhere, steps between neighbours' streams."""
+    from sepmodel import plot_circuit
+
+    solved = sepmodel.run("magnet-120")
+    assert plot_circuit.keys(solved) == ("Pr", "Nd")
+    left, right = plot_circuit.steps(solved).axes
+    stairs, equilibrium, operating = right.get_lines()[:3]
+    assert equilibrium.get_ydata() == pytest.approx(1.4, rel=1e-6)
+    assert len(equilibrium.get_xdata()) == 105
+    passing = operating.get_ydata()
+    assert (passing < 1.4).all()
+    assert (passing > 1).all()
+    x = solved.profiles["share_aq"].values[:105, 1] / solved.profiles["share_aq"].values[:105, 0]
+    y = solved.profiles["share_org"].values[:105, 1] / solved.profiles["share_org"].values[:105, 0]
+    assert passing == pytest.approx(y[:-1] / x[1:], rel=1e-9)
+    assert stairs.get_ydata()[1::2] == pytest.approx(passing)
+    assert left.get_xlim() == left.get_ylim()
+
+
+def test_a_circuit_without_a_cut_has_no_steps():
+    from sepmodel import plot_circuit
+
+    solved = sepmodel.run("magnet-circuit")
+    bare = replace(solved, streams={"raffinate": replace(solved.streams["raffinate"], recovery={})})
+    with pytest.raises(InputError, match="no cut"):
+        plot_circuit.steps(bare)
+    assert "steps.svg" not in plot.figures(bare)

@@ -216,6 +216,17 @@ def _failure(
     )
 
 
+def _volumes(plan: Plan) -> tuple[Array, Array]:
+    """Volume flows [m3/s] leaving each stage downwards and upwards, entrained phase included."""
+    if plan.chain.carry is None:
+        return plan.flow_aq, plan.flow_org
+    with_org, with_aq = plan.chain.carry[..., 0]
+    return (
+        (1.0 - with_org) * plan.flow_aq + with_aq * plan.flow_org,
+        (1.0 - with_aq) * plan.flow_org + with_org * plan.flow_aq,
+    )
+
+
 def _result(
     inputs: CircuitInputs,
     plan: Plan,
@@ -236,7 +247,7 @@ def _result(
 
     proton = found.free[..., -1]
     outlets = {}
-    flows = (plan.flow_aq, plan.flow_org)
+    flows = _volumes(plan)
     leaving = (found.down, found.up)
     for name, (stage, phase, fraction) in plan.outlets.items():
         if name == "organic" and inputs.closed:

@@ -15,7 +15,7 @@ from sepmodel.chemistry.equilibrium import Equilibrium
 from sepmodel.chemistry.soap_exchange import SoapExchange
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import circuit
+from sepmodel.extraction import circuit, limits
 from sepmodel.extraction.circuit_inputs import CircuitCase
 from sepmodel.result import Warned
 from sepmodel.species import RARE_EARTHS
@@ -112,6 +112,7 @@ def limits_left(
         *_recycled(case, book, inputs, solved),
         *_hydroxides(case, book, inputs, solved),
         *_saturated(case, book, inputs, solved),
+        *_impurities(case, book, inputs, solved),
     ]
 
 
@@ -295,3 +296,13 @@ def _saturated(
                 )
             )
     return out
+
+
+def _impurities(
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+) -> list[Warned]:
+    """What equilibrium does not tell of iron and aluminium in the organic."""
+    if case.model.equilibrium != "mass-action":
+        return []
+    held = dict(zip(inputs.components, solved.conc_org.max(axis=0).tolist(), strict=True))
+    return limits.impurity_warnings(held, float(np.max(solved.ph)), book)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sepmodel import data, units
 from sepmodel.chemistry import activity as activities
+from sepmodel.chemistry import exchange_set
 from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.correlation import Correlation
 from sepmodel.chemistry.equilibrium import Equilibrium
@@ -276,7 +277,8 @@ def _model(
         relative = dict(zip(rare, np.log10(values).tolist(), strict=True))
     if case.model.set is not None:
         _require_basis(case, case.model.set, "model.set")
-    for name in ions:
+    dimers = charge.copy()
+    for i, name in enumerate(ions):
         if name in own:
             log_k.append(own[name])
         elif name == case.model.counter_ion:
@@ -287,7 +289,8 @@ def _model(
             base = own[level] if level in own else _log_k(book, str(case.model.set), level)
             log_k.append(base + relative[name] - relative[level])
         elif case.model.set is not None:
-            log_k.append(_log_k(book, case.model.set, name))
+            value, dimers[i] = _constant(book, case.model.set, name)
+            log_k.append(value)
         else:
             raise InputError(
                 Problem(
@@ -296,7 +299,6 @@ def _model(
                     expected="model.set, model.separation_factors or model.log_k",
                 )
             )
-    dimers = charge.copy()
     if case.model.counter_ion is not None:
         dimers[-1] = book[f"{case.model.soap}:dimers-{case.model.counter_ion}"]
     return (
@@ -304,6 +306,15 @@ def _model(
         dimers,
         0.5,
     )
+
+
+def _constant(book: Book, set_id: str, name: str) -> tuple[float, float]:
+    """log10 K and dimers of a component: of the set, or of the set it names for impurities."""
+    if f"{set_id}:{name}" in book:
+        count = book.get(f"{set_id}:dimers-{name}", float(CHARGES.get(name, 3)))
+        return _log_k(book, set_id, name), count
+    log_k, dimers = exchange_set.constants_of(set_id, [name], book)
+    return log_k[name], dimers[name]
 
 
 def _require_basis(case: CircuitCase, set_id: str, key: str, otherwise: str = "") -> None:

@@ -167,7 +167,7 @@ def profiles(
         out["recycle"] = Profile(
             unit="1",
             axes={"component": tuple(inputs.components[i] for i in rare)},
-            values=solved.recycle[rare],
+            values=_assayable(solved.recycle[rare]),
         )
     log_d = (solved.log_organic - solved.log_aqueous)[:, rare]
     order = np.argsort(log_d[0], kind="stable")
@@ -244,12 +244,20 @@ def _stripping(
         taken = float(solved.outlets["strip"].moles[rare] @ inputs.charge[rare])
         out["strip_acid_used"] = amount(taken / fed, "1")
     if case.recycle.organic:
-        out["recycle_largest"] = amount(float(np.max(solved.recycle[rare], initial=0.0)), "1")
+        out["recycle_largest"] = amount(
+            float(np.max(_assayable(solved.recycle[rare]), initial=0.0)), "1"
+        )
         out |= {
             f"recycle_{name}": amount(float(share), "1")
             for name, share in zip(inputs.components, solved.recycle, strict=True)
             if name in RARE_EARTHS and share >= WORTH_NAMING
         }
+    return out
+
+
+def _assayable(share: Array) -> Array:
+    """Ratios below what concentrations are reported at are zero."""
+    out: Array = np.where(share < BELOW, 0.0, share)
     return out
 
 
