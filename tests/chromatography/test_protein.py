@@ -39,7 +39,9 @@ def test_slopes_are_derivatives():
         moved[:, j] += 1e-30j
         slope = own.loading(moved).imag / 1e-30
         scale = np.abs(slopes[:, :, j]).max(axis=1, keepdims=True)
-        assert np.all(np.abs(slope - slopes[:, :, j]) < 1e-10 * scale)
+        # Where the protein is full, terms of the size of q/c cancel: their rounding is allowed.
+        rounding = 1e-14 * own.loading(conc).max(axis=1, keepdims=True) / conc[:, j : j + 1]
+        assert np.all(np.abs(slope - slopes[:, :, j]) < 1e-10 * scale + rounding)
 
 
 def test_a_full_protein_has_given_up_its_protons():
