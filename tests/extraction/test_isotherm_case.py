@@ -91,6 +91,17 @@ def test_mixture_tbp_polymers_and_factors_are_reachable_from_a_file():
     )
     assert tbp.model["equilibrium"] == "neutral"
     assert tbp.profiles["isotherm_log10_D"].values[0, 0] == pytest.approx(-1.14, abs=0.02)
+    dehpa = run(
+        base(
+            model={"set": "extractants/prommis-dehpa-sulfate"},
+            organic={"extractant": "0.15 mol/L"},
+            feed={"composition": {"Nd": "1 mmol/L", "Dy": "1 mmol/L"}, "sulfate": "0.1 mol/L"},
+            acidity={"low": 0.5, "high": 2.0, "points": 5},
+        )
+    )
+    assert dehpa.model["equilibrium"] == "correlation"
+    assert "correlation" in {w.code for w in dehpa.warnings}
+    assert np.all(np.diff(dehpa.profiles["log10_D"].values, axis=0) > 0)
     chained = run(base(model={"set": IDEAL, "polymers": True}, loading=LOADING))
     assert chained.balance["max"] < 1e-10
     mixed = run(
