@@ -20,7 +20,7 @@ from sepmodel.chromatography import constant_pattern as pattern
 from sepmodel.chromatography.column import Bed
 from sepmodel.chromatography.integrate import Work, integrate, read_out
 from sepmodel.chromatography.isotherms import ConstantSelectivity, Isotherm
-from sepmodel.chromatography.moving import Window, monotone, remap, spread_faces
+from sepmodel.chromatography.moving import Window, crowding, monotone, remap, spread_faces
 from sepmodel.errors import InfeasibleError, InputError, Problem
 
 Array = NDArray[np.float64]
@@ -40,6 +40,12 @@ _BIRTH = 5
 _STRETCH = 3 / 2
 _TRAVEL = 1 / 4
 _MARGIN = 1 / 4
+_CROWDED = 5.0
+_SHORTER = 4
+_LEVELS = 8
+_ABSOLUTE = 10.0
+_LEAST_TRACE = 1e-2
+_WIDE = 16.0
 _READINGS = 64
 _FINE = 64
 _GONE = 1e-8
@@ -142,15 +148,9 @@ class Train:
                     expected=", ".join(self.metals),
                 )
             )
-        thin = self.thinnest
-        if thin is None or not thin.cells >= LEAST_CELLS:
-            raise self._refused(thin)
+        self.check()
         index = [self.metals.index(n) for n in wanted]
-        # A monotone cubic between the readings, so that cuts are not bound to them.
-        share = np.arange(_FINE) / _FINE
-        step = np.diff(self.times)[:, None]
-        times = np.append((self.times[:-1, None] + step * share).ravel(), self.times[-1])
-        out = np.asarray(monotone(self.times, self.effluent[:, 1:-1])(times))
+        times, out = self.fine
         mine = out[:, index].sum(axis=1)
         i, j = best_cut(mine, out.sum(axis=1), purity)
         moles = np.maximum(out[j] - out[i], 0.0)
@@ -162,6 +162,20 @@ class Train:
             purity=float(moles[index].sum() / total) if total > 0 else float("nan"),
             moles=moles,
         )
+
+    @property
+    def fine(self) -> tuple[Array, Array]:
+        """Times (F,) and metals that have left (F, M), a monotone cubic between the readings."""
+        share = np.arange(_FINE) / _FINE
+        step = np.diff(self.times)[:, None]
+        times = np.append((self.times[:-1, None] + step * share).ravel(), self.times[-1])
+        return times, np.asarray(monotone(self.times, self.effluent[:, 1:-1])(times))
+
+    def check(self) -> None:
+        """InfeasibleError when a boundary spans fewer than ten cells."""
+        thin = self.thinnest
+        if thin is None or not thin.cells >= LEAST_CELLS:
+            raise self._refused(thin)
 
     @property
     def thinnest(self) -> Boundary | None:
@@ -352,10 +366,12 @@ def displace(
         birth=_BIRTH * mixing,
         ahead=mixing * (_BIRTH + _AHEAD / (front - 1)),
         behind=mixing * (_BIRTH + _BEHIND * rear / (rear - 1)),
-        squeeze=_TRAVEL * band * bed.length,
+        # A trace of what the resin prefers thousandfold counts in its sum, so it must be exact.
+        trace=np.append(np.clip(_ABSOLUTE * a[0] / a, _LEAST_TRACE, 1.0), np.ones(len(names))),
+        squeeze=min(_TRAVEL * band * bed.length, _WIDE * mixing),
     )
     journey.load(feed, band * bed.length / speed)
-    journey.drive(push, _TRAVEL * band * bed.length)
+    journey.drive(push)
     times, effluent = journey.passed()
     boundaries = []
     for i, (fast, slow) in enumerate(pairwise(names)):
@@ -457,6 +473,7 @@ class _Journey:
     ahead: float
     behind: float
     squeeze: float
+    trace: Array
     time: float = 0.0
     faces: Array = field(init=False)
     values: Array = field(init=False)
@@ -515,21 +532,52 @@ class _Journey:
             origin = self.speed * self.time or self.ahead
             self._section(feed, np.minimum(self.faces / origin, 1.0), reach)
 
-    def drive(self, push: Array, stride: float) -> None:
+    def drive(self, push: Array) -> None:
         """From the end of the load until the train has left."""
         begin, born, near = self.time, self.birth, self.cells // 4
-        loaded = self._metals()
+        loaded, least = self._metals(), self.birth / _SHORTER
         self._regrid(
             np.concatenate(
                 [np.linspace(0.0, born, near + 1)[:-1], self._spread(born, self.cells - near)]
             )
         )
-        while (gone := self.speed * (self.time - begin)) < self.behind * (1 - _SETTLED):
-            reach = max((_STRETCH - 1) * (gone + born), born / 2)
-            pace = np.minimum(self.faces / (gone + born), 1.0)
-            self._section(push, pace, min(reach, self.behind - gone))
+        stride = born / 2
         while self._metals() > _GONE * loaded:
-            self._section(push, np.ones(self.cells + 1), stride)
+            gone = self.speed * (self.time - begin)
+            if gone == 0:
+                pace = np.minimum(self._tracked(), self.faces / born)
+            elif gone < self.behind * (1 - _SETTLED):
+                pace = np.minimum(self._tracked(), self.faces / (gone + born))
+                stride = min(stride, self.behind - gone)
+            else:
+                pace = self._tracked()
+            crowd = self._section(push, pace, stride)
+            # Bands that move within the train leave the cells that were crowded for them.
+            if crowd > _CROWDED:
+                stride = max(0.5 * stride, least)
+            elif crowd < 0.5 * _CROWDED or stride < born:
+                stride = min(_STRETCH * stride, self.bed.length)
+
+    def _tracked(self) -> Array:
+        """Speeds of the faces over the train's: those of the levels of composition since the last
+        section, where a level is a value of the mean place of a species in the order of the train.
+        """
+        if len(self.snapshots) < 2:
+            return np.ones(self.cells + 1)
+        old, new = self.snapshots[-2:]
+        place = np.arange(self.start.size, dtype=float)
+        levels = (np.arange(_LEVELS * (place.size - 1)) + 0.5) / _LEVELS
+        at = []
+        for shot in (old, new):
+            share = shot.conc / shot.conc.sum(axis=1, keepdims=True)
+            mean = np.minimum.accumulate(share @ place)
+            at.append(np.interp(-levels, -mean, shot.centres))
+        moved = (at[1] - at[0]) / (self.speed * (new.time - old.time))
+        order = np.argsort(at[1], kind="stable")
+        pace = np.interp(self.faces, at[1][order], np.clip(moved[order], 0.0, 1.0))
+        for _ in range(_LEVELS):
+            pace[1:-1] = (pace[2:] + 2 * pace[1:-1] + pace[:-2]) / 4
+        return np.asarray(pace)
 
     def _metals(self) -> float:
         """Metals on the grid, per cross-section."""
@@ -543,8 +591,9 @@ class _Journey:
         self.values = remap(self.faces, self.values, faces)
         self.faces = faces
 
-    def _section(self, inlet: Array, pace: Array, reach: float) -> None:
+    def _section(self, inlet: Array, pace: Array, reach: float) -> float:
         """Integrate while the train goes on by ``reach`` [m] at most; every face moves evenly.
+        Returns how crowded the changes have become on the grid by its end.
 
         ``pace`` is the speed of the faces over the train's; at the outlet the grid ends.
         """
@@ -552,8 +601,9 @@ class _Journey:
         if away[-1] > 0:
             reach = min(reach, away[-1] / pace[-1])
         else:
-            pace = pace * np.minimum(away / self.squeeze, 1.0)
-            reach = min(reach, self.squeeze / 2)
+            pace = np.minimum(pace, away / self.squeeze)
+        closing = -np.diff(pace) / np.diff(self.faces)
+        reach = min(reach, 1 / max(2 * float(closing.max()), np.finfo(float).tiny))
         speeds, duration = self.speed * pace, reach / self.speed
         window = Window(
             isotherm=self.law,
@@ -595,7 +645,7 @@ class _Journey:
             y,
             amount,
             tolerance=self.tolerance,
-            floor=self.tolerance * _FLOOR * np.tile(self.scale, self.cells),
+            floor=self.tolerance * _FLOOR * np.tile(self.scale * self.trace, self.cells),
             first=duration / _READINGS,
             work=self.work,
             watch=watch,
@@ -608,7 +658,9 @@ class _Journey:
             self.faces[-1] = self.bed.length
         self.values = y.reshape(self.cells, -1)
         self._keep()
+        crowd = crowding(self.values / self.scale)
         self._regrid(self._spread(float(self.faces[0]), self.cells))
+        return crowd
 
     def passed(self) -> tuple[Array, Array]:
         """Times and what has left by then."""
@@ -621,7 +673,7 @@ def _span(
     snapshots: Sequence[Snapshot], pair: int, total: float, length: float
 ) -> tuple[float, float]:
     """Length [m] and cells from 95 to 5 % of the faster of two touching bands in the last snapshot
-    that has the middle of it inside the column; NaN and the cells of a flank where none has."""
+    that has it wholly inside the column; NaN and the cells of a flank where none has."""
     flank = float("nan")
     for shot in snapshots[::-1]:
         z, cell = shot.centres, np.arange(shot.conc.shape[0])
@@ -631,9 +683,10 @@ def _span(
             np.where(here, fast / np.where(here, fast + slow, 1), 0)[here]
         )
         inside = here.any() and share[0] <= _EDGE and share[-1] >= 1 - _EDGE
-        if inside and np.interp(0.5, share, z[here]) < length:
-            ends = [_EDGE, 1 - _EDGE]
-            low, high = np.interp(ends, share, z[here])
+        ends = [_EDGE, 1 - _EDGE]
+        low, high = np.interp(ends, share, z[here]) if inside else (length, length)
+        # Its own length away from the outlet, whose closed end sharpens it.
+        if high + (high - low) < length:
             first, last = np.interp(ends, share, cell[here])
             return float(high - low), float(last - first)
         if np.isnan(flank) and shot.faces[-1] < length:

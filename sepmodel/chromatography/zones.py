@@ -157,8 +157,9 @@ def retention(
 class DisplacementColumn:
     """One column position: what it separates, its bands, size and time; strict SI, mol/s.
 
-    ``pools`` by outlet; ``mixed`` returns to the column's own feed (splitting columns) or goes to
-    the columns named in ``hands_on``.
+    ``bands`` [m], ``single_pass_yield``, mole ``purity`` and ``members`` by outlet, fastest first;
+    what is mixed returns to the column's own feed (``recycled``) or goes to the columns named in
+    ``hands_on``.
     """
 
     name: str
@@ -180,6 +181,8 @@ class DisplacementColumn:
     cycle_time: float
     volume: float
     productivity: float
+    purity: Mapping[str, float]
+    members: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -763,6 +766,8 @@ def _column(
         cycle_time=cycle,
         volume=beds * cycle,
         productivity=sum(fed.values()) / (beds * cycle),
+        purity={g.name: g.purity for g in groups},
+        members={g.name: g.elements for g in groups},
     )
 
 
