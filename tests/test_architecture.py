@@ -134,6 +134,7 @@ NUMBERS = {
     ("extraction/isotherm_inputs.py", 100): "most stages stepped off",
     ("extraction/isotherm_solve.py", 0.01): "share of extraction worth a warning",
     ("extraction/circuit_levels.py", 0.2): "how far a coarser circuit is solved",
+    ("chromatography/displacement_result.py", 400): "points of a profile",
     ("extraction/shortcut.py", 200): "halvings of an interval",
 }
 # Modules that hold nothing but the coefficients of a published numerical method; their own tests
