@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sepmodel import data
+from sepmodel import data, sweep_tables
 from sepmodel.errors import InputError, Problem
 from sepmodel.fields import meant
 from sepmodel.run import KINDS, SHAPES, Kind
@@ -43,10 +43,20 @@ def schema(name: str) -> dict[str, Any]:
     first = kind(name).model
     others = [shape().model for (owner, _), shape in SHAPES.items() if owner == name]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    if not others:
+    if kind(name).command == "sweep":
         return {**head, **first.model_json_schema(by_alias=True)}
     models = list(dict.fromkeys([first, *others]))
-    found, definitions = models_json_schema([(m, "validation") for m in models], by_alias=True)
+    carried = sweep_tables.CARRIED
+    found, definitions = models_json_schema(
+        [(m, "validation") for m in (*models, *carried.values())], by_alias=True
+    )
+    tables = {key: found[m, "validation"] for key, m in carried.items()}
+    known = definitions["$defs"]
+    places = [found[m, "validation"]["$ref"].rpartition("/")[2] for m in models]
+    for place in places:
+        known[place]["properties"] |= tables
+    if not others:
+        return {**head, **known.pop(places[0]), **definitions}
     return {**head, "anyOf": [found[m, "validation"] for m in models], **definitions}
 
 

@@ -128,6 +128,10 @@ def figures(result: Result) -> dict[str, bytes]:
             figure = draw(result)
             written[f"{name}.svg"] = rendered(figure, "svg")
             written[f"{name}.png"] = rendered(figure, "png")
+    if "map_aq" in result.profiles:
+        from sepmodel import plot_dynamic
+
+        written |= plot_dynamic.figures(result)
     return written
 
 

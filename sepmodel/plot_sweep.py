@@ -97,6 +97,8 @@ def _convergence(result: SweepResult, answer: Answer, axes: Axes) -> None:
     )
     axes.plot(counts, [s.value for s in steps], color=BLUE, marker="o", markersize=3)
     axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
     axes.set_title(answer.name)
     axes.set_xlabel("members, with the 95 % interval")
     axes.set_ylabel(f"probability\n{answer.limits}" if answer.specified else f"mean{_unit(answer)}")
@@ -129,24 +131,28 @@ def _tornado(found: Tornado) -> Figure:
 
 
 def _grid(result: SweepResult, shown: Sequence[Answer]) -> Figure | None:
-    """Answers along the first axis, one line for each combination of the others."""
-    axes = result.plan.axes
-    first = axes[0]
-    x = np.array([first.number(point[0]) for point in result.plan.grid])
-    if np.all(np.isnan(x)):
+    """Answers along the axis of most points, one line for each combination of the others."""
+    axes, grid = result.plan.axes, result.plan.grid
+    along = max(range(len(axes)), key=lambda k: len({point[k] for point in grid}))
+    first = axes[along]
+    x = np.array([first.number(point[along]) for point in grid])
+    if np.any(np.isnan(x)):
         return None
     from matplotlib.figure import Figure
+
+    others = [k for k in range(len(axes)) if k != along]
 
     part = shown[:MOST]
     figure = Figure(figsize=(7.2, 2.5 * len(part)), layout="constrained")
     places = figure.subplots(len(part), 1, squeeze=False)[:, 0]
-    lines = dict.fromkeys(point[1:] for point in result.plan.grid)
+    on = [tuple(point[k] for k in others) for point in grid]
+    lines = list(dict.fromkeys(on))
     for answer, place in zip(part, places, strict=True):
         values = result.column(answer.name)
         for k, line in enumerate(lines):
-            rows = [i for i, point in enumerate(result.plan.grid) if point[1:] == line]
+            rows = [i for i, own in enumerate(on) if own == line]
             rows.sort(key=lambda i: x[i])
-            label = ", ".join(f"{axis.key} = {v}" for axis, v in zip(axes[1:], line, strict=True))
+            label = ", ".join(f"{axes[o].key} = {v}" for o, v in zip(others, line, strict=True))
             colour = BLUE if len(lines) == 1 else None
             place.plot(x[rows], values[rows], marker="o", markersize=3, color=colour, label=label)
             if k == 11:

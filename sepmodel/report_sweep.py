@@ -195,8 +195,12 @@ def _driven(result: SweepResult, answer: Answer, grid: int, width: int) -> list[
         return found + _bars(tornado(result, answer.name), width)
     left = width - 32
     title = f"what moves {answer.name}"
+    beyond = [row for row in result.drivers(answer.name, grid) if row[-1] > 0]
+    if not beyond:
+        said = f"{title}: no input stands out of the noise of {len(values)} members"
+        return ["", *textwrap.wrap(said, width)]
     found.append(f"{_cut(title, left - 1):<{left}}{'rank corr.':>10}{'95 %':>15}{'share':>7}")
-    for name, r, low, high, share in result.drivers(answer.name, grid)[:DRIVERS]:
+    for name, r, low, high, share in beyond[:DRIVERS]:
         interval = f"{low:+.2f} to {high:+.2f}"
         found.append(f"  {_cut(name, left - 3):<{left - 2}}{r:>+10.2f}{interval:>15}{share:>7.0%}")
     return found + _linear(result.linearity(answer.name, grid), width)

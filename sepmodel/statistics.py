@@ -21,6 +21,7 @@ Flags = NDArray[np.bool_]
 
 # 97.5 % point of the standard normal distribution: intervals of 95 %.
 NORMAL_975 = 1.959963984540054
+TAIL = 0.025
 LOW, HIGH = 0.05, 0.95
 
 
@@ -126,19 +127,33 @@ def rank_interval(correlation: Array, count: int) -> tuple[Array, Array]:
     return np.tanh(np.arctanh(bounded) - half), np.tanh(np.arctanh(bounded) + half)
 
 
+def noise(count: int, inputs: int) -> float:
+    """The size a rank correlation of nothing stays below for all of so many inputs, 95 of 100.
+
+    |r| <= z(1 - 0.025/d) / sqrt(n - 1) (Bonferroni): with many inputs some correlate by chance.
+
+    >>> round(noise(101, 1), 3), round(noise(101, 100), 3), noise(5, 100)
+    (0.196, 0.348, 1.0)
+    """
+    from scipy.special import ndtri
+
+    tail = ndtri(1.0 - TAIL / max(inputs, 1))
+    return float(min(tail / math.sqrt(max(count - 1, 1)), 1.0))
+
+
 def shares(x: Array, y: Array) -> Array:
     """Squared rank correlations as shares of their sum, shape (d,); zeros if nothing correlates.
 
-    What lies inside the noise of n members, |r| <= 1.96/sqrt(n), counts as nothing.
+    What lies inside the :func:`noise` of the members counts as nothing.
 
-    >>> shares(np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 0.0], [4.0, 1.0]]), np.arange(4.0)).tolist()
-    [1.0, 0.0]
+    >>> u = np.random.default_rng(1).random((100, 3))
+    >>> shares(u, u[:, 0]).tolist()
+    [1.0, 0.0, 0.0]
     """
     correlation = rank_correlation(x, y)
     count = int(np.count_nonzero(np.isfinite(y)))
-    squares = np.where(
-        np.abs(correlation) > NORMAL_975 / math.sqrt(max(count, 1)), correlation**2, 0.0
-    )
+    beyond = np.abs(correlation) > noise(count, x.shape[1])
+    squares = np.where(beyond, correlation**2, 0.0)
     total = squares.sum()
     return squares / total if total > 0 else squares
 

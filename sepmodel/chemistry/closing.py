@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.complex_exchange import ComplexExchange
+from sepmodel.chemistry.correlation import Correlation
 from sepmodel.errors import ConvergenceError, Trace
 
 Array = NDArray[np.float64]
-Exchange: TypeAlias = CationExchange | ComplexExchange
+Exchange: TypeAlias = CationExchange | ComplexExchange | Correlation
 _TOLERANCE = 1e-13
 _ROUNDS = 128
 WIDEST = 256.0
@@ -32,12 +33,16 @@ _TINY = 1e-300
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Charge:
-    """What enters a batch of contacts, flattened: amounts per m3 of aqueous phase."""
+    """What enters a batch of contacts, flattened: amounts per m3 of aqueous phase.
+
+    ``sulfate`` [mol/m3] in all, where the model counts bisulfate.
+    """
 
     amounts: Array
     ratio: Array
     dimer: Array
     anions: Array
+    sulfate: Array | None = None
 
     def part(self, at: NDArray[np.intp]) -> Charge:
         """The contacts at some positions."""
@@ -46,12 +51,14 @@ class Charge:
             ratio=self.ratio[at],
             dimer=self.dimer[at],
             anions=self.anions[at],
+            sulfate=None if self.sulfate is None else self.sulfate[at],
         )
 
     @property
     def totals(self) -> Array:
-        """Reagent and anions as the totals of a spot, shape (N, 2)."""
-        return np.stack([self.dimer, self.anions], axis=-1)
+        """Reagent, anions and sulfate as the totals of a spot, shape (N, 2) or (N, 3)."""
+        known = [self.dimer, self.anions]
+        return np.stack(known if self.sulfate is None else [*known, self.sulfate], axis=-1)
 
 
 def phases(model: Exchange, entering: Charge, u: Array) -> tuple[Array, Array]:
@@ -150,6 +157,9 @@ def _first(model: Exchange, entering: Charge) -> Array:
     if isinstance(model, CationExchange):
         acid = np.maximum(entering.anions, entering.dimer * 1e-3)
         return np.log(np.stack([entering.dimer, acid], axis=-1) / C_STANDARD)
+    if isinstance(model, Correlation):
+        one = np.ones_like(entering.ratio)
+        return model.guess(entering.amounts, one, entering.ratio, entering.totals)
     last = entering.anions
     if model.salting:
         last = last + entering.amounts @ model.charge
@@ -194,7 +204,7 @@ def _eliminate(matrix: Array, rhs: Array) -> Array:
     return b
 
 
-def _as_complexes(model: Exchange) -> ComplexExchange:
+def _as_complexes(model: CationExchange | ComplexExchange) -> ComplexExchange:
     """One complex of one reagent, as the general form."""
     if isinstance(model, ComplexExchange):
         return model
@@ -210,6 +220,11 @@ def _as_complexes(model: Exchange) -> ComplexExchange:
 
 def _minimise(exchange: Exchange, entering: Charge) -> Array:
     """The same point as the minimum of a strictly convex function of the unknowns."""
+    if isinstance(exchange, Correlation):
+        raise ConvergenceError(
+            "a contact did not reach equilibrium by the correlation",
+            trace=Trace(equation="extractant and protons", advice="leave its range of pH"),
+        )
     model = _as_complexes(exchange)
     ratio, amounts = entering.ratio, entering.amounts
     sign = 1.0 if model.salting else -1.0

@@ -20,6 +20,7 @@ from sepmodel.chemistry.activity import ActivityModel
 from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.closing import Charge, Exchange, phases, solve
 from sepmodel.chemistry.complex_exchange import ComplexExchange
+from sepmodel.chemistry.correlation import Correlation
 from sepmodel.errors import ConvergenceError, InputError, Problem, Trace
 
 Array = NDArray[np.float64]
@@ -70,6 +71,7 @@ def contact(
     dimer: ArrayLike,
     feed_org: ArrayLike = 0.0,
     phase_ratio: ArrayLike = 1.0,
+    sulfate: ArrayLike | None = None,
     activity: ActivityModel | None = None,
     components: Sequence[str] = (),
 ) -> Contact:
@@ -89,6 +91,9 @@ def contact(
         total dimer (TBP) of the organic, free and bound [mol/m3], shape (...).
     phase_ratio
         organic over aqueous volume, shape (...).
+    sulfate
+        sulfate and bisulfate together [mol/m3], shape (...), where the model is a correlation in
+        sulfate; ``acid`` is then titratable acid, both protons of H2SO4.
     activity, components
         activity model of H, the named components and Cl (all anions are taken as chloride); without
         one the contact is ideal.
@@ -118,12 +123,12 @@ def contact(
     org = np.broadcast_to(feed_org, (*shape, size)).reshape(-1, size)
     flat = [np.broadcast_to(a, shape).reshape(-1) for a in (acid, dimer, ratio)]
     _check(model, aq, org, *flat)
-    salting = isinstance(model, ComplexExchange) and model.salting
     entering = Charge(
         amounts=aq + org * flat[2][:, None],
         ratio=flat[2],
         dimer=flat[1],
-        anions=flat[0] if salting else aq @ model.charge + flat[0],
+        anions=flat[0] if _salting(model) else aq @ model.charge + flat[0],
+        sulfate=_sulfate(model, sulfate, shape),
     )
     flat_model = _flattened(model, shape)
     log_gamma = np.zeros((len(aq), size))
@@ -153,16 +158,41 @@ def contact(
     return found
 
 
+def _salting(model: Exchange) -> bool:
+    """True where anions go along with the metal."""
+    return isinstance(model, ComplexExchange) and model.salting
+
+
+def _sulfate(model: Exchange, sulfate: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    """Sulfate of every contact, where the model counts it and only there."""
+    if isinstance(model, Correlation) != (sulfate is not None):
+        raise InputError(
+            Problem(
+                message="sulfate belongs to correlations in sulfate, and to them alone",
+                key="sulfate",
+                value=sulfate,
+            )
+        )
+    if sulfate is None:
+        return None
+    values = np.broadcast_to(np.asarray(sulfate, dtype=float), shape).reshape(-1)
+    if not np.all(values >= 0):
+        raise InputError(Problem(message="a concentration is negative", key="sulfate"))
+    return values
+
+
 def _batch(model: Exchange) -> tuple[int, ...]:
     """Leading axes of a model's constants."""
     if isinstance(model, CationExchange):
         return model.log_k.shape[:-1]
-    return np.shape(model.shift)[:-1]
+    return np.shape(model.b0 if isinstance(model, Correlation) else model.shift)[:-1]
 
 
 def _flattened(model: Exchange, shape: tuple[int, ...]) -> Exchange:
     """The model with one row of constants for each contact of a batch of ``shape``."""
     size = len(model.charge)
+    if isinstance(model, Correlation):
+        return replace(model, b0=np.broadcast_to(model.b0, (*shape, size)).reshape(-1, size))
     if isinstance(model, ComplexExchange):
         shift = np.broadcast_to(np.asarray(model.shift, dtype=float), (*shape, size))
         return replace(model, shift=shift.reshape(-1, size))
@@ -194,7 +224,7 @@ def _check(model: Exchange, aq: Array, org: Array, acid: Array, dimer: Array, ra
                     expected="at most 1, as sum of n y over the total dimer",
                 )
             )
-        if not (isinstance(model, ComplexExchange) and model.salting):
+        if not (isinstance(model, Correlation) or _salting(model)):
             # Acidity both phases can give: the solvent's protons go where an ion takes most of
             # them for its dimers. A negative one is free base beyond all acid.
             present = (aq + org) > 0
@@ -207,7 +237,7 @@ def _check(model: Exchange, aq: Array, org: Array, acid: Array, dimer: Array, ra
                         value=float(acid.min()),
                     )
                 )
-        elif not np.all(acid >= 0):
+        elif not np.all((acid if _salting(model) else aq @ model.charge + acid) >= 0):
             problems.append(Problem(message="anions are not negative", key="acid"))
     if problems:
         raise InputError(problems)

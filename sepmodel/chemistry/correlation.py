@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,23 @@ class Correlation:
         """ln dosage and ln h."""
         return 2
 
+    @property
+    def dimers(self) -> Array:
+        """Extractant units (monomers) an ion takes, shape (C,)."""
+        return self.monomers
+
+    def shifted(self, by: Array) -> Correlation:
+        """The same correlation with ``by`` (..., C) added to ln D."""
+        return replace(self, b0=self.b0 + by / LN10)
+
+    def rows(self, at: NDArray[np.intp]) -> Correlation:
+        """The model of some contacts of a batch, where ``b0`` has one row for each."""
+        return replace(self, b0=self.b0[at]) if self.b0.ndim > 1 else self
+
+    def free(self, u: Array, totals: Array, conc_aq: Array, conc_org: Array) -> tuple[Array, Array]:
+        """Free extractant and protons [mol/m3] at a solved spot."""
+        return np.exp(u[..., 0]) / self.dosage, C_STANDARD * np.exp(u[..., 1])
+
     def guess(self, moles: Array, aqueous: Array, organic: Array, totals: Array) -> Array:
         """All extractant free, all metals in the water."""
         acid = totals[..., 1] - (moles / aqueous[..., None]) @ self.charge
@@ -49,7 +66,9 @@ class Correlation:
         sulfate = totals[..., 2] / C_STANDARD
         # h + sulfate h / (h + ka) = acid
         half = 0.5 * (sulfate + self.ka2 - acid)
-        h = np.sqrt(half * half + acid * self.ka2) - half
+        root = np.sqrt(half * half + acid * self.ka2)
+        # The root of a quadratic without cancellation, on either side.
+        h = np.where(half > 0, acid * self.ka2 / (root + np.abs(half)), root - half)
         return np.stack([np.log(totals[..., 0] * self.dosage), np.log(h)], axis=-1)
 
     def spot(

@@ -22,6 +22,7 @@ from sepmodel.chemistry.activity import ActivityModel
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.chemistry.closing import Exchange
 from sepmodel.chemistry.complex_exchange import ComplexExchange
+from sepmodel.chemistry.correlation import Correlation
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 from sepmodel.species import CHARGES, RARE_EARTHS
@@ -49,6 +50,8 @@ class ExchangeSet:
         if isinstance(self.model, ComplexExchange):
             total = np.logaddexp.reduce(self.model.log_k, axis=-1) + self.model.shift
             values = total / np.log(10)
+        elif isinstance(self.model, Correlation):
+            raise InputError(Problem(message="a correlation has no constants", value=self.set_id))
         else:
             values = np.asarray(self.model.log_k) / np.log(10)
         return dict(zip(self.components, values.tolist(), strict=True))

@@ -36,6 +36,8 @@ def start(inputs: CircuitInputs, plan: Plan, solve: Callable[..., Any]) -> Array
     near = replace(inputs, model=simpler)
     try:
         found = solve(near, failures="quick")
+        if not np.any(found.converged):
+            found = solve(near, failures="record")
     except SepmodelError:
         return None
     totals = plan.totals.reshape(*found.conc_aq.shape[:-1], -1)

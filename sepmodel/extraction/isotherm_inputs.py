@@ -53,11 +53,15 @@ class Organic(Table):
 
 
 class Feed(Table):
-    """The liquor: metals by amount or by mass of the element, free acid, inert nitrate."""
+    """The liquor: metals by amount or by mass of the element, free acid, inert nitrate.
+
+    ``sulfate`` in all goes with a correlation, whose ``acid`` is both protons of sulfuric acid.
+    """
 
     composition: dict[Component, Text] = Field(min_length=1)
     acid: Concentration = 0.0
     salt: Concentration = 0.0
+    sulfate: Concentration = 0.0
 
 
 class Loading(Table):

@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import data, units
-from sepmodel.chemistry import exchange_set, mixed_acids, neutral_set, polymers
+from sepmodel.chemistry import (
+    correlation_set,
+    exchange_set,
+    mixed_acids,
+    neutral_set,
+    polymers,
+)
 from sepmodel.chemistry.exchange_set import ExchangeSet
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
@@ -14,7 +20,7 @@ from sepmodel.extraction import isotherms
 from sepmodel.extraction.isotherm_inputs import IsothermCase
 from sepmodel.extraction.isotherms import Isotherm, Solvent
 from sepmodel.extraction.limits import loading_warnings
-from sepmodel.extraction.shake import salting
+from sepmodel.extraction.shake import correlated, salting
 from sepmodel.result import Profile, Result, Warned, amount
 from sepmodel.species import molar_mass
 
@@ -36,7 +42,7 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
     solvent = Solvent(
         extractant=case.organic.extractant, saponification=case.organic.saponification
     )
-    feed = _feed(case)
+    feed, metals = _feed(case), _metals(constants)
     profiles: dict[str, Profile] = {}
     quantities: dict[str, dict[str, object]] = {}
     warnings: list[Warned] = []
@@ -52,29 +58,41 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
             solvent,
             phase_ratio=case.phase_ratio,
             salt=case.feed.salt,
+            sulfate=case.feed.sulfate,
         )
-        profiles |= _loading_profiles(curve, totals)
+        profiles |= _loading_profiles(curve, totals, metals)
         highest = float(curve.loading.max())
         quantities["highest loading, mol/mol extractant"] = amount(highest, "1")
         curves.append(curve)
     if case.acidity is not None:
         pH = np.linspace(case.acidity.low, case.acidity.high, case.acidity.points)
-        curve = isotherms.at_pH(constants, feed, pH, solvent, phase_ratio=case.phase_ratio)
+        curve = isotherms.at_pH(
+            constants,
+            feed,
+            pH,
+            solvent,
+            phase_ratio=case.phase_ratio,
+            sulfate=case.feed.sulfate,
+        )
+        share = _extracted(curve, len(metals), case.phase_ratio)
         profiles["extracted"] = Profile(
             unit="1",
-            axes={"pH": pH.tolist(), "component": _metals(curve)},
-            values=_extracted(curve, case.phase_ratio),
+            axes={"pH": pH.tolist(), "component": metals},
+            values=share,
         )
         profiles["log10_D"] = Profile(
             unit="1",
-            axes={"pH": pH.tolist(), "component": _metals(curve)},
-            values=curve.log_d[:, : len(_metals(curve))],
+            axes={"pH": pH.tolist(), "component": metals},
+            values=curve.log_d[:, : len(metals)],
         )
-        for metal, value in isotherms.half_extraction(constants, solvent.extractant).items():
+        trace = {}
+        if not correlated(constants):
+            trace = isotherms.half_extraction(constants, solvent.extractant)
+        for metal, value in trace.items():
             if metal != constants.counter_ion and np.isfinite(value):
                 quantities[f"pH of D = 1, trace {metal}"] = amount(value, "1")
-        for metal in _metals(curve):
-            value = _half(pH, _extracted(curve, case.phase_ratio)[:, _metals(curve).index(metal)])
+        for i, metal in enumerate(metals):
+            value = _half(pH, share[:, i])
             if np.isfinite(value):
                 quantities[f"pH of half extraction {metal}"] = amount(value, "1")
         curves.append(curve)
@@ -97,6 +115,14 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
         for warned in isotherms.state_warnings(curve, solvent, book, phase_ratio=case.phase_ratio):
             if warned not in warnings:
                 warnings.append(warned)
+    if correlated(constants):
+        warnings.append(
+            Warned(
+                code="correlation",
+                message="a correlation knows no capacity, no order of the series and no liquor "
+                "but its own: for comparison, not for design",
+            )
+        )
     if not curves:
         warnings += loading_warnings(0.0, solvent, book)
     if case.organic.saponification and case.model.second is None and not case.model.polymers:
@@ -105,7 +131,7 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
         kind=case.kind,
         name=case.name,
         model={
-            "equilibrium": "neutral" if salting(constants) else "mass-action",
+            "equilibrium": _equilibrium(constants),
             "set": constants.set_id,
             "activity": constants.activity.name,
             "level": LEVEL,
@@ -118,19 +144,30 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
     )
 
 
+def _equilibrium(constants: ExchangeSet) -> str:
+    """Name of the kind of model."""
+    if correlated(constants):
+        return "correlation"
+    return "neutral" if salting(constants) else "mass-action"
+
+
 def _constants(case: IsothermCase, book: Book) -> ExchangeSet:
     """The constants a case names."""
     model, ion = case.model, case.model.counter_ion or ""
-    if data.set_meta(model.set).get("salting"):
-        if model.second or ion or model.polymers:
+    meta = data.set_meta(model.set)
+    fitted = meta.get("kind") == correlation_set.KIND
+    if meta.get("salting") or fitted:
+        if model.second or ion or model.polymers or (fitted and model.separation_factors):
             raise InputError(
                 Problem(
-                    message="a neutral extractant has no soap, no second acid and no polymers",
+                    message="no soap, no second acid and no polymers with a neutral extractant or "
+                    "a correlation",
                     key="model",
                     value=model.set,
                 )
             )
-        found = neutral_set.load(model.set, case.components, book)
+        known = correlation_set if fitted else neutral_set
+        found = known.load(model.set, case.components, book)
     elif model.second is not None and model.share is not None:
         found = mixed_acids.load(
             model.set,
@@ -173,16 +210,14 @@ def _feed(case: IsothermCase) -> dict[str, float]:
     return out
 
 
-def _metals(curve: Isotherm) -> tuple[str, ...]:
-    """The components of a curve that are fed: all but a soap's counter-ion."""
-    last = curve.components[-1]
-    soap = last in ("Na", "NH4", "Mg") or not np.any(curve.conc_aq[:, -1] > 0)
-    return curve.components[:-1] if soap and len(curve.components) > 1 else curve.components
+def _metals(constants: ExchangeSet) -> tuple[str, ...]:
+    """The components that are fed: all but a soap's counter-ion, which stands last."""
+    return constants.components[:-1] if constants.counter_ion else constants.components
 
 
-def _extracted(curve: Isotherm, phase_ratio: float) -> Array:
+def _extracted(curve: Isotherm, metals: int, phase_ratio: float) -> Array:
     """Share of each metal that went into the organic, shape (points, metals)."""
-    d = phase_ratio * 10 ** curve.log_d[:, : len(_metals(curve))]
+    d = phase_ratio * 10 ** curve.log_d[:, :metals]
     share: Array = d / (1 + d)
     return share
 
@@ -197,9 +232,10 @@ def _half(pH: Array, share: Array) -> float:
     return float(pH[i] - logit[i] * (pH[i + 1] - pH[i]) / (logit[i + 1] - logit[i]))
 
 
-def _loading_profiles(curve: Isotherm, totals: Array) -> dict[str, Profile]:
+def _loading_profiles(
+    curve: Isotherm, totals: Array, metals: tuple[str, ...]
+) -> dict[str, Profile]:
     """Both phases, pH, loading and log D over the metal in the feed."""
-    metals = _metals(curve)
     feed = {"metal in the feed [mol/L]": (totals / 1000).tolist()}
     by_metal = {**feed, "component": metals}
     count = len(metals)
@@ -231,6 +267,7 @@ def _map(
         grid,
         solvent,
         phase_ratio=case.phase_ratio,
+        sulfate=case.feed.sulfate,
     )
     axes = {"metal in the feed [mol/L]": (totals / 1000).tolist(), "pH": pH.tolist()}
     factor = curve.separation_factor(asked.heavy, asked.light)

@@ -23,7 +23,7 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import factors
 from sepmodel.extraction.limits import state_warnings
 from sepmodel.extraction.saponification import Titration, soap_sensitivity, titration
-from sepmodel.extraction.shake import Solvent, metal_loading, salting, shake
+from sepmodel.extraction.shake import Solvent, correlated, metal_loading, salting, shake
 from sepmodel.extraction.stepping import Steps, steps
 from sepmodel.species import RARE_EARTHS
 
@@ -108,12 +108,15 @@ def loading_isotherm(
     *,
     phase_ratio: float = 1.0,
     salt: float = 0.0,
+    sulfate: float = 0.0,
 ) -> Isotherm:
     """Organic against aqueous concentration as the feed's total [mol/m3] rises at fixed shares."""
     totals = np.asarray(totals, dtype=float)
     whole = sum(shares.values())
     feed = {name: totals * share / whole for name, share in shares.items()}
-    found = shake(constants, feed, acid, solvent, phase_ratio=phase_ratio, salt=salt)
+    found = shake(
+        constants, feed, acid, solvent, phase_ratio=phase_ratio, salt=salt, sulfate=sulfate
+    )
     return _isotherm(constants, solvent, found)
 
 
@@ -143,6 +146,7 @@ def at_pH(
     solvent: Solvent,
     *,
     phase_ratio: float = 1.0,
+    sulfate: float = 0.0,
 ) -> Isotherm:
     """Contacts brought to an equilibrium pH by acid or base added to the feed, as in a laboratory.
 
@@ -170,7 +174,7 @@ def at_pH(
     target = C_STANDARD * 10**-pH
 
     def contacts(acid: Array) -> Contact:
-        return shake(constants, metals, acid, solvent, phase_ratio=phase_ratio)
+        return shake(constants, metals, acid, solvent, phase_ratio=phase_ratio, sulfate=sulfate)
 
     # False position; an end that stays twice has its value halved (Illinois).
     left, right = contacts(low).proton - target, contacts(high).proton - target
@@ -244,9 +248,9 @@ def half_extraction(constants: ExchangeSet, extractant: float) -> dict[str, floa
     >>> {m: round(v, 2) for m, v in half_extraction(constants, 1000.0).items()}
     {'Nd': 1.02, 'Dy': 0.1}
     """
-    if salting(constants):
+    if salting(constants) or correlated(constants):
         raise InputError(
-            Problem(message="a neutral extractant has no pH of half extraction", value="salt")
+            Problem(message="no acid with constants: pH of half extraction from a curve only")
         )
     names, model = constants.components, constants.model
     if constants.activity.name == "ideal" and isinstance(model, CationExchange):

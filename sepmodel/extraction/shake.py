@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sepmodel.chemistry.complex_exchange import ComplexExchange
 from sepmodel.chemistry.contact import Contact, contact
+from sepmodel.chemistry.correlation import Correlation
 from sepmodel.chemistry.exchange_set import ExchangeSet
 from sepmodel.errors import InputError, Problem
 
@@ -30,7 +31,13 @@ class Solvent:
 
     def units(self, constants: ExchangeSet) -> float:
         """What the exchange counts [mol/m3]: dimers of acids, a neutral extractant as it is."""
-        return self.extractant if salting(constants) else self.dimer
+        monomers = salting(constants) or correlated(constants)
+        return self.extractant if monomers else self.dimer
+
+
+def correlated(constants: ExchangeSet) -> bool:
+    """True for a correlation in pH and dosage."""
+    return isinstance(constants.model, Correlation)
 
 
 def salting(constants: ExchangeSet) -> bool:
@@ -46,13 +53,15 @@ def shake(
     *,
     phase_ratio: ArrayLike = 1.0,
     salt: ArrayLike = 0.0,
+    sulfate: ArrayLike = 0.0,
 ) -> Contact:
     """Shake aqueous feeds with a fresh, possibly saponified solvent.
 
     ``feed`` [mol/m3] by metal and ``acid`` [mol/m3] broadcast against each other. ``salt`` is
     nitrate of cations a neutral extractant does not take (NH4NO3) [mol/m3 of charge]; its acid is
-    extracted where the constants hold H. InputError where the soap needs more dimer than there is
-    (its stoichiometry is data).
+    extracted where the constants hold H. ``sulfate`` [mol/m3] in all goes with a correlation in
+    sulfate, whose ``acid`` is titratable acid. InputError where the soap needs more dimer than
+    there is (its stoichiometry is data).
 
     >>> from sepmodel.chemistry import exchange_set
     >>> from sepmodel.data import Book
@@ -66,6 +75,8 @@ def shake(
         raise InputError(
             Problem(message="no constant loaded for", value=", ".join(unknown), expected=str(names))
         )
+    if not correlated(constants) and np.any(np.asarray(sulfate) != 0):
+        raise InputError(Problem(message="only correlations know sulfate", key="sulfate"))
     if salting(constants):
         return _shake_neutral(constants, feed, acid, solvent, phase_ratio, salt)
     if np.any(np.asarray(salt) != 0):
@@ -74,6 +85,17 @@ def shake(
         )
     columns = np.broadcast_arrays(*[np.asarray(feed.get(n, 0.0), dtype=float) for n in names])
     organic = np.zeros(len(names))
+    if correlated(constants):
+        if solvent.saponification:
+            raise InputError(Problem(message="a correlation knows no soap"))
+        return contact(
+            constants.model,
+            feed_aq=np.stack(columns, axis=-1),
+            acid=acid,
+            dimer=solvent.extractant,
+            phase_ratio=phase_ratio,
+            sulfate=sulfate,
+        )
     if solvent.saponification:
         if not constants.counter_ion:
             raise InputError(

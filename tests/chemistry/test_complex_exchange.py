@@ -8,6 +8,7 @@ import pytest
 from sepmodel.chemistry import (
     closing,
     complex_exchange,
+    correlation_set,
     exchange_set,
     mixed_acids,
     neutral_set,
@@ -47,7 +48,8 @@ FEED = {"feed_aq": [60.0, 20, 10, 0], "acid": 20.0, "dimer": 500.0}
 
 
 @pytest.mark.parametrize(
-    "module", [closing, complex_exchange, mixed_acids, neutral_set, polymers, exchange_set]
+    "module",
+    [closing, complex_exchange, correlation_set, mixed_acids, neutral_set, polymers, exchange_set],
 )
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
@@ -330,3 +332,46 @@ def test_temperature_only_where_an_enthalpy_was_measured():
     shift = exchange_set.temperature_shift(only, 308.0, Book())
     assert shift[0] == pytest.approx(43300 / 8.314 * (1 / 308 - 1 / 298), rel=1e-3)
     assert exchange_set.temperature_shift(only, 298.0, Book())[0] == 0
+
+
+DEHPA = "extractants/prommis-dehpa-sulfate"
+
+
+def test_a_correlation_gives_its_published_values_and_closes():
+    """D at 5 vol % and pH 2 as evaluated from the published coefficients; every balance closed."""
+    names = ("La", "Ce", "Gd", "Dy", "Fe")
+    found = correlation_set.load(DEHPA, names, Book())
+    extractant = 5 / found.model.dosage
+    # Trace metals, so that the dosage stays 5: sulfuric acid at pH 2 with its bisulfate.
+    sulfate, h, ka = 100.0, 10.0, 1000 * found.model.ka2
+    acid = h + sulfate * h / (h + ka)
+    one = shake(
+        found, dict.fromkeys(names, 1e-6), acid, Solvent(extractant=extractant), sulfate=sulfate
+    )
+    assert one.pH == pytest.approx(2.0, abs=1e-6)
+    expected = [0.141, 0.148, 1.05, 41.7, 0.1496]
+    np.testing.assert_allclose(one.distribution_ratio, expected, rtol=5e-3)
+    rng = np.random.default_rng(0)
+    many = contact(
+        found.model,
+        feed_aq=10 ** rng.uniform(-6, 1.5, (500, 5)),
+        acid=10 ** rng.uniform(0, 3, 500),
+        dimer=1000.0,
+        sulfate=10 ** rng.uniform(0, 3, 500),
+        phase_ratio=10 ** rng.uniform(-1, 1, 500),
+    )
+    assert many.closure.max() < 1e-10
+
+
+def test_sulfate_belongs_to_correlations_alone():
+    found = correlation_set.load(DEHPA, ("Nd",), Book())
+    with pytest.raises(InputError, match="sulfate"):
+        contact(found.model, feed_aq=[1.0], acid=10.0, dimer=100.0)
+    with pytest.raises(InputError, match="sulfate"):
+        contact(STRONG, sulfate=10.0, **FEED)
+    with pytest.raises(InputError, match="no correlation of"):
+        correlation_set.load(DEHPA, ("Tb",), Book())
+    with pytest.raises(InputError, match="not a correlation"):
+        correlation_set.load(PC88A, ("Nd",), Book())
+    with pytest.raises(InputError, match="no constants"):
+        found.log_k  # noqa: B018

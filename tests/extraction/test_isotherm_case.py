@@ -91,6 +91,17 @@ def test_mixture_tbp_polymers_and_factors_are_reachable_from_a_file():
     )
     assert tbp.model["equilibrium"] == "neutral"
     assert tbp.profiles["isotherm_log10_D"].values[0, 0] == pytest.approx(-1.14, abs=0.02)
+    dehpa = run(
+        base(
+            model={"set": "extractants/prommis-dehpa-sulfate"},
+            organic={"extractant": "0.15 mol/L"},
+            feed={"composition": {"Nd": "1 mmol/L", "Dy": "1 mmol/L"}, "sulfate": "0.1 mol/L"},
+            acidity={"low": 0.5, "high": 2.0, "points": 5},
+        )
+    )
+    assert dehpa.model["equilibrium"] == "correlation"
+    assert "correlation" in {w.code for w in dehpa.warnings}
+    assert np.all(np.diff(dehpa.profiles["log10_D"].values, axis=0) > 0)
     chained = run(base(model={"set": IDEAL, "polymers": True}, loading=LOADING))
     assert chained.balance["max"] < 1e-10
     mixed = run(
@@ -107,6 +118,19 @@ def test_mixture_tbp_polymers_and_factors_are_reachable_from_a_file():
     )
     log_d = mixed.profiles["isotherm_log10_D"].values
     np.testing.assert_allclose(10 ** (log_d[:, 1] - log_d[:, 0]), 1.4)
+
+
+@pytest.mark.parametrize("ion", ["Na", "NH4", "Ca", "Mg"])
+def test_a_counter_ion_is_no_metal_of_the_feed(ion):
+    soaped = base(
+        model={"set": IDEAL, "counter_ion": ion},
+        organic={"extractant": "1.0 mol/L", "saponification": 0.35},
+        loading=LOADING,
+        titration={"highest": 0.4, "salt": "0.5 mol/L"},
+    )
+    result = run(soaped)
+    assert result.profiles["isotherm_organic"].axes["component"] == ("Nd", "Dy")
+    assert result.profiles["titration"].values.shape == (40, 3)
 
 
 def test_an_answer_that_hangs_on_the_soap_says_so():

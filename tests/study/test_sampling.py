@@ -137,6 +137,18 @@ def test_rank_correlation_is_scipys():
     assert np.all((low < ours) & (ours < high))
 
 
+def test_chance_is_not_told_as_a_driver():
+    """Of 200 inputs that do nothing, none is named in at least nine of ten samples of 50."""
+    generator = np.random.default_rng(6)
+    named = 0
+    for _ in range(100):
+        x, y = generator.random((50, 200)), generator.random(50)
+        named += bool(statistics.shares(x, y).any())
+    assert named <= 10
+    x = generator.random((200, 50))
+    assert np.flatnonzero(statistics.shares(x, x[:, 3] + 0.1 * x[:, 7])).tolist() == [3]
+
+
 def test_convergence_ends_with_all_members_and_tightens():
     values = np.random.default_rng(3).normal(size=1000)
     for estimate in ("mean", "median", "low", "high"):
