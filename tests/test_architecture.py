@@ -40,6 +40,7 @@ LAYERS = [
             "plot",
             "plot_circuit",
             "plot_comparison",
+            "plot_displacement",
             "plot_dynamic",
             "plot_isotherms",
             "plot_design",
@@ -166,6 +167,7 @@ PRESENTATION = {
     "report_fit",
     "report_sweep",
     "cli",
+    "plot_displacement",
 }
 
 
