@@ -192,6 +192,7 @@ def verdicts(comparison: Comparison) -> list[str]:
     return [
         *_who_meets(comparison),
         *_who_leads(comparison),
+        *_by_mass_action(comparison),
         *_polishing(comparison),
         *_doubts(comparison),
     ]
@@ -284,6 +285,28 @@ def _polishing(comparison: Comparison) -> list[str]:
             f"{result.route.title}: the polishing takes {number(figures['stages'])} extraction "
             f"stages{beside} and {cost} {pretty(unit)}, because {result.route.polish.why}."
         )
+    return said
+
+
+def _by_mass_action(comparison: Comparison) -> list[str]:
+    """What the solved circuits of a train take beside the usual estimate."""
+    said = []
+    for result in comparison.routes:
+        if result.sheet is None or result.route.polish:
+            continue
+        for unit in result.sheet.units.values():
+            circuits = unit.result.circuits
+            if not circuits or any(c.ph[0] != c.ph[0] for c in circuits):
+                continue
+            estimate = 3 * sum(c.solvent_3s for c in circuits)
+            acid = sum(c.acid for c in circuits) / estimate
+            base = sum(c.base for c in circuits) / estimate
+            most = max(circuits, key=lambda c: c.acid / c.solvent_3s)
+            said.append(
+                f"{result.route.title}: solved as mass-action circuits, the train takes "
+                f"{acid:.2f} times the acid and {base:.2f} times the base of the estimate 3 S; "
+                f"most acid {most.name}, {most.acid / (3 * most.solvent_3s):.2f} times."
+            )
     return said
 
 

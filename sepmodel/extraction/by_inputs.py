@@ -135,13 +135,15 @@ class Point:
         closing = multipliers[:, :, -self.unknowns :]
         by_ratio = by_ratio - self._pulled_ratio(multipliers, closing)
         every = by_ratio.sum(axis=2)
-        water = np.einsum("onm,nm->on", closing, self.by_aq) - every
-        solvent = np.einsum("onm,nm->on", closing, self.by_org) + every
+        water = (closing * self.by_aq).sum(axis=2) - every
+        solvent = (closing * self.by_org).sum(axis=2) + every
         totals = -np.einsum("onm,nmt->ont", closing, self.by_totals)
+
+        brought = totals[:, :, 1:].reshape(totals.shape[0], -1)
 
         def stream(moved: Stream) -> Array:
             out: Array = water @ moved.water + solvent @ moved.solvent
-            out += np.tensordot(totals[:, :, 1:], moved.totals, axes=((1, 2), (0, 1)))
+            out += brought @ moved.totals.ravel()
             for phase, stage, moles in moved.moles:
                 out += self._worth(multipliers, phase, stage) @ moles
             for outlet, change in (moved.fractions or {}).items():

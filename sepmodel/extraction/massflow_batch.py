@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ SMALLEST = 1e-250
 # Stages taken together for the first guess, and how well that is solved.
 GROUP = 4
 ROUGH = 0.1
+# Corrections of the middle's solution towards each member.
+CORRECTIONS = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -67,6 +69,8 @@ def solve(
     norm = np.full(size, np.inf)
     iterations = np.zeros(size, dtype=np.int64)
     good = np.zeros(size, dtype=bool)
+    with np.errstate(all="ignore"):
+        base = _middle(cascades, start, limit)
 
     def chunk(first: int) -> None:
         who = np.arange(first, min(first + CHUNK, size))
@@ -75,7 +79,7 @@ def solve(
             found = solvers.newton(
                 _evaluator(part),
                 _lineariser(part),
-                _approach(part, start[:, who]).T,
+                (_approach(part, start[:, who]) if base is None else _near(part, base)).T,
                 tolerance=tolerance,
                 accept=accept,
                 limit=limit,
@@ -97,6 +101,49 @@ def solve(
         with ThreadPoolExecutor(max_workers=min(len(chunks), os.cpu_count() or 1)) as pool:
             list(pool.map(chunk, chunks))
     return theta, norm, iterations, good
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Middle:
+    """The solved cascade of the medians of all inputs: theta (1, N) and J^-1, transposed."""
+
+    theta: Array
+    inverse: Array
+
+
+def _middle(cascades: Cascades, start: Array, limit: int) -> _Middle | None:
+    """A cascade in the midst of all members, or None where it is not solved."""
+    medians = {
+        part.name: np.median(getattr(cascades, part.name), axis=-1, keepdims=True)
+        for part in fields(cascades)
+    }
+    one = Cascades(**medians)
+    evaluate, linearise = _evaluator(one), _lineariser(one)
+    begin = _approach(one, np.median(start, axis=1, keepdims=True)).T
+    found = solvers.newton(evaluate, linearise, begin, limit=limit, natural=True)
+    if not found.converged.all():
+        return None
+    first = np.zeros(1, dtype=np.int64)
+    linear = linearise(evaluate(found.u, first)[1], first)
+    stages = start.shape[0]
+    inverse = linear(np.eye(stages), np.zeros(stages, dtype=np.int64))
+    return _Middle(theta=found.u, inverse=inverse) if np.isfinite(inverse).all() else None
+
+
+def _near(cascades: Cascades, base: _Middle) -> Array:
+    """First guesses (N, B): from the middle, corrected with its Jacobian where that helps."""
+    evaluate = _evaluator(cascades)
+    size = cascades.total.shape[1]
+    who = np.arange(size)
+    theta = np.repeat(base.theta, size, axis=0)
+    r, _ = evaluate(theta, who)
+    for _ in range(CORRECTIONS):
+        trial = theta - r @ base.inverse
+        r_new, _ = evaluate(trial, who)
+        with_it, without = (np.einsum("bn,bn->b", part, part) for part in (r_new, r))
+        better = (with_it < without)[:, None]
+        theta, r = np.where(better, trial, theta), np.where(better, r_new, r)
+    return theta.T
 
 
 def _approach(cascades: Cascades, start: Array) -> Array:

@@ -142,6 +142,7 @@ def test_lutetium_goes_round_more_often_the_weaker_the_strip(acid, lutetium):
     assert 0 < ends[1] < 1e-3
 
 
+@pytest.mark.slow
 def test_thirtyfold_recycle_of_lutetium():
     """5 mol/L at the flow that leaves little more acid than the product takes: thirty times round.
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from sepmodel.data import Book, Constant
-from sepmodel.plant.compare.evaluation import Case, End, State, end_figures, evaluate_study
+from sepmodel.plant.compare.evaluation import (
+    Case,
+    End,
+    State,
+    end_figures,
+    evaluate_study,
+    solved_circuits,
+)
 from sepmodel.plant.flowsheet import NotKeptError
 
 
@@ -48,6 +55,7 @@ def moved(
             progress("moving every constant through its range", len(found), len(keys))
 
     clean = replace(book, used={})
+    case = replace(case, solved=solved_circuits(base))
     # What the ends of most constants are compared with: designed once, for all processes.
     near = evaluate_study(replace(case, exact=False), clean, None, frozenset()) if keys else base
     work = partial(_at_ends, case, clean, base, near)
