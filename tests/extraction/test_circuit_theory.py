@@ -266,6 +266,20 @@ def test_entrained_strip_acid_eats_base_in_one_stage_and_is_washed_out_in_two(st
     assert water == pytest.approx(1.0 + 1.0 + 0.2 + 0.2401, rel=1e-9)
 
 
+def test_base_into_an_extraction_stage_takes_its_equivalents_of_acid():
+    plain = sepmodel.run("magnet-circuit")
+    lye = {"name": "lye", "section": "extraction", "stage": 4, "flow": "0.05 L/h", "base": "2 M"}
+    inlets = [*sepmodel.load("magnet-circuit").document["inlet"], lye]
+    dosed = sepmodel.run("magnet-circuit", {"inlet": inlets})
+    acid = []
+    for result in (plain, dosed):
+        streams = [result.streams[n] for n in ("raffinate", "strip_liquor")]
+        acid.append(sum(s.flow["value"] * 10**-s.pH for s in streams))
+    assert acid[0] - acid[1] == pytest.approx(0.1, rel=1e-6)
+    bases = [result.quantities["base"]["value"] for result in (plain, dosed)]
+    assert bases[1] - bases[0] == pytest.approx(0.1, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
@@ -273,6 +287,7 @@ def test_entrained_strip_acid_eats_base_in_one_stage_and_is_washed_out_in_two(st
         ({**saponified(), "recycle.organic": False}, "prepares the organic that returns"),
         ({**saponified(), "inlet": saponified()["inlet"][:-1]}, "no base enters"),
         ({**saponified(base="25 mol/L")}, "impossible-concentration.*base"),
+        ({**saponified(), "model.activity": "sit"}, "knows ideal activities only"),
     ],
 )
 def test_saponify_sections_that_cannot_be(settings, text):
