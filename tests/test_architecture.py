@@ -119,6 +119,7 @@ NUMBERS = {
     ("files.py", 0o666): "permissions of a new file",
     ("result.py", 20): "names shown in a message",
     ("provenance.py", 80): "columns of a terminal",
+    ("chromatography/protein_case.py", 200): "cells of a bed",
     ("report_train.py", 80): "columns of a terminal",
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",

@@ -205,6 +205,12 @@ class CircuitCase(Case):
             return
         if self.model.equilibrium != "mass-action":
             refuse("a correlation has no activities", 'model.activity = "ideal"')
+        if self.section[-1].name == "saponify":
+            refuse(
+                "a saponify section knows ideal activities only",
+                'organic.saponification = 0.35 instead, or model.activity = "ideal"',
+                self.model.activity,
+            )
         if any(inlet.sulfate for inlet in self.inlet):
             refuse(
                 "activities are known of chloride liquors: every anion is taken as chloride",
