@@ -72,6 +72,7 @@ def _json_option(command: Any) -> Any:
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
 @click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--parquet", is_flag=True, help="Also write profiles.parquet (extra: tables).")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def run(
     case: str,
@@ -80,6 +81,7 @@ def run(
     out: str | None,
     force: bool,
     figures: bool,
+    parquet: bool,
     quiet: bool,
 ) -> None:
     """Solve one case and write its results.
@@ -98,10 +100,16 @@ def run(
     loaded = load(case, parse_settings(settings))
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
+    if parquet:
+        from sepmodel.report_sweep import require_parquet
+
+        require_parquet()
     with _busy(f"solving {loaded.name}") as tell:
         scratch = Path("results") / "checkpoints"
         result = solve(loaded, progress=_clock(tell), scratch=scratch)
         contents: dict[str, str | bytes] = {**result_files(result, loaded)}
+        if parquet:
+            contents["profiles.parquet"] = result.parquet()
         if figures:
             from sepmodel.plot import figures as drawn
 
