@@ -137,6 +137,13 @@ def run(
     help="Replace a number of the data sets (strict SI).",
 )
 @click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
+@click.option(
+    "--members",
+    type=click.IntRange(16, 2**20),
+    default=1024,
+    show_default=True,
+    help="Draws of all constants together behind the ranges.",
+)
 @click.option("--wide", is_flag=True, help="All figures, in 160 columns.")
 @_json_option
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
@@ -148,6 +155,7 @@ def compare(
     settings: tuple[str, ...],
     constants: tuple[str, ...],
     ranges: bool,
+    members: int,
     wide: bool,
     json_to: str | None,
     out: str | None,
@@ -177,6 +185,7 @@ def compare(
             loaded,
             constants=_numbers(constants),
             ranges=ranges,
+            members=members,
             workers=os.cpu_count() or 1,
             progress=step,
         )

@@ -170,12 +170,6 @@ class CircuitCase(Case):
             refuse("a correlation comes from a set", "model.set")
         self._base_fits(names)
         self._activity_fits()
-        if self.draw and any(s.entrainment_aq or s.entrainment_org for s in self.section):
-            refuse(
-                "side draws and entrainment in one circuit: how much of a draw is the other phase "
-                "is not modelled",
-                "draws without entrainment, or entrainment without draws",
-            )
         return self
 
     def _base_fits(self, names: Sequence[str]) -> None:

@@ -204,6 +204,26 @@ def test_total_reflux_is_fenske():
     assert seen[1] + (seen[1] - seen[0]) / 3 == pytest.approx(10, abs=2e-3)
 
 
+@pytest.mark.parametrize("phase", ["aqueous", "organic"])
+def test_a_draw_takes_its_volume_whatever_is_entrained(phase):
+    """Its droplets of the other phase count; water and every element close with it."""
+    draw = {"name": "side", "phase": phase, "section": "scrub", "stage": 3, "flow": "0.1 L/h"}
+    settings = {"draw": [draw]}
+    for section in ("extraction", "scrub", "strip"):
+        settings[f"section.{section}.entrainment_aq"] = 0.02
+        settings[f"section.{section}.entrainment_org"] = 0.01
+    result = sepmodel.run("magnet-circuit", settings)
+    assert result.streams["side"].flow["value"] == pytest.approx(0.1, rel=1e-12)
+    assert result.balance["max"] < 1e-10
+    out = [result.streams[name] for name in ("raffinate", "strip_liquor", "side")]
+    for name, fed in (("Nd", 0.7), ("Tb", 0.02)):
+        assert sum(s.moles[name]["value"] for s in out) == pytest.approx(fed, rel=1e-9)
+    # The strip liquor: its acid, 1 % of the organic, 2 % of the scrub liquor that came with the
+    # organic, less the 2 % of itself that went on with it.
+    liquor = result.streams["strip_liquor"].flow["value"]
+    assert liquor == pytest.approx(0.2 + 0.01 * 3.43 + 0.02 * 1.0 - 0.02 * 0.2, rel=0.01)
+
+
 # --- saponify sections -----------------------------------------------------------------------
 
 
