@@ -285,7 +285,7 @@ def _titration(case: IsothermCase, constants: ExchangeSet, book: Book) -> dict[s
     extractant = case.organic.extractant
     # The ends are left out: without soap the pH is that of the salt, beyond all acid there is none.
     base = np.linspace(0, case.titration.highest, case.titration.points + 1)[1:]
-    key = f"{exchange_set.SOAP}:log-K-{constants.counter_ion}"
+    key, _ = exchange_set.soap_keys(constants.counter_ion, book, constants.activity.name)
     book[key]
     ends = [end - book.used[key].si for end in book.used[key].si_range]
     value = constants.log_k[constants.counter_ion]
