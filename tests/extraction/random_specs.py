@@ -130,6 +130,9 @@ def again(made, found):
     with np.errstate(divide="ignore"):
         z = np.clip(np.log(r) - np.log(d), -700, 700)
     begun = ends.solve(a, f, np.array([s]), np.array([w]), np.array([n]), np.array([m]), z[None])
+    if not begun.converged[0]:
+        # Traces below any float are lost in the design's flows: from the beginning, then.
+        begun = ends.cold(a, f[None], np.array([s]), np.array([w]), np.array([n]), np.array([m]))
     sides = begun.log_raffinate[0], begun.log_organic[0]
     solved = whole(a, f, s, w, n, m, sides)
     worst = remarch(
