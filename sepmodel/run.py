@@ -89,6 +89,13 @@ def _column() -> Kind:
     return Kind(ColumnCase, solve_case)
 
 
+def _displacement() -> Kind:
+    from sepmodel.chromatography.displacement_result import solve_case
+    from sepmodel.chromatography.inputs import DisplacementCase
+
+    return Kind(DisplacementCase, solve_case)
+
+
 def _elution() -> Kind:
     from sepmodel.chromatography.elution import solve_case
     from sepmodel.chromatography.inputs import ElutionCase
@@ -144,6 +151,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "cascade-dynamic": _dynamic_cascade,
     "column": _column,
+    "displacement": _displacement,
     "elution": _elution,
     "isotherm": _isotherm,
     "design": _design,
