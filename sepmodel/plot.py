@@ -124,6 +124,10 @@ def figures(result: Result) -> dict[str, bytes]:
             figure = draw(result)
             written[f"{name}.svg"] = rendered(figure, "svg")
             written[f"{name}.png"] = rendered(figure, "png")
+    if "map_aq" in result.profiles:
+        from sepmodel import plot_dynamic
+
+        written |= plot_dynamic.figures(result)
     return written
 
 
@@ -284,7 +288,7 @@ def _label_ends(axes: Axes, drawn: Any, components: Sequence[str], low: float, h
     """Names in the margin beside the ends of the lines, moved apart where they would overlap."""
     there = [i for i in range(len(components)) if drawn[-1, i] >= low]
     order = sorted(there, key=lambda i: drawn[-1, i])
-    places = [float(drawn[-1, i]) for i in order]
+    places = [min(float(drawn[-1, i]), high) for i in order]
     gap = (high - low) / 13
     for _ in range(100):  # neighbours push each other until all are a line apart
         for k in range(len(places) - 1):
@@ -331,9 +335,11 @@ def _label(axes: Axes, name: str, place: tuple[float, float], x_system: str) -> 
 
 def name_bands(axes: Axes, profile: Profile) -> None:
     """Names of the sections and of the marks above the first panel."""
+    left, right = axes.get_xlim()
     for name, (low, high) in profile.bands.items():
+        wide = high - low + 1 > (right - left) / MANY
         axes.annotate(
-            f"{name}, {high - low + 1} stages",
+            f"{name}, {high - low + 1} stages" if wide else name,
             ((low + high) / 2, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 14),
@@ -343,7 +349,6 @@ def name_bands(axes: Axes, profile: Profile) -> None:
         )
     named = sorted(_merged(profile.marks).items(), key=lambda mark: mark[1])
     places = [float(stage) for _, stage in named]
-    left, right = axes.get_xlim()
     close = (right - left) / MANY
     for k, (name, stage) in enumerate(named):
         # Neighbours whose names would run into each other lean apart.

@@ -8,6 +8,7 @@ from sepmodel import units
 from sepmodel.extraction.design_case import toml_text
 from sepmodel.extraction.design_curve import Point
 from sepmodel.extraction.design_result import Design
+from sepmodel.extraction.robust import RobustDesign
 from sepmodel.files import json_text
 from sepmodel.report import purity
 
@@ -29,6 +30,8 @@ def lines(design: Design, width: int = 80) -> list[str]:
         out += [*_by_mass_action(design), ""]
     out += [*_specifications(design), ""]
     out += [*_curve(design), "", *_tolerances(design), ""]
+    if design.robust is not None:
+        out += [*_certainty(design.robust), ""]
     out += words(design, width)
     return out
 
@@ -65,6 +68,12 @@ def _head(design: Design) -> list[str]:
     circuit = design.circuit
     cut = f"{circuit.light[-1]} from {circuit.heavy[0]}"
     beta = circuit.extractability[circuit.heavy[0]] / circuit.extractability[circuit.light[-1]]
+    if circuit.draw is not None:
+        middle = [e for e in circuit.components if e not in (*circuit.light, *circuit.heavy)]
+        return [
+            f"{design.name}: {'-'.join(circuit.light)}, {'-'.join(middle)} and "
+            f"{'-'.join(circuit.heavy)} from one circuit"
+        ]
     return [f"{design.name}: {cut}, separation factor {beta:.4g}"]
 
 
@@ -80,7 +89,10 @@ def _circuit(design: Design) -> list[str]:
         ("scrub W, mol/mol feed", f"{circuit.scrub:.4f}", f"{least['scrub']:.4f}"),
         ("S (n + m)", f"{circuit.phi:.1f}", ""),
     ]
-    out = [f"{a:<44}{b:>14}{c:>14}" for a, b, c in rows]
+    if circuit.draw is not None:
+        draw = circuit.draw
+        rows.insert(3, (f"{draw.phase} draw leaving stage (raffinate end 1)", str(draw.stage), ""))
+    out = [f"{a:<44}{b:>14}{c:>14}".rstrip() for a, b, c in rows]
     litre = units.factor("mol/L")
 
     def flow(value: float) -> str:
@@ -209,6 +221,17 @@ def _signed(share: float) -> str:
     return f"{100 * share:+.2g}"
 
 
+def _certainty(found: RobustDesign) -> list[str]:
+    out = [f"{'strays, of what may':<22}{'n':>6}{'m':>6}{'n + m':>8}{'S':>10}{'probability':>14}"]
+    for step in found.steps:
+        mark = " <" if step.probability == found.probability else ""
+        out.append(
+            f"{step.tightened:<22.3f}{step.stages_extraction:>6}{step.stages_scrub:>6}"
+            f"{step.stages:>8}{step.solvent:>10.4f}{step.probability:>14.3f}{mark}"
+        )
+    return out
+
+
 def input_name(name: str) -> str:
     """What a parameter of the tolerances is called.
 
@@ -221,5 +244,5 @@ def input_name(name: str) -> str:
     if kind == "factor":
         return f"separation factor {rest}"
     if kind == "draw":
-        return f"draw {rest}"
+        return f"flow of the {rest}"
     return INPUTS.get(name, name)

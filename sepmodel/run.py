@@ -490,13 +490,15 @@ def compare(
     *,
     constants: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
+    members: int = 1024,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
     """The routes of a study on one boundary, with ranges and rankings.
 
     ``set`` replaces values of the study by path, ``constants`` numbers of the data sets (strict SI)
-    by key; ``ranges`` False leaves out the ranges, which take most of the time, and ``workers`` is
+    by key; ``ranges`` False leaves out the ranges, which take most of the time; ``members`` are
+    drawn from all constants together for them; ``workers`` is
     the number of processes that share them (from a script, under ``if __name__ == "__main__"``);
     ``progress`` is called with a text, the steps done and the steps in all.
 
@@ -518,6 +520,7 @@ def compare(
         [cast("Route", route.inputs) for route in routes],
         overrides=constants,
         ranges=ranges,
+        members=members,
         workers=workers,
         progress=progress,
     )

@@ -97,15 +97,14 @@ def counter_ions(book: Book) -> tuple[str, ...]:
     return tuple(name.removeprefix(prefix) for name in names)
 
 
-def soap(counter_ion: str, book: Book, activity: str = "ideal") -> tuple[float, float]:
-    """log10 K of a soap's counter-ion and the dimers it takes; InputError where unknown.
+def soap_keys(counter_ion: str, book: Book, activity: str = "ideal") -> tuple[str, str]:
+    """Keys of a soap's log10 K and dimers on an activity basis; InputError where there are none.
 
-    Constants of another activity basis than ideal come from ``extractants/soap-<activity>``.
-
-    >>> soap("Na", Book())
-    (-5.0, 1.0)
+    >>> soap_keys("Na", Book(), "pitzer")[0]
+    'extractants/soap-pitzer:log-K-Na'
     """
     known = counter_ions(book)
+    set_id = SOAP if activity == "ideal" else f"{SOAP}-{activity}"
     if counter_ion not in known:
         raise InputError(
             Problem(
@@ -114,10 +113,25 @@ def soap(counter_ion: str, book: Book, activity: str = "ideal") -> tuple[float, 
                 expected=f"one of {', '.join(known)}",
             )
         )
-    own = f"{SOAP}-{activity}"
-    known_there = activity != "ideal" and own in data.set_ids()
-    key = f"{own if known_there else SOAP}:log-K-{counter_ion}"
-    return book[key], book[f"{SOAP}:dimers-{counter_ion}"]
+    if set_id not in data.set_ids() or f"{set_id}:log-K-{counter_ion}" not in book:
+        raise InputError(
+            Problem(
+                message=f"no exchange constant of this counter-ion with {activity} activities",
+                value=counter_ion,
+                expected="constants of one basis: ideal activities, or no soap",
+            )
+        )
+    return f"{set_id}:log-K-{counter_ion}", f"{set_id}:dimers-{counter_ion}"
+
+
+def soap(counter_ion: str, book: Book, activity: str = "ideal") -> tuple[float, float]:
+    """log10 K of a soap's counter-ion and the dimers it takes; InputError where unknown.
+
+    >>> soap("Na", Book())
+    (-5.0, 1.0)
+    """
+    constant, dimers = soap_keys(counter_ion, book, activity)
+    return book[constant], book[dimers]
 
 
 def constants_of(

@@ -31,11 +31,12 @@ Length = Annotated[float, Quantity("m", above=0)]
 class Model(Table):
     """How liquid moves, how metals bind, and with the constants of which set.
 
-    "equilibrium-stages" with the "pair-law" of a protein (a set under ``proteins/``), or
+    "equilibrium-stages" or "dispersive" (transport, with protons that move) with the "pair-law" of
+    a protein (a set under ``proteins/``), or
     "constant-pattern" with the "constant-selectivity" of a ligand (a set under ``ligands/``).
     """
 
-    transport: Literal["equilibrium-stages", "constant-pattern"]
+    transport: Literal["equilibrium-stages", "dispersive", "constant-pattern"]
     binding: Literal["pair-law", "constant-selectivity"]
     set: SetId
     presaturant: Literal["Cu"] = "Cu"
@@ -45,7 +46,7 @@ class Bed(Table):
     """The packed bed. What is not given comes from the data sets of the model.
 
     ``porosity`` is the liquid per bed volume; ``plates`` replaces length over plate height;
-    ``dispersion`` (interstitial) and ``rate`` (linear driving force) are for constant patterns;
+    ``dispersion`` (interstitial) and ``rate`` (linear driving force) are not for stages;
     ``capacity`` is rare earth per bed volume at saturation.
     """
 
@@ -90,6 +91,26 @@ class PoolSpec(Table):
     purity: OpenFraction | None = None
 
 
+class Numerics(Table):
+    """How the equations are solved."""
+
+    scheme: Literal["galerkin", "limited"] = "galerkin"
+    degree: Count | None = None
+    elements: Count | None = None
+    cells: Count | None = None
+    shells: Annotated[int, Number("a count of at least 2", low=2, whole=True)] | None = None
+    tolerance: OpenFraction | None = None
+    estimate: Flag = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Numerics:
+        if self.scheme == "galerkin" and self.cells is not None:
+            refuse("a Galerkin scheme has no cells", "degree and elements")
+        if self.scheme == "limited" and (self.degree or self.elements):
+            refuse("a limited scheme has neither degree nor elements", "cells")
+        return self
+
+
 class ColumnCase(Case):
     """A packed column with an inlet programme and pools."""
 
@@ -98,6 +119,7 @@ class ColumnCase(Case):
     column: Bed
     step: tuple[Step, ...] = Field(min_length=1)
     pool: tuple[PoolSpec, ...] = Field(min_length=1)
+    numerics: Numerics | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ColumnCase:
@@ -110,7 +132,9 @@ class ColumnCase(Case):
         metals = {e for step in self.step for e, c in step.composition.items() if c > 0}
         if not metals:
             refuse("no step brings any metal", "a composition in one step at least")
-        if self.model.transport == "equilibrium-stages":
+        if self.model.transport != "dispersive" and self.numerics is not None:
+            refuse("only dispersive transport has numerics", "no such table")
+        if self.model.transport in ("equilibrium-stages", "dispersive"):
             self._lanmodulin(steps)
         else:
             self._displacement(metals)
@@ -119,7 +143,8 @@ class ColumnCase(Case):
     def _lanmodulin(self, steps: list[str]) -> None:
         if self.model.binding != "pair-law" or not self.model.set.startswith("proteins/"):
             refuse(
-                "equilibrium stages bind by the pair law", 'binding = "pair-law", set = a protein'
+                f"{self.model.transport} transport binds by the pair law",
+                'binding = "pair-law", set = a protein',
             )
         for step in self.step:
             if step.pH is None or step.ligand is not None:
@@ -208,26 +233,6 @@ class Stretch(Table):
     duration: Seconds
     composition: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]]
     final: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]] | None = None
-
-
-class Numerics(Table):
-    """How the equations are solved."""
-
-    scheme: Literal["galerkin", "limited"] = "galerkin"
-    degree: Count | None = None
-    elements: Count | None = None
-    cells: Count | None = None
-    shells: Annotated[int, Number("a count of at least 2", low=2, whole=True)] | None = None
-    tolerance: OpenFraction | None = None
-    estimate: Flag = True
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Numerics:
-        if self.scheme == "galerkin" and self.cells is not None:
-            refuse("a Galerkin scheme has no cells", "degree and elements")
-        if self.scheme == "limited" and (self.degree or self.elements):
-            refuse("a limited scheme has neither degree nor elements", "cells")
-        return self
 
 
 class ElutionCase(Case):

@@ -10,15 +10,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chromatography import column_pools, protein_case
 from sepmodel.chromatography import constant_pattern as pattern
-from sepmodel.chromatography import stages
-from sepmodel.chromatography.binding import pair_law
-from sepmodel.chromatography.inputs import ColumnCase, PoolSpec, Step
+from sepmodel.chromatography.inputs import ColumnCase, PoolSpec
 from sepmodel.chromatography.zones import Operation, ligand_constants, retention
 from sepmodel.chromatography.zones import operation as displacement_operation
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError, Problem
-from sepmodel.result import Outlet, Profile, Result, Warned, amount
+from sepmodel.result import Profile, Result, Warned, amount
 from sepmodel.species import RARE_EARTHS
 
 Array = NDArray[np.float64]
@@ -37,180 +36,10 @@ def solve_case(case: ColumnCase, book: Book) -> Result:
         when a constant is missing, the bed too short, or the presaturant cannot hold the feed.
     """
     if case.model.transport == "equilibrium-stages":
-        return _equilibrium_stages(case, book)
+        return protein_case.equilibrium_stages(case, book)
+    if case.model.transport == "dispersive":
+        return protein_case.dispersive(case, book)
     return _constant_pattern(case, book)
-
-
-def _elements(case: ColumnCase) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(e for step in case.step for e in step.composition))
-
-
-def _bed_volumes(step: Step, bed: float) -> float:
-    """Bed volumes of a step."""
-    if step.bed_volumes is not None:
-        return step.bed_volumes
-    return float(step.flow * (step.duration or 0.0) / bed)
-
-
-def _conc(step: Step, names: Sequence[str]) -> Array:
-    return np.array([step.composition.get(n, 0.0) for n in names])
-
-
-def _equilibrium_stages(case: ColumnCase, book: Book) -> Result:
-    """March the cells of a lanmodulin column through its steps."""
-    names = _elements(case)
-    protein = case.model.set.removeprefix("proteins/")
-    bound = tuple(n for n in names if f"{case.model.set}:K-ratio-{n}" in book)
-    if not bound:
-        raise InputError(
-            Problem(message=f"{protein} binds none of the metals fed", value=", ".join(names))
-        )
-    unknown = [n for n in names if n in RARE_EARTHS and n not in bound]
-    if unknown:
-        raise InputError(
-            Problem(message=f"{protein} has no pair constant for", value=", ".join(unknown))
-        )
-    law = pair_law(bound, book, protein)
-    if case.column.capacity is not None:
-        law = replace(law, capacity=case.column.capacity)
-    run = stages.operation(book, case.column.plates)
-    length = case.column.length or run.bed_length
-    if case.column.plates is None:
-        height = book["proteins/lanmodulin-column:plate-height"]
-        run = replace(run, plates=max(1, round(length / height)))
-    if case.column.porosity is not None:
-        run = replace(run, liquid=case.column.porosity)
-    bed = math.pi / 4 * case.column.diameter**2 * length
-    volumes = [_bed_volumes(step, bed) for step in case.step]
-    programme = stages.Programme(
-        conc=np.array([_conc(step, names) for step in case.step]),
-        pH=np.array([step.pH for step in case.step], dtype=float),
-        bed_volumes=np.array(volumes),
-    )
-    solved = stages.follow(programme, names, law, run)
-    fed = (programme.conc * programme.bed_volumes[:, None]).sum(axis=0)
-    held = solved.held.sum(axis=0)
-    out = solved.collected.sum(axis=0)
-    closure = np.abs(fed - held - out) / np.where(fed > 0, fed, 1.0)
-    duration = sum(v * bed / s.flow for v, s in zip(volumes, case.step, strict=True))
-    streams = {
-        "feed": _outlet(
-            fed,
-            float(programme.bed_volumes @ (programme.conc.sum(axis=1) > 0)),
-            names,
-            fed,
-            bed,
-            duration,
-            None,
-        ),
-    }
-    warnings = [
-        Warned(
-            code="pH-imposed",
-            message="the pH of a step holds in the whole bed; released protons are not modelled",
-        )
-    ]
-    index = {step.name: k for k, step in enumerate(case.step)}
-    rest = out.copy()
-    for pool in case.pool:
-        rows = [index[name] for name in pool.steps]
-        moles = solved.collected[rows].sum(axis=0)
-        rest -= moles
-        pH = case.step[rows[-1]].pH
-        volume = float(programme.bed_volumes[rows].sum())
-        streams[pool.product] = _outlet(moles, volume, names, fed, bed, duration, pH)
-        warnings += _purity_warning(pool, streams[pool.product])
-    # What no pool collected, and what the bed still holds at the end.
-    left = np.maximum(rest, 0.0) + held
-    outside = [k for k, s in enumerate(case.step) if all(s.name not in p.steps for p in case.pool)]
-    volume = float(programme.bed_volumes[outside].sum())
-    streams["remainder"] = _outlet(left, volume, names, fed, bed, duration, None)
-    thin = max(1, math.ceil(len(solved.volumes) / _POINTS_MOST))
-    marks = {s.name: float(v) for s, v in zip(case.step, np.cumsum(volumes) - volumes, strict=True)}
-    return Result(
-        kind=case.kind,
-        name=case.name,
-        model={
-            "equilibrium": case.model.binding,
-            "set": case.model.set,
-            "activity": "ideal",
-            "level": f"equilibrium stages, {run.plates} plates",
-        },
-        solver={"iterations": len(solved.volumes), "residual": float(closure.max())},
-        streams=streams,
-        profiles={
-            "chromatogram": Profile(
-                unit="mol/m^3",
-                axes={"bed_volume": solved.volumes[::thin].tolist(), "component": names},
-                values=solved.outlet[::thin],
-                marks=marks,
-            ),
-            "held": Profile(
-                unit="mol/m^3",
-                axes={"cell": range(1, run.plates + 1), "component": names},
-                values=solved.held * run.plates,
-            ),
-        },
-        quantities={
-            "bed_volume": amount(bed, "L"),
-            "cycle_time": amount(duration, "h"),
-            "plates": amount(float(run.plates), "1"),
-            "capacity": amount(law.capacity, "mmol/L"),
-        },
-        balance={
-            "components": dict(zip(names, closure.tolist(), strict=True)),
-            "max": float(closure.max()),
-        },
-        warnings=warnings,
-        used=book.used,
-    )
-
-
-def _outlet(
-    moles: Array,
-    volume: float,
-    names: Sequence[str],
-    fed: Array,
-    bed: float,
-    duration: float,
-    pH: float | None,
-) -> Outlet:
-    """A pool of ``moles`` [mol/m3 bed] in ``volume`` bed volumes, averaged over the cycle."""
-    total = sum(n for e, n in zip(names, moles.tolist(), strict=True) if e in RARE_EARTHS)
-    return Outlet(
-        phase="aqueous",
-        flow=amount(volume * bed / duration, "L/h"),
-        conc={
-            e: amount(n / volume if volume > 0 else 0.0, "mmol/L")
-            for e, n in zip(names, moles.tolist(), strict=True)
-        },
-        pH=pH,
-        purity={
-            e: n / total if total > 0 else 0.0
-            for e, n in zip(names, moles.tolist(), strict=True)
-            if e in RARE_EARTHS
-        },
-        recovery={
-            e: n / f for e, n, f in zip(names, moles.tolist(), fed.tolist(), strict=True) if f > 0
-        },
-    )
-
-
-def _purity_warning(pool: PoolSpec, outlet: Outlet) -> list[Warned]:
-    """A warning when a pool's main element, or its named elements, miss the purity asked for."""
-    if pool.purity is None or not outlet.purity:
-        return []
-    wanted = pool.elements or (max(outlet.purity, key=lambda e: outlet.purity[e]),)
-    reached = sum(outlet.purity.get(e, 0.0) for e in wanted)
-    if reached >= pool.purity:
-        return []
-    return [
-        Warned(
-            code="purity-missed",
-            message=f"{'+'.join(wanted)} at {reached:.4f} of {pool.purity:.4f} (mole fraction)",
-            where=pool.product,
-        )
-    ]
 
 
 def _displacement_bed(case: ColumnCase, book: Book) -> tuple[Operation, float]:
@@ -233,7 +62,7 @@ def _displacement_bed(case: ColumnCase, book: Book) -> tuple[Operation, float]:
 
 def _constant_pattern(case: ColumnCase, book: Book) -> Result:
     """Bands, zones and single-pass pools of one displacement column."""
-    names = _elements(case)
+    names = column_pools.elements(case)
     strange = [n for n in names if n not in RARE_EARTHS]
     if strange:
         raise InputError(
@@ -256,7 +85,8 @@ def _constant_pattern(case: ColumnCase, book: Book) -> Result:
         )
     bed = area * run.length
     fed = {
-        n: sum(_bed_volumes(s, bed) * s.composition.get(n, 0.0) for s in case.step) for n in names
+        n: sum(column_pools.bed_volumes(s, bed) * s.composition.get(n, 0.0) for s in case.step)
+        for n in names
     }
     fed = {n: v for n, v in fed.items() if v > 0}
     order = sorted(fed, key=lambda e: -log_k[e])
@@ -385,7 +215,7 @@ def _train_result(
     total = np.array([fed[e] for e in names])
     everything = {**pooled, "mixed": {e: max(n, 0.0) for e, n in left.items()}}
     streams = {
-        name: _outlet(
+        name: column_pools.outlet(
             np.array([moles.get(e, 0.0) for e in names]),
             sum(moles.values()) / run.ligand_conc,
             names,

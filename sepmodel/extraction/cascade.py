@@ -30,6 +30,7 @@ ACCEPT = 1e-9
 EMPTY = 1e-12
 LIMIT = 100
 # Batches from this size on are marched stage by stage; the general kernel takes so many at a time.
+BATCH = 16
 MANY = 64
 
 
@@ -373,7 +374,7 @@ def _newton(problem: _Problem, members: NDArray[np.int64], start: Array) -> _Fou
     worst = np.zeros(count, dtype=np.int64)
     log_aq, log_org = np.full((count, n, c), np.nan), np.full((count, n, c), np.nan)
     history: tuple[float, ...] = ()
-    if count >= MANY and c <= massflow_batch.MOST and problem.chain.bypass is None:
+    if count >= BATCH and c <= massflow_batch.MOST and problem.chain.bypass is None:
         feed = np.moveaxis(problem.chain.feed[:, members], 1, -1)
         draw = np.moveaxis(problem.chain.draw[..., 0][:, members], 1, -1)
         cascades = massflow_batch.Cascades(

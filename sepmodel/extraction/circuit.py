@@ -25,6 +25,7 @@ from sepmodel.extraction.circuit_plan import (
     Draw,
     Inlet,
     Section,
+    leaving,
     prepare,
 )
 from sepmodel.extraction.stagewise import Plan, State, approach, evaluate, iterate, take
@@ -216,17 +217,6 @@ def _failure(
     )
 
 
-def _volumes(plan: Plan) -> tuple[Array, Array]:
-    """Volume flows [m3/s] leaving each stage downwards and upwards, entrained phase included."""
-    if plan.chain.carry is None:
-        return plan.flow_aq, plan.flow_org
-    with_org, with_aq = plan.chain.carry[..., 0]
-    return (
-        (1.0 - with_org) * plan.flow_aq + with_aq * plan.flow_org,
-        (1.0 - with_aq) * plan.flow_org + with_org * plan.flow_aq,
-    )
-
-
 def _result(
     inputs: CircuitInputs,
     plan: Plan,
@@ -247,12 +237,12 @@ def _result(
 
     proton = found.free[..., -1]
     outlets = {}
-    flows = _volumes(plan)
-    leaving = (found.down, found.up)
+    flows = leaving(plan.flow_aq, plan.flow_org, plan.chain.carry)
+    out_of = (found.down, found.up)
     for name, (stage, phase, fraction) in plan.outlets.items():
         if name == "organic" and inputs.closed:
             continue
-        log_moles = leaving[phase][:, stage] + chains.log(fraction)[:, None]
+        log_moles = out_of[phase][:, stage] + chains.log(fraction)[:, None]
         outlets[name] = Outlet(
             phase=PHASES[phase],
             flow=out(flows[phase][:, stage] * fraction),
@@ -264,7 +254,7 @@ def _result(
     returned = np.zeros_like(feed)
     kept = np.array([name not in inputs.reset for name in inputs.components])
     ends = sum(
-        (np.exp(leaving[p][:, k]) * f[:, None] for name, (k, p, f) in plan.outlets.items()
+        (np.exp(out_of[p][:, k]) * f[:, None] for name, (k, p, f) in plan.outlets.items()
          if not (name == "organic" and inputs.closed)),
         start=np.zeros_like(feed),
     )  # fmt: skip

@@ -76,15 +76,18 @@ def _walk(
     inputs: circuit.CircuitInputs, section: str, way: float, near: circuit.CircuitResult
 ) -> tuple[circuit.CircuitResult | None, int]:
     """From a solved neighbour back to the circuit, in steps that are halved where Newton fails."""
-    at, step, spent = 0.0, 0.5, 0
-    u = near.u
+    at, step, spent = 0.0, 2.0**-4, 0
+    u, rate = near.u, np.zeros_like(near.u)
     while at < 1.0:
         to = min(at + step, 1.0)
         plan = circuit.prepare(_moved(inputs, section, way * (1.0 - to)), checked=True)
-        tried = stagewise.iterate(plan, np.ascontiguousarray(u[None]), limit=STEPS)
+        # Fronts move along the cascade: they are sent ahead the way they went.
+        start = np.ascontiguousarray((u + (to - at) * rate)[None])
+        tried = stagewise.iterate(plan, start, limit=STEPS)
         spent += int(tried.iterations[0])
         if bool(tried.converged[0]):
-            u, at, step = tried.u.reshape(u.shape), to, 2 * step
+            found = tried.u.reshape(u.shape)
+            rate, u, at, step = (found - u) / (to - at), found, to, 2 * step
             continue
         step *= 0.5
         if step < SHORTEST:

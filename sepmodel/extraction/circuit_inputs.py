@@ -170,12 +170,6 @@ class CircuitCase(Case):
             refuse("a correlation comes from a set", "model.set")
         self._base_fits(names)
         self._activity_fits()
-        if self.draw and any(s.entrainment_aq or s.entrainment_org for s in self.section):
-            refuse(
-                "side draws and entrainment in one circuit: how much of a draw is the other phase "
-                "is not modelled",
-                "draws without entrainment, or entrainment without draws",
-            )
         return self
 
     def _base_fits(self, names: Sequence[str]) -> None:
@@ -205,6 +199,12 @@ class CircuitCase(Case):
             return
         if self.model.equilibrium != "mass-action":
             refuse("a correlation has no activities", 'model.activity = "ideal"')
+        if self.section[-1].name == "saponify":
+            refuse(
+                "a saponify section knows ideal activities only",
+                'organic.saponification = 0.35 instead, or model.activity = "ideal"',
+                self.model.activity,
+            )
         if any(inlet.sulfate for inlet in self.inlet):
             refuse(
                 "activities are known of chloride liquors: every anion is taken as chloride",

@@ -97,8 +97,27 @@ def require_possible_inlets(case: CircuitCase, book: Book, inputs: circuit.Circu
             for label, value, limit, key in what
             if value > 0 and value > book[f"{DEFAULTS}:{limit}"]
         ]
+    extractant = _extractant(case)
+    if extractant:
+        neat = book[f"{extractant}:density"] / book[f"{extractant}:molar_mass"]
+        if case.organic.extractant > neat:
+            problems.append(
+                Problem(
+                    message="impossible-concentration: more extractant than the pure liquid holds",
+                    key="organic.extractant",
+                    value=f"{to(case.organic.extractant, 'mol/L'):.4g} mol/L",
+                    expected=f"at most {to(neat, 'mol/L'):.3g} mol/L",
+                )
+            )
     if problems:
         raise InputError(problems)
+
+
+def _extractant(case: CircuitCase) -> str:
+    """The set of the extractant's properties, as the set of its constants names it."""
+    if case.model.equilibrium != "mass-action" or case.model.set is None:
+        return ""
+    return str(data.set_meta(case.model.set).get("extractant", ""))
 
 
 def limits_left(
@@ -186,9 +205,7 @@ def _loading(
     case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
 ) -> list[Warned]:
     """Rare earths per extractant against the highest loading that was ever measured."""
-    if case.model.equilibrium != "mass-action" or case.model.set is None:
-        return []
-    extractant = str(data.set_meta(case.model.set).get("extractant", ""))
+    extractant = _extractant(case)
     if not extractant:
         return []
     rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]

@@ -20,6 +20,9 @@ from sepmodel.extraction.stagewise import Plan
 Array = NDArray[np.float64]
 
 PHASES = ("aqueous", "organic")
+# Relative error of a draw's volume under entrainment, and rounds allowed to reach it.
+EXACT = 1e-14
+DRAWN = 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -186,8 +189,54 @@ def chosen(inputs: CircuitInputs, rows: NDArray[np.int64]) -> CircuitInputs:
     return out if batch_of(out) else replace(out, dimer=np.full(rows.size, inputs.dimer))
 
 
+def leaving(aqueous: Array, organic: Array, carry: Array | None) -> tuple[Array, Array]:
+    """Volume flows [m3/s] leaving each stage downwards and upwards, entrained phase included."""
+    if carry is None:
+        return aqueous, organic
+    with_org, with_aq = carry[..., 0]
+    return (
+        (1.0 - with_org) * aqueous + with_aq * organic,
+        (1.0 - with_aq) * organic + with_org * aqueous,
+    )
+
+
 def flows(inputs: CircuitInputs, batch: tuple[int, ...], *, checked: bool = False) -> Flows:
-    """Water, anions and solvent of every stage."""
+    """Water, anions and solvent of every stage.
+
+    A draw is a volume of the stream that leaves, droplets of the other phase included; how much of
+    the stream that is depends on what is entrained, which depends on the draw: repeated until the
+    draws are what they should be.
+    """
+    carry = carried(inputs)
+    if carry is None or not inputs.draws:
+        return _flows(inputs, batch, checked=checked)
+    wanted = [members(draw.flow, batch) for draw in inputs.draws]
+    asked = wanted
+    for _ in range(DRAWN):
+        draws = tuple(
+            replace(draw, flow=flow.reshape(batch))
+            for draw, flow in zip(inputs.draws, asked, strict=True)
+        )
+        found = _flows(replace(inputs, draws=draws), batch, checked=checked)
+        streams = leaving(found.aqueous[..., 0], found.organic, carry)
+        took = []
+        for draw in inputs.draws:
+            stage, phase, fraction = found.outlets[draw.name]
+            took.append(fraction * streams[phase][:, stage])
+        ratios = [want / got for want, got in zip(wanted, took, strict=True)]
+        if all(np.all(np.abs(ratio - 1.0) < EXACT) for ratio in ratios):
+            return found
+        asked = [flow * ratio for flow, ratio in zip(asked, ratios, strict=True)]
+    raise InputError(
+        Problem(
+            message="the draws cannot be met with so much entrainment",
+            key=", ".join(draw.name for draw in inputs.draws),
+        )
+    )
+
+
+def _flows(inputs: CircuitInputs, batch: tuple[int, ...], *, checked: bool = False) -> Flows:
+    """The same with draws as parts of what would leave if nothing were entrained."""
     c, n = len(inputs.components), inputs.stages
     size = int(np.prod(batch, dtype=int))
     first: dict[str, int] = {}

@@ -84,7 +84,8 @@ def assemble(case: CircuitCase, book: Book) -> Assembled:
     charge = np.array([float(CHARGES.get(name, 3)) for name in ions])
     model, dimers, per_extractant = _model(case, book, ions, charge)
     warnings = circuit_limits.order_of_constants(case, model, ions)
-    if isinstance(model, CationExchange) and any(inlet.base for inlet in case.inlet):
+    # Elsewhere base meets more acid and salt than it is: the water stays acid, hydroxide nothing.
+    if isinstance(model, CationExchange) and case.section[-1].name == "saponify":
         kw = 10 ** book[WATER] * units.factor("mol/L") ** 2
         model = SoapExchange(
             log_k=model.log_k, charge=model.charge, dimers=model.dimers, kw=float(kw)

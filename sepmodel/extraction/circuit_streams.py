@@ -169,7 +169,8 @@ def profiles(
             axes={"component": tuple(inputs.components[i] for i in rare)},
             values=_assayable(solved.recycle[rare]),
         )
-    log_d = (solved.log_organic - solved.log_aqueous)[:, rare]
+    with np.errstate(invalid="ignore"):  # an element that is nowhere
+        log_d = (solved.log_organic - solved.log_aqueous)[:, rare]
     order = np.argsort(log_d[0], kind="stable")
     if len(rare) > 1:
         pairs = tuple(

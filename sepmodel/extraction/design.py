@@ -46,12 +46,24 @@ _TIGHTENINGS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """A side draw of a design: from which ``phase`` leaving which ``stage`` (from the raffinate
+    end), and its flows by element."""
+
+    name: str
+    phase: str
+    stage: int
+    flows: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CircuitDesign:
     """A two-outlet circuit: ``stages_extraction`` (feed stage included) and ``stages_scrub``,
     ``solvent`` S and ``scrub`` W [mol/s], outlets [mol/s] with what they reach, and bounds.
 
     ``minimum`` holds Underwood's solvent and scrub and Fenske's stages for the same outlets;
-    ``active`` names the specifications that decide; ``iterations`` counts cascade solutions.
+    ``active`` names the specifications that decide; ``iterations`` counts cascade solutions;
+    ``draw`` is the third outlet, where there is one.
     """
 
     components: tuple[str, ...]
@@ -72,6 +84,7 @@ class CircuitDesign:
     objective: float
     active: tuple[str, ...]
     iterations: int
+    draw: Drawn | None = None
 
     @property
     def stages(self) -> int:

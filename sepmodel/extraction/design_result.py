@@ -12,6 +12,7 @@ from sepmodel.extraction.design import CircuitDesign
 from sepmodel.extraction.design_curve import Point
 from sepmodel.extraction.design_flows import Flows, Plant
 from sepmodel.extraction.explain import Statement
+from sepmodel.extraction.robust import RobustDesign
 from sepmodel.extraction.tolerance import Sensitivity
 from sepmodel.result import Result, amount
 
@@ -71,7 +72,7 @@ class Design:
     objective: str
     names: Mapping[str, str]
     confirmation: Confirmation | None = None
-    robust: Any = None
+    robust: RobustDesign | None = None
     warnings: Sequence[Any] = field(default=())
     seconds: float = 0.0
     inputs_hash: str = ""

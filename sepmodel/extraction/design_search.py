@@ -1,6 +1,8 @@
-"""The smallest whole-stage circuit near a marched one, by solving circuits as a whole.
+"""The smallest whole-stage circuit near a marched one.
 
-Nothing here shares code with the marches: ``cascade.solve`` closes all stages by Newton's method.
+Circuits of equilibrium stages are solved from their ends (``ends``), which takes a few unknowns
+whatever the number of stages. The one that is chosen is solved again by ``cascade.solve``, all
+stages together by Newton's method, which shares no code with it and has the last word.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.extraction import cascade
+from sepmodel.extraction import cascade, ends
 from sepmodel.extraction.design_march import Start
 from sepmodel.extraction.design_task import ROUNDS, Task, meets
 
 Array = NDArray[np.float64]
 # A stage that improves the separation by less than this share is not worth another look.
 _GAIN = 1e-2
+# ln(r/d) beyond which an element is in one outlet alone.
+_FAR = 1e3
 
 
 def confirm(task: Task, start: Start) -> tuple[tuple[int, int, Array, Array] | None, int]:
@@ -27,12 +31,14 @@ def confirm(task: Task, start: Start) -> tuple[tuple[int, int, Array, Array] | N
     one, which enters the first stage of the march down, n - 1 and m + 1.
     """
     tried: dict[tuple[int, int], tuple[bool, Array, Array]] = {}
+    logs: dict[tuple[int, int], tuple[Array, Array] | None] = {}
 
     def look(pairs: Sequence[tuple[int, int]]) -> None:
         new = [p for p in dict.fromkeys(pairs) if p not in tried and p[0] >= 1 and p[1] >= 0]
         if new:
-            for pair, (r, d) in zip(new, _solve(task, start, new), strict=True):
+            for pair, (r, d, sides) in zip(new, _solve(task, start, new), strict=True):
                 tried[pair] = (meets(task, r, d), r, d)
+                logs[pair] = sides
 
     def met(pair: tuple[int, int]) -> bool:
         return pair in tried and tried[pair][0]
@@ -57,7 +63,10 @@ def confirm(task: Task, start: Start) -> tuple[tuple[int, int, Array, Array] | N
             break
     if best is None:
         return None, len(tried)
-    return (*best, *tried[best][1:]), len(tried)
+    # The search solves circuits from their ends; all stages together have the last word.
+    sides = logs[best]
+    r, d = tried[best][1:] if sides is None else _together(task, start, best, sides)
+    return (*best, r, d), len(tried) + 1
 
 
 def _pinched(
@@ -83,25 +92,72 @@ def _stronger(
     return min(around, key=lambda p: (stray[p] if stray[p] == stray[p] else math.inf, p))
 
 
-def _solve(task: Task, start: Start, pairs: Sequence[tuple[int, int]]) -> list[tuple[Array, Array]]:
-    """Raffinate and organic product of several circuits at once, padded to one length."""
+def _solve(
+    task: Task, start: Start, pairs: Sequence[tuple[int, int]]
+) -> list[tuple[Array, Array, tuple[Array, Array] | None]]:
+    """Raffinate and organic product of several circuits at once, with their logarithms."""
+    if task.efficiency < 1:
+        return [(r, d, None) for r, d in _padded(task, start, pairs)]
+    shift = int(task.phase == "organic")
+    n = np.array([pair[0] + shift for pair in pairs])
+    m = np.array([pair[1] - shift for pair in pairs])
+    possible = m >= 0
+    solvent, scrub = np.full(len(pairs), start.solvent), np.full(len(pairs), start.scrub)
+    with np.errstate(divide="ignore"):
+        z = np.clip(np.log(start.raffinate) - np.log(start.organic), -_FAR, _FAR)
+    down = np.maximum(m, 0)
+    found = ends.solve(
+        task.a, task.f, solvent, scrub, n, down, np.repeat(z[None], len(pairs), axis=0), task.phase
+    )
+    rest = np.flatnonzero(~found.converged)
+    r, d = found.log_raffinate, found.log_organic
+    if rest.size:
+        again = ends.cold(
+            task.a, task.f, solvent[rest], scrub[rest], n[rest], down[rest], task.phase
+        )
+        lost = ~again.converged[:, None]
+        r[rest] = np.where(lost, np.nan, again.log_raffinate)
+        d[rest] = np.where(lost, np.nan, again.log_organic)
+    r[~possible], d[~possible] = np.nan, np.nan
+    return [(np.exp(x), np.exp(y), (x, y)) for x, y in zip(r, d, strict=True)]
+
+
+def _together(
+    task: Task, start: Start, pair: tuple[int, int], sides: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Raffinate and organic product of one circuit, all stages solved together."""
+    shift = int(task.phase == "organic")
+    n, m = pair[0] + shift, pair[1] - shift
+    guess = ends.profile(task.a, task.f, start.solvent, start.scrub, n, m, sides, task.phase)
+    inputs = cascade.MassFlowInputs(
+        components=task.names,
+        extractability=task.a,
+        stages=n + m,
+        solvent=start.solvent,
+        scrub=start.scrub,
+        inlets=(cascade.Inlet(name="feed", phase=task.phase, stage=n, flows=task.f),),
+    )
+    result = cascade.solve(inputs, guess=guess)
+    return result.raffinate, result.loaded_organic
+
+
+def _padded(
+    task: Task, start: Start, pairs: Sequence[tuple[int, int]]
+) -> list[tuple[Array, Array]]:
+    """Circuits of stages below equilibrium, all stages together, padded to one length."""
     most = max(n + m for n, m in pairs)
     alone = [p for p in pairs if sum(p) == 1 and most > 1]
     if alone:
         # One stage has no inside to pad.
-        rest = iter(_solve(task, start, [p for p in pairs if p not in alone]))
-        (single,) = _solve(task, start, alone[:1])
+        rest = iter(_padded(task, start, [p for p in pairs if p not in alone]))
+        (single,) = _padded(task, start, alone[:1])
         return [single if p in alone else next(rest) for p in pairs]
     efficiency = np.full((len(pairs), most, 1), task.efficiency)
-    guess = np.zeros((len(pairs), most))
     feed_stage = []
-    up, down = _thetas(task, start, max(n for n, _ in pairs), max(m for _, m in pairs))
     for row, (n, m) in enumerate(pairs):
         idle = most - n - m
         # Idle stages pass both phases on; they stand above stage 1, where flows are uniform.
         efficiency[row, 1 : 1 + idle] = 0.0
-        guess[row, [0, *range(1 + idle, n + idle)]] = up[:n]
-        guess[row, n + idle :] = down[:m][::-1]
         feed_stage.append(n + idle + (task.phase == "organic"))
     inputs = cascade.MassFlowInputs(
         components=task.names,
@@ -114,27 +170,5 @@ def _solve(task: Task, start: Start, pairs: Sequence[tuple[int, int]]) -> list[t
         ),
         efficiency=efficiency,
     )
-    whole = task.efficiency == 1
-    result = cascade.solve(inputs, guess=guess if whole else None, failures="record")
-    if not np.all(result.converged):
-        result = cascade.solve(inputs, failures="record" if len(pairs) > 1 else "raise")
+    result = cascade.solve(inputs, failures="record" if len(pairs) > 1 else "raise")
     return list(zip(result.raffinate, result.loaded_organic, strict=True))
-
-
-def _thetas(task: Task, start: Start, up: int, down: int) -> tuple[Array, Array]:
-    """First guess of ``cascade.solve`` along both marches: ln(organic flux / sum(a x)) a stage."""
-    a = task.a / task.a.max()
-    path = []
-    for steps, flow, weight, product in (
-        (up, start.solvent, task.a, start.raffinate),
-        (down, start.scrub, 1 / task.a, start.organic),
-    ):
-        state, thetas = np.zeros(len(a)), np.zeros(steps)
-        for k in range(steps):
-            before = state + product
-            state = weight * before
-            state = state * (flow / state.sum())
-            aqueous, organic = (before, state) if weight is task.a else (state, before)
-            thetas[k] = math.log(organic.sum() / (a @ aqueous))
-        path.append(thetas)
-    return path[0], path[1]

@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 from sepmodel import products
 from sepmodel.data import Book
 from sepmodel.errors import ConvergenceError, InfeasibleError, Trace
-from sepmodel.extraction import cascade, design_curve, design_flows, explain, tolerance
+from sepmodel.extraction import (
+    cascade,
+    design_curve,
+    design_draw,
+    design_flows,
+    explain,
+    tolerance,
+)
 from sepmodel.extraction.design import CircuitDesign
 from sepmodel.extraction.design_case import mass_flow_document
-from sepmodel.extraction.design_inputs import DesignCase
+from sepmodel.extraction.design_inputs import MOST_PRODUCTS, DesignCase
 from sepmodel.extraction.design_result import Asked, Design, Held
-from sepmodel.extraction.design_spec import Spec, two_outlets
+from sepmodel.extraction.design_spec import Spec, three_outlets, two_outlets
 from sepmodel.extraction.inputs import CascadeCase
 from sepmodel.extraction.remarch import remarch
 from sepmodel.extraction.solve import solve_case
@@ -27,7 +34,7 @@ Array = NDArray[np.float64]
 AGREE = 1e-6
 # A specification counts as met within rounding.
 ROUNDING = 1e-9
-OUTLETS = {"raffinate": "raffinate", "organic": "loaded_organic"}
+OUTLETS = {"raffinate": "raffinate", "organic": "loaded_organic", "draw": "draw"}
 
 
 def solve(case: DesignCase, book: Book) -> Design:
@@ -40,6 +47,8 @@ def solve(case: DesignCase, book: Book) -> Design:
     InfeasibleError
         with the limit that is violated, by how much, and the nearest feasible value.
     """
+    if len(case.product) == MOST_PRODUCTS:
+        return _with_draw(case, book)
     spec = two_outlets(case, book)
     plant = design_flows.plant(case, book)
     first = _first(case, spec)
@@ -49,7 +58,52 @@ def solve(case: DesignCase, book: Book) -> Design:
     else:
         found = first
         design_curve.choose(case, [(design_curve.measure(case, plant)(first), first)])
-    return describe(case, book, spec, plant, found, [point for point, _ in members])
+    made = describe(case, book, spec, plant, found, [point for point, _ in members])
+    if case.robust is None:
+        return made
+    from sepmodel.extraction import robust
+
+    sure = robust.design(case, spec, book, found)
+    return replace(
+        made, robust=sure, statements=(*made.statements, *explain.certainty(sure, case.accuracy))
+    )
+
+
+def _with_draw(case: DesignCase, book: Book) -> Design:
+    """Three outlets: the circuit, and its neighbours in solvent as the curve."""
+    spec = three_outlets(case, book)
+    plant = design_flows.plant(case, book)
+    wanted = [
+        design_draw.Wanted(
+            name=product.name,
+            elements=product.elements,
+            purity=product.purity,
+            recovery=product.recovery,
+            limits=dict(product.limits),
+        )
+        for outlet in ("raffinate", "draw", "organic")
+        if (product := spec.products[outlet]) is not None
+    ]
+    found, members = design_draw.design_draw(
+        spec.feed,
+        spec.extractability,
+        wanted,
+        solvent=case.circuit.solvent,
+        draw_phase=wanted_phase(spec),
+        feed_phase=case.feed.phase,
+        basis=case.purity_basis,
+        most_stages=case.circuit.most_stages,
+        efficiency=case.circuit.efficiency,
+        score=lambda member: design_curve.measure(case, plant)(member).objective,
+    )
+    point = design_curve.measure(case, plant)
+    return describe(case, book, spec, plant, found, [point(member) for member in members])
+
+
+def wanted_phase(spec: Spec) -> str:
+    """The phase a middle product is drawn from."""
+    product = spec.products["draw"]
+    return "aqueous" if product is None else product.phase
 
 
 def _first(case: DesignCase, spec: Spec) -> CircuitDesign:
@@ -105,6 +159,7 @@ def describe(
         scrub=found.scrub,
         basis=case.purity_basis,
         efficiency=case.circuit.efficiency,
+        draws=_draws(found),
         title=f"{spec.cut} as designed, flows per mole of feed",
     )
     result = solve_case(validate(CascadeCase, document), book)
@@ -113,12 +168,13 @@ def describe(
     recheck = _recheck(case, found, solved)
     flows = plant.flows(found.solvent, found.scrub, sum(found.organic.values()))
     names = {
-        outlet: product.name if product is not None else "-".join(side)
-        for (outlet, product), side in zip(
-            spec.products.items(), (spec.light, spec.heavy), strict=True
-        )
+        outlet: product.name if product is not None else "-".join(spec.sides[outlet])
+        for outlet, product in spec.products.items()
     }
-    asked = specifications(case, spec, (found.raffinate, found.organic), names)
+    outlets = {"raffinate": found.raffinate, "organic": found.organic}
+    if found.draw is not None:
+        outlets["draw"] = found.draw.flows
+    asked = specifications(case, spec, outlets, names)
     sensitivity = tolerance.mass_flow(inputs, solved.theta, qualities(case, spec, asked))
     response = _response(found, inputs, solved, plant, flows)
     statements = explain.statements(
@@ -142,7 +198,9 @@ def describe(
         document = dict(confirmation.document)
         result = solve_circuit(validate(CircuitCase, document), book)
         sensitivity = confirmation.sensitivity
-        asked = specifications(case, spec, confirmation.outlets(spec.names, plant.feed), names)
+        ends = confirmation.outlets(spec.names, plant.feed)
+        outlets = {"raffinate": ends[0], "organic": ends[1]}
+        asked = specifications(case, spec, outlets, names)
         statements += explain.confirmed(confirmation, found)
         recheck = max(recheck, confirmation.recheck)
     return Design(
@@ -184,22 +242,48 @@ def kernel(case: DesignCase, found: CircuitDesign) -> cascade.MassFlowInputs:
                 flows=np.array([found.feed[e] for e in names]),
             ),
         ),
+        draws=()
+        if found.draw is None
+        else (
+            cascade.Draw(
+                name="draw",
+                phase=found.draw.phase,
+                stage=found.draw.stage,
+                flow=sum(found.draw.flows.values()),
+            ),
+        ),
         efficiency=case.circuit.efficiency,
     )
+
+
+def _draws(found: CircuitDesign) -> list[dict[str, object]]:
+    """The draw as a case file lists it: the stage inside its section."""
+    if found.draw is None:
+        return []
+    inside = found.draw.stage <= found.stages_extraction
+    return [
+        {
+            "name": "draw",
+            "phase": found.draw.phase,
+            "section": "extraction" if inside else "scrub",
+            "stage": found.draw.stage - (0 if inside else found.stages_extraction),
+            "flow": sum(found.draw.flows.values()),
+        }
+    ]
 
 
 def specifications(
     case: DesignCase,
     spec: Spec,
-    outlets: tuple[Mapping[str, float], Mapping[str, float]],
+    outlets: Mapping[str, Mapping[str, float]],
     names: dict[str, str],
 ) -> list[Asked]:
-    """Each purity, recovery and limit asked for, with what raffinate and organic reach."""
+    """Each purity, recovery and limit asked for, with what the outlets reach."""
     out = []
     for outlet, product in spec.products.items():
         if product is None:
             continue
-        moles = outlets[0] if outlet == "raffinate" else outlets[1]
+        moles = outlets[outlet]
         basis = case.purity_basis
         amounts = products.amounts(moles, basis)
         rows: list[tuple[str, float, float, bool]] = []
@@ -230,7 +314,7 @@ def qualities(case: DesignCase, spec: Spec, asked: list[Asked]) -> list[toleranc
     """What the tolerances are of: purity of both outlets, and each recovery asked for."""
     out = []
     for outlet, product in spec.products.items():
-        side = spec.light if outlet == "raffinate" else spec.heavy
+        side = spec.sides[outlet]
         elements = product.elements if product is not None else side
         label = product.name if product is not None else "-".join(side)
         wanted = {a.kind: a.asked for a in asked if a.outlet == outlet}
@@ -287,6 +371,9 @@ def _recheck(case: DesignCase, found: CircuitDesign, solved: cascade.CascadeResu
         found.scrub,
         case.feed.phase,
         case.circuit.efficiency,
+        draw=None
+        if found.draw is None
+        else (found.draw.stage, found.draw.phase, solved.draws["draw"]),
     )
     if not worst <= AGREE:
         raise ConvergenceError(

@@ -31,11 +31,18 @@ class Spec:
     organic: Outlet
     products: Mapping[str, Product | None]
     basis: str
+    drawn: tuple[str, ...] = ()
 
     @property
     def heavy(self) -> tuple[str, ...]:
         """What leaves with the organic."""
-        return self.names[len(self.light) :]
+        return self.names[len(self.light) + len(self.drawn) :]
+
+    @property
+    def sides(self) -> dict[str, tuple[str, ...]]:
+        """The elements of each outlet."""
+        sides = {"raffinate": self.light, "organic": self.heavy}
+        return {**sides, "draw": self.drawn} if self.drawn else sides
 
     @property
     def cut(self) -> str:
@@ -153,6 +160,42 @@ def two_outlets(case: DesignCase, book: Book) -> Spec:
         assert refused is not None
         raise refused
     return best[1]
+
+
+def three_outlets(case: DesignCase, book: Book) -> Spec:
+    """The task of a case with three products, the middle one drawn from the stages.
+
+    Raises
+    ------
+    InputError
+        when an element is left over: three outlets leave no fourth.
+    """
+    names, a = ordered(case, book)
+    found = in_order(case, names)
+    listed = [e for product in found for e in product.elements]
+    left = [e for e in names if e not in listed]
+    if left:
+        raise InputError(
+            Problem(
+                message=f"three products leave no outlet for {', '.join(left)}",
+                key="product",
+                value=[product.name for product in found],
+                expected="every element of the feed in one of the products",
+            )
+        )
+    light = tuple(e for e in names if e in found[0].elements)
+    drawn = tuple(e for e in names if e in found[1].elements)
+    return Spec(
+        names=names,
+        extractability=a,
+        feed=shares(case),
+        light=light,
+        raffinate=Outlet(basis=case.purity_basis),
+        organic=Outlet(basis=case.purity_basis),
+        products={"raffinate": found[0], "draw": found[1], "organic": found[2]},
+        basis=case.purity_basis,
+        drawn=drawn,
+    )
 
 
 def _outlet(

@@ -13,6 +13,8 @@ from sepmodel.extraction import shortcut
 from sepmodel.extraction.confirm import Confirmation
 from sepmodel.extraction.design import CircuitDesign
 from sepmodel.extraction.design_flows import Flows, Plant
+from sepmodel.extraction.design_inputs import Accuracies
+from sepmodel.extraction.robust import RobustDesign
 from sepmodel.extraction.tolerance import Sensitivity
 
 Array = NDArray[np.float64]
@@ -137,6 +139,8 @@ def _minor(
     found: CircuitDesign, sensitivity: Sensitivity, names: Mapping[str, str]
 ) -> list[Statement]:
     flows = {"raffinate": sum(found.raffinate.values()), "organic": sum(found.organic.values())}
+    if found.draw is not None:
+        flows["draw"] = sum(found.draw.flows.values())
     minor = min(flows, key=lambda name: flows[name])
     share = found.solvent / flows[minor]
     doubling = sensitivity.doubling("solvent")
@@ -196,6 +200,36 @@ def confirmed(found: Confirmation, designed: CircuitDesign) -> list[Statement]:
             value=base,
         )
     )
+    return out
+
+
+def certainty(found: RobustDesign, accuracy: Accuracies) -> list[Statement]:
+    """What meeting the specification with a probability costs."""
+    held = (
+        f"solvent to {100 * accuracy.solvent:.2g} %, split to {100 * accuracy.split:.2g} % and "
+        f"feed to {100 * accuracy.feed:.2g} %"
+    )
+    out = [
+        Statement(
+            kind="certainty",
+            text=f"With {held} the design meets its specification with probability "
+            f"{found.plain:.2f}. {found.circuit.stages} stages ({found.stages_more:+d}) and "
+            f"{100 * found.inventory_more:+.0f} % of S (n + m) meet it with "
+            f"{found.probability:.3f} ({found.low:.3f} to {found.high:.3f}, {found.samples} "
+            "members).",
+            value=found.probability,
+        )
+    ]
+    worst = max(found.missed, key=lambda name: found.missed[name], default="")
+    if worst and found.missed[worst]:
+        out.append(
+            Statement(
+                kind="certainty",
+                text=f"{_capital(worst)} is missed most often.",
+                where=worst,
+                value=found.missed[worst] / found.samples,
+            )
+        )
     return out
 
 

@@ -42,7 +42,7 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
     solvent = Solvent(
         extractant=case.organic.extractant, saponification=case.organic.saponification
     )
-    feed = _feed(case)
+    feed, metals = _feed(case), _metals(constants)
     profiles: dict[str, Profile] = {}
     quantities: dict[str, dict[str, object]] = {}
     warnings: list[Warned] = []
@@ -60,7 +60,7 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
             salt=case.feed.salt,
             sulfate=case.feed.sulfate,
         )
-        profiles |= _loading_profiles(curve, totals)
+        profiles |= _loading_profiles(curve, totals, metals)
         highest = float(curve.loading.max())
         quantities["highest loading, mol/mol extractant"] = amount(highest, "1")
         curves.append(curve)
@@ -74,15 +74,16 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
             phase_ratio=case.phase_ratio,
             sulfate=case.feed.sulfate,
         )
+        share = _extracted(curve, len(metals), case.phase_ratio)
         profiles["extracted"] = Profile(
             unit="1",
-            axes={"pH": pH.tolist(), "component": _metals(curve)},
-            values=_extracted(curve, case.phase_ratio),
+            axes={"pH": pH.tolist(), "component": metals},
+            values=share,
         )
         profiles["log10_D"] = Profile(
             unit="1",
-            axes={"pH": pH.tolist(), "component": _metals(curve)},
-            values=curve.log_d[:, : len(_metals(curve))],
+            axes={"pH": pH.tolist(), "component": metals},
+            values=curve.log_d[:, : len(metals)],
         )
         trace = {}
         if not correlated(constants):
@@ -90,8 +91,8 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
         for metal, value in trace.items():
             if metal != constants.counter_ion and np.isfinite(value):
                 quantities[f"pH of D = 1, trace {metal}"] = amount(value, "1")
-        for metal in _metals(curve):
-            value = _half(pH, _extracted(curve, case.phase_ratio)[:, _metals(curve).index(metal)])
+        for i, metal in enumerate(metals):
+            value = _half(pH, share[:, i])
             if np.isfinite(value):
                 quantities[f"pH of half extraction {metal}"] = amount(value, "1")
         curves.append(curve)
@@ -209,16 +210,14 @@ def _feed(case: IsothermCase) -> dict[str, float]:
     return out
 
 
-def _metals(curve: Isotherm) -> tuple[str, ...]:
-    """The components of a curve that are fed: all but a soap's counter-ion."""
-    last = curve.components[-1]
-    soap = last in ("Na", "NH4", "Mg") or not np.any(curve.conc_aq[:, -1] > 0)
-    return curve.components[:-1] if soap and len(curve.components) > 1 else curve.components
+def _metals(constants: ExchangeSet) -> tuple[str, ...]:
+    """The components that are fed: all but a soap's counter-ion, which stands last."""
+    return constants.components[:-1] if constants.counter_ion else constants.components
 
 
-def _extracted(curve: Isotherm, phase_ratio: float) -> Array:
+def _extracted(curve: Isotherm, metals: int, phase_ratio: float) -> Array:
     """Share of each metal that went into the organic, shape (points, metals)."""
-    d = phase_ratio * 10 ** curve.log_d[:, : len(_metals(curve))]
+    d = phase_ratio * 10 ** curve.log_d[:, :metals]
     share: Array = d / (1 + d)
     return share
 
@@ -233,9 +232,10 @@ def _half(pH: Array, share: Array) -> float:
     return float(pH[i] - logit[i] * (pH[i + 1] - pH[i]) / (logit[i + 1] - logit[i]))
 
 
-def _loading_profiles(curve: Isotherm, totals: Array) -> dict[str, Profile]:
+def _loading_profiles(
+    curve: Isotherm, totals: Array, metals: tuple[str, ...]
+) -> dict[str, Profile]:
     """Both phases, pH, loading and log D over the metal in the feed."""
-    metals = _metals(curve)
     feed = {"metal in the feed [mol/L]": (totals / 1000).tolist()}
     by_metal = {**feed, "component": metals}
     count = len(metals)
@@ -285,7 +285,7 @@ def _titration(case: IsothermCase, constants: ExchangeSet, book: Book) -> dict[s
     extractant = case.organic.extractant
     # The ends are left out: without soap the pH is that of the salt, beyond all acid there is none.
     base = np.linspace(0, case.titration.highest, case.titration.points + 1)[1:]
-    key = f"{exchange_set.SOAP}:log-K-{constants.counter_ion}"
+    key, _ = exchange_set.soap_keys(constants.counter_ion, book, constants.activity.name)
     book[key]
     ends = [end - book.used[key].si for end in book.used[key].si_range]
     value = constants.log_k[constants.counter_ion]

@@ -25,6 +25,7 @@ def remarch(
     scrub: float,
     feed_phase: str = "aqueous",
     efficiency: float = 1.0,
+    draw: tuple[int, str, Array] | None = None,
 ) -> float:
     """Largest difference between a solution and its stages worked out anew, of a stage's flow.
 
@@ -34,6 +35,8 @@ def remarch(
         a and f of each component, shape (C,).
     aqueous, organic
         the solution's fluxes leaving each stage from the raffinate up, shape (N, C).
+    draw
+        stage (from 1), phase and flows (C,) of a side draw.
 
     >>> a, f = np.array([1.0, 2.0]), np.array([0.5, 0.5])
     >>> x = np.array([[0.4, 0.1]])
@@ -43,12 +46,18 @@ def remarch(
     """
     stages = len(aqueous)
     raffinate, product = aqueous[0], organic[-1]
-    worst = float(np.abs(raffinate + product - feed).max() / feed.max())
-    fed_above = feed if feed_phase == "organic" else np.zeros_like(feed)
-    before = np.zeros_like(feed)
+    none = np.zeros_like(feed)
+    at, phase, taken = (0, "", none) if draw is None else draw
+    off_aq, off_org = (taken if phase == p else none for p in ("aqueous", "organic"))
+    out = raffinate + product + taken
+    # The ends of a circuit whose draw is at an end are what the draw leaves of them.
+    worst = float(np.abs(out - feed).max() / feed.max())
+    fed_above = feed if feed_phase == "organic" else none
+    before = none
     for k in range(stages):
         # Organic leaving stage k: in equilibrium with the aqueous leaving it.
         total = solvent + (fed_above.sum() if k >= feed_stage - 1 else 0.0)
+        total -= off_org.sum() if k >= at else 0.0
         if k == stages - 1:
             total -= scrub
         entering = before + (fed_above if k == feed_stage - 1 else 0.0)
@@ -57,13 +66,14 @@ def remarch(
         passed = (1 - efficiency) * min(1.0, total / entering.sum()) if entering.any() else 0.0
         up = _leaving(share, entering, total, passed)
         worst = max(worst, float(np.abs(up - organic[k]).max() / total))
-        # Aqueous entering from above: what leaves upwards, and the raffinate, less the feed.
+        # Aqueous entering from above: what leaves these stages, less what is fed to them.
+        before = organic[k] - (off_org if k == at - 1 else 0.0)
         if k + 1 < stages:
-            inside = feed if k >= feed_stage - 1 else np.zeros_like(feed)
-            down = organic[k] + raffinate - inside
+            inside = feed if k >= feed_stage - 1 else none
+            down = before + raffinate + (taken if k >= at - 1 else 0.0) - inside
+            down = down + (off_aq if k + 1 == at - 1 else 0.0)
             scale = max(float(np.abs(down).sum()), float(feed.max()))
             worst = max(worst, float(np.abs(down - aqueous[k + 1]).max() / scale))
-        before = organic[k]
     return worst
 
 

@@ -113,7 +113,7 @@ def soap_sensitivity(
     ion, model = constants.counter_ion, constants.model
     if not ion or not isinstance(model, CationExchange):
         raise InputError(Problem(message="the solvent has no soap of one acid"))
-    key, count = f"{exchange_set.SOAP}:log-K-{ion}", f"{exchange_set.SOAP}:dimers-{ion}"
+    key, count = exchange_set.soap_keys(ion, book, constants.activity.name)
     value = constants.log_k[ion]
     book[key], book[count]
     spread = [end - book.used[key].si for end in book.used[key].si_range]

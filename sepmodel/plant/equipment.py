@@ -147,9 +147,9 @@ def mixer_settlers(
     """Size and cost of ``stages`` equal mixer-settlers carrying two phase flows [m3/s].
 
     V_mixer = (A + O) tau, A_settler = (A + O) / flux, V = V_mixer + A_settler depth, cost of a
-    stage = c (V / 1 m3)^n. ``cell_class``: "box" (plastic box cells, as rare-earth plants build)
-    or "industrial" (PrOMMiS accounts, 9 to 231 m3, some ten times dearer at small volumes). The
-    settler holds both phases in equal layers.
+    stage = c (V / 1 m3)^n. ``cell_class``: "box" (plastic box cells, as rare-earth plants build; at
+    least the cost of the smallest) or "industrial" (PrOMMiS accounts, 9 to 231 m3, some ten times
+    dearer at small volumes). The settler holds both phases in equal layers.
 
     >>> sized = mixer_settlers(10, 1e-3, 1e-3, Book())
     >>> round(sized.mixer_volume, 2), round(sized.settler_area, 1)
@@ -178,13 +178,14 @@ def mixer_settlers(
     volume = mixer + settler
     smallest = book[f"{_CURVES}:{cell_class}_smallest"]
     largest = book[f"{_CURVES}:{cell_class}_largest"]
+    # A cell smaller than any that is built costs what the smallest does.
     one = scaled_cost(
-        volume,
+        max(volume, smallest) if cell_class == "box" else volume,
         in_money_of(f"{_CURVES}:{cell_class}_coefficient", year, book),
         book[f"{_CURVES}:cubic_metre"],
         book[f"{_CURVES}:{cell_class}_exponent"],
     )
-    outside = not smallest <= volume <= largest
+    outside = volume > largest or (volume < smallest and cell_class != "box")
     item = Item(
         name=name,
         account=f"{cell_class} mixer-settler",

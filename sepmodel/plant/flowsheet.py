@@ -68,6 +68,8 @@ class UnitResult:
         name -> (SI value, unit to show it in): stages, volumes, concentrations, limits.
     shares
         product -> share of this unit's burden by what causes it (separation duty); empty: by mass.
+    circuits
+        the solved extraction circuits, as ``sepmodel.plant.circuits`` gives them.
     released
         mol/s of followed species that leave as gas (oxalate burnt to carbon dioxide).
     """
@@ -78,6 +80,7 @@ class UnitResult:
     facts: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     released: Mapping[str, float] = field(default_factory=dict)
+    circuits: tuple[Any, ...] = ()
     warnings: tuple[Mapping[str, str], ...] = ()
 
 
@@ -137,7 +140,9 @@ class Context:
 
     ``products`` are the specifications, ``feed`` the rare earths [mol/s] that enter one train,
     ``effluent`` the limit ("discharge" or "zero-liquid"), ``memo`` where designs are kept; trains
-    that are not ``exact`` are designed by marching alone, in half the time.
+    that are not ``exact`` are designed by marching alone, in half the time. ``solved`` holds the
+    circuits of the base of the study by unit and name: where solving starts, and what stands for
+    circuits that are not exact.
     """
 
     products: tuple[Product, ...]
@@ -145,6 +150,7 @@ class Context:
     effluent: str
     memo: Memo = field(default_factory=Memo)
     exact: bool = True
+    solved: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
 
 # inlets by port, the unit's parameters, the context, the constants -> result

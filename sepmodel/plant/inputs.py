@@ -80,13 +80,18 @@ class Weighing(Table):
 class ExtractionTrain(UnitTable):
     """A train of extraction circuits, designed for the products it is given.
 
+    ``model``: "mass-action" solves every circuit with its acid, base and soap, the constants by the
+    log K of ``level`` in ``constants`` and the separation factors; "mass-flow" reckons 3 S.
     ``elements`` restricts it to the products made of them (a group split stands before it).
     ``downstream_loss`` is the share of each product reckoned lost after it, when the recovery it
     has to reach is set.
     """
 
     type: Literal["extraction-train"]
+    model: Literal["mass-action", "mass-flow"] = "mass-action"
     factors: SetId = "separation_factors/pc88a-hcl"
+    constants: SetId = "extractants/li1987-pc88a-ideal"
+    level: RareEarth = "Nd"
     set: SetId = "process/extraction"
     elements: tuple[RareEarth, ...] = ()
     downstream_loss: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0

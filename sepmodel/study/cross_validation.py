@@ -175,7 +175,7 @@ def soap_shift(found: Fit, *, book: Book | None = None) -> dict[str, tuple[float
     if not np.any(found.table.saponification[found.table.used] > 0):
         return {}
     book = book or Book()
-    key = f"{exchange_set.SOAP}:log-K-{found.options.counter_ion}"
+    key, _ = exchange_set.soap_keys(found.options.counter_ion, book, found.options.activity)
     book[key]
     shifts = {element: [0.0] for element in found.table.elements}
     for end in book.used[key].si_range:

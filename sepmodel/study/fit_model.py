@@ -113,7 +113,7 @@ class Forward:
             n = np.array([options.dimers.get(ion, CHARGES[ion]) for ion in ions], dtype=float)
             fixed = np.zeros(len(ions))
             if kind[-1]:
-                log_k, n[-1] = exchange_set.soap(options.counter_ion, book)
+                log_k, n[-1] = exchange_set.soap(options.counter_ion, book, options.activity)
                 fixed[-1] = log_k
             groups.append(
                 Group(

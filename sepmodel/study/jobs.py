@@ -64,21 +64,23 @@ class Task:
 
 def task(loaded: LoadedCase, wanted: Sequence[Answer]) -> Task:
     """The task of a case; its content covers the case, what it may read, and the code."""
-    routes = []
-    if loaded.kind == "study":
-        routes = [route.canonical() for route in routes_of(loaded)]
+    asked = [[a.name, a.path] for a in wanted]
     return Task(
         document=dict(loaded.document),
         path=str(loaded.path) if loaded.path else None,
         answers=tuple(wanted),
-        content=cache.key(
-            {
-                "case": loaded.canonical(),
-                "routes": routes,
-                "answers": [[a.name, a.path] for a in wanted],
-            }
-        ),
+        content=cache.key({**content(loaded), "answers": asked}),
     )
+
+
+def content(loaded: LoadedCase) -> dict[str, Any]:
+    """A case in SI, and the routes it compares: what an answer depends on beside data and code."""
+    routes = routes_of(loaded) if loaded.kind == "study" else []
+    return {"case": loaded.canonical(), "routes": [route.canonical() for route in routes]}
+
+
+# Kinds whose single solution takes seconds.
+SLOW = ("study", "design")
 
 
 def solve(loaded: LoadedCase, constants: Mapping[str, float]) -> Result | Comparison:
@@ -95,6 +97,11 @@ def used(found: Result | Comparison) -> dict[str, Constant]:
     if isinstance(found, Result):
         return dict(found.used)
     return {key: constant for route in found.routes for key, constant in route.used.items()}
+
+
+def seconds(found: Result | Comparison) -> float | None:
+    """How long a result took to solve."""
+    return found.solver.get("seconds") if isinstance(found, Result) else found.seconds
 
 
 def solve_jobs(task: Task, jobs: Sequence[Job]) -> list[Outcome]:

@@ -66,7 +66,7 @@ class Plan:
     the unit cube the sample of ``space``; job ``g * n + i`` is member i at grid point g. ``base``
     is the case as it stands. ``ends`` holds for each input the jobs at its 5 % and 95 % points
     alone, where a tornado is asked for; ``steps`` those a small step below and above, where no
-    adjoint gives the gradients.
+    adjoint gives the gradients. ``pace`` [s] is what the base took to solve.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Plan:
     steps: tuple[tuple[Job, Job], ...]
     deterministic: Mapping[str, float | None]
     used: Mapping[str, Constant]
+    pace: float | None = None
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -170,17 +171,15 @@ def plan(loaded: LoadedCase) -> Plan:
         raise InputError(Problem(message="not a case to move", value=moved.kind, expected=expected))
     used: dict[str, Constant] = {}
     tables: dict[str, Any] = {}
+    pace: float | None = None
+    failure: SepmodelError | None = None
+    deep = any(output.path.startswith("profiles.") for output in sweep.output)
     try:
-        found = jobs.solve(moved, {})
-        used = jobs.used(found)
-        deep = any(output.path.startswith("profiles.") for output in sweep.output)
-        tables = answers.document(found, profiles=deep)
+        tables, used, pace = _as_stated(moved, deep)
     except InputError:
         raise
     except SepmodelError as error:
-        failure: SepmodelError | None = error
-    else:
-        failure = None
+        failure = error
     drawing = uncertainty is not None or not sweep.axis or bool(sweep.samples)
     if failure is not None and (drawing or not sweep.output):
         raise failure
@@ -235,6 +234,7 @@ def plan(loaded: LoadedCase) -> Plan:
         steps=(),
         deterministic={a.name: answers.number(tables, a.path) for a in wanted},
         used=used,
+        pace=pace,
     )
     return replace(
         made,
@@ -247,6 +247,29 @@ def plan(loaded: LoadedCase) -> Plan:
 def small_steps(plan: Plan) -> tuple[tuple[Job, Job], ...]:
     """For each input, the jobs a small step below and above its stated value."""
     return tuple(_beside(plan, _at_steps))
+
+
+def _as_stated(
+    moved: LoadedCase, deep: bool
+) -> tuple[dict[str, Any], dict[str, Constant], float | None]:
+    """What the case as it stands gives, which constants it reads, and how long that takes.
+
+    What takes long is kept in the cache: it is needed again whenever a study is resumed.
+    """
+    shelf = cache.Cache(cache.folder())
+    key = cache.key({"as stated": jobs.content(moved), "profiles": deep})
+    known = shelf.get(key) if moved.kind in jobs.SLOW else None
+    if known is not None:
+        document = known[0]
+        book = Book()
+        used = {name: book.constant(name) for name in document["used"]}
+        return document["tables"], used, document["seconds"]
+    found = jobs.solve(moved, {})
+    tables, used = answers.document(found, profiles=deep), jobs.used(found)
+    seconds = jobs.seconds(found)
+    if moved.kind in jobs.SLOW:
+        shelf.put(key, {"tables": tables, "used": sorted(used), "seconds": seconds})
+    return tables, used, seconds
 
 
 class _gathering:

@@ -7,6 +7,7 @@ point to blame stands alone, so that every other point keeps its answer.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.run import LoadedCase, changed, load
 from sepmodel.study import adjoint, jobs, plan, refine
 from sepmodel.study.executor import TimeLimitError, WorkerLostError, Workers
-from sepmodel.study.jobs import Job, Task
+from sepmodel.study.jobs import Job
 from sepmodel.study.plan import Plan
 from sepmodel.study.store import DIED, SOLVED, TIMED_OUT, WORTH_RETRYING, Outcome, Store
 from sepmodel.study.sweep_result import SweepResult
@@ -34,6 +35,8 @@ LARGEST = 512
 TOGETHER = 64
 # How often a point is tried alone before the death of its worker is held against it.
 ATTEMPTS = 3
+# Seconds of work that pay for the start of another process.
+WORTH_STARTING = 2.0
 # Chunks handed out for each worker, so that none waits for the driver.
 AHEAD = 2
 
@@ -89,7 +92,8 @@ def sweep(
         folder of the store; what an earlier run found there is used, and what this one finds is
         added at once. Without it nothing is written.
     workers
-        processes, where no executor is given; by default as many as processors.
+        processes, where no executor is given; by default as many as processors, fewer where the
+        work is done before they have started.
     retry
         try the points again that an earlier run could not solve.
     progress
@@ -109,7 +113,7 @@ def sweep(
     with Store(path) as store:  # first: a folder that cannot be written should cost no time
         planned = plan.plan(loaded)
         _describe(store, planned)
-        run = _Run(store, planned.task, planned.sweep.time_limit, retry, progress)
+        run = _Run(store, planned, retry, progress)
         try:
             run.compute(planned.jobs, executor, workers)
             for _ in range(planned.sweep.refine):
@@ -146,11 +150,9 @@ def _describe(store: Store, planned: Plan) -> None:
 class _Run:
     """The state of a driver at work."""
 
-    def __init__(
-        self, store: Store, task: Task, limit: float | None, retry: bool, report: Report | None
-    ) -> None:
-        self.store, self.task, self.limit, self.retry = store, task, limit, retry
-        self.report = report
+    def __init__(self, store: Store, planned: Plan, retry: bool, report: Report | None) -> None:
+        self.store, self.retry, self.report = store, retry, report
+        self.task, self.limit, self.pace = planned.task, planned.sweep.time_limit, planned.pace
         self.own: Workers | None = None
         self.started = time.perf_counter()
         self.stored = self.done = self.failed = self.total = 0
@@ -181,7 +183,7 @@ class _Run:
             return
         if executor is None:
             if self.own is None:
-                self.own = Workers(_count(workers, len(todo)))
+                self.own = Workers(_count(workers, len(todo), self.pace))
             self._drive(todo, self.own, self.own.count)
         else:
             self._drive(todo, executor, getattr(executor, "_max_workers", None) or 2)
@@ -302,12 +304,11 @@ class _Run:
             )
 
 
-def _count(workers: int | None, points: int) -> int:
-    """Processes to start: no more than there are points."""
-    import os
-
+def _count(workers: int | None, points: int, pace: float | None) -> int:
+    """Processes to start: no more than there are points, by default no more than pay off."""
     if workers is not None and workers < 1:
         raise InputError(
             Problem(message="not a number of workers", value=workers, expected="1 or more")
         )
-    return max(min(workers or os.cpu_count() or 1, points), 1)
+    paying = points if pace is None else int(points * pace / WORTH_STARTING) + 1
+    return max(min(workers or min(os.cpu_count() or 1, paying), points), 1)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sepmodel.errors import InfeasibleError, InputError
-from sepmodel.extraction import cascade, design
+from sepmodel.extraction import design
 from sepmodel.extraction.design import Outlet, Weights, design_circuit
 
 PURE = Outlet(purity=0.995, basis="mole")
@@ -248,95 +248,3 @@ def test_a_circuit_is_designed_quickly():
         spec = Outlet(purity=purity)
         design_circuit(PRND, {"Pr": 1.0, "Nd": 1.4}, ["Pr"], raffinate=spec, organic=spec)
     assert (time.perf_counter() - start) / 3 < 1.0
-
-
-def solved_circuits(count, seed, most):
-    """Random circuits with a solution: components, stages, flows and the purities they reach."""
-    rng = np.random.default_rng(seed)
-    names = ["La", "Ce", "Nd", "Gd", "Dy", "Lu"]
-    while count:
-        parts = int(rng.integers(2, 7))
-        cut = int(rng.integers(1, parts))
-        f = rng.uniform(0.02, 1, parts)
-        f /= f.sum()
-        a = np.cumprod([1.0, *np.exp(rng.uniform(np.log(1.1), np.log(50), parts - 1))])
-        beta = a[cut] / a[cut - 1]
-        longest = min(most, 2 + int(24 / np.log(beta)))
-        n, m = int(rng.integers(2, longest)), int(rng.integers(1, longest))
-        product = f[cut:].sum() * rng.uniform(0.95, 1.05)
-        scrub = rng.uniform(0.5, 4) / (beta - 1)
-        if not 0.01 < product < 0.99:
-            continue
-        solved = cascade.solve(
-            cascade.MassFlowInputs(
-                components=tuple(names[:parts]),
-                extractability=a,
-                stages=n + m,
-                solvent=np.array([scrub + product]),
-                scrub=np.array([scrub]),
-                inlets=(cascade.Inlet(name="feed", phase="aqueous", stage=n, flows=f),),
-            ),
-            failures="record",
-        )
-        r, d = solved.raffinate[0], solved.loaded_organic[0]
-        if not solved.converged[0]:
-            continue
-        light, heavy = r[:cut].sum() / r.sum(), d[cut:].sum() / d.sum()
-        if 0.9 < light < 0.99999 and 0.9 < heavy < 0.99999:
-            count -= 1
-            yield names[:parts], f, a, cut, n + m, scrub + product, light, heavy
-
-
-def check_found(count, seed, most):
-    for names, f, a, cut, stages, solvent, light, heavy in solved_circuits(count, seed, most):
-        found = design_circuit(
-            dict(zip(names, f.tolist(), strict=True)),
-            dict(zip(names, a.tolist(), strict=True)),
-            names[:cut],
-            raffinate=Outlet(purity=light, basis="mole"),
-            organic=Outlet(purity=heavy, basis="mole"),
-            solvent=solvent,
-        )
-        assert found.stages <= stages + 2
-        if found.stages <= 40:
-            feed = dict(zip(names, f.tolist(), strict=True))
-            r, d = resolved(found, feed, dict(zip(names, a.tolist(), strict=True)))
-            assert 1 - sum(r[e] for e in found.light) / sum(r.values()) <= (1 - light) * (1 + 1e-6)
-            assert 1 - sum(d[e] for e in found.heavy) / sum(d.values()) <= (1 - heavy) * (1 + 1e-6)
-
-
-def test_what_a_circuit_reaches_can_be_designed_with_no_more_than_two_stages_more():
-    check_found(20, seed=1, most=30)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_what_a_thousand_circuits_reach_can_be_designed():
-    check_found(1000, seed=2, most=200)
-
-
-def test_below_the_least_scrub_every_binary_is_refused():
-    rng = np.random.default_rng(3)
-    for _ in range(100):
-        beta, feed = np.exp(rng.uniform(np.log(1.1), np.log(50))), rng.uniform(0.05, 0.95)
-        light, heavy = (
-            1 - feed * 10 ** rng.uniform(-5, -1.3),
-            1 - (1 - feed) * 10 ** rng.uniform(-5, -1.3),
-        )
-        scrub = 0.97 * design_bound(beta, feed, light, heavy)
-        product = (feed - 1 + light) / (heavy - 1 + light)
-        if scrub <= 0:
-            continue
-        with pytest.raises(InfeasibleError) as caught:
-            design.design_binary(beta, feed, heavy, light, solvent=scrub + product)
-        assert caught.value.nearest["solvent"] > scrub + product
-
-
-def design_bound(beta, feed, light, heavy):
-    """Least scrub of a binary at finite purity: the pinch at the feed, from the balances alone."""
-    product = (feed - 1 + light) / (heavy - 1 + light)
-    # Feed pinch of an aqueous feed: x = f, y in equilibrium, S y = (W + 1) f - product's balance.
-    y = beta * feed / (1 + (beta - 1) * feed)
-    raffinate = (1 - product) * (1 - light)
-    # S y + raffinate = (W + 1) f with S = W + product.
-    return (feed - raffinate - product * y) / (y - feed)

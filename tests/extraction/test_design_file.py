@@ -14,7 +14,11 @@ from sepmodel.errors import InfeasibleError, InputError
 from sepmodel.extraction import cascade, tolerance
 from sepmodel.extraction.design_solve import kernel
 
-DESIGNS = sorted(path.stem for path in (data.models_dir() / "designs").glob("*.toml"))
+DESIGNS = sorted(
+    path.stem
+    for path in (data.models_dir() / "designs").glob("*.toml")
+    if tomllib.loads(path.read_text(encoding="utf-8"))["kind"] == "design"
+)
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,19 @@ def test_mixture_tbp_polymers_and_factors_are_reachable_from_a_file():
     np.testing.assert_allclose(10 ** (log_d[:, 1] - log_d[:, 0]), 1.4)
 
 
+@pytest.mark.parametrize("ion", ["Na", "NH4", "Ca", "Mg"])
+def test_a_counter_ion_is_no_metal_of_the_feed(ion):
+    soaped = base(
+        model={"set": IDEAL, "counter_ion": ion},
+        organic={"extractant": "1.0 mol/L", "saponification": 0.35},
+        loading=LOADING,
+        titration={"highest": 0.4, "salt": "0.5 mol/L"},
+    )
+    result = run(soaped)
+    assert result.profiles["isotherm_organic"].axes["component"] == ("Nd", "Dy")
+    assert result.profiles["titration"].values.shape == (40, 3)
+
+
 def test_an_answer_that_hangs_on_the_soap_says_so():
     soaped = base(
         model={"set": IDEAL, "counter_ion": "Na"},

@@ -163,3 +163,15 @@ def test_half_extraction_by_search_agrees_with_the_closed_form_and_serves_pitzer
     found = isotherms.half_extraction(default, 1000.0)
     # The same measurements, another basis: -log [H+] of D = 1 within the level of the laboratories.
     assert found["Nd"] == pytest.approx(closed["Nd"], abs=0.2)
+
+
+def test_soap_is_of_the_basis_of_its_metals():
+    """Pitzer has its own estimates of Na and NH4; where a basis has none, soap is refused."""
+    book = Book()
+    found = exchange_set.load(exchange_set.DEFAULT, ("Nd",), book, counter_ion="Na")
+    assert found.log_k["Na"] == pytest.approx(-4.9)
+    assert "extractants/soap-pitzer:log-K-Na" in book.used
+    with pytest.raises(InputError, match="pitzer activities"):
+        exchange_set.load(exchange_set.DEFAULT, ("Nd",), Book(), counter_ion="Ca")
+    with pytest.raises(InputError, match="sit activities"):
+        exchange_set.soap("Na", Book(), "sit")

@@ -124,12 +124,13 @@ def best(
     *,
     products: Sequence[float] | None = None,
     durations: Sequence[float] | None = None,
+    rounds: int = ROUNDS,
     rtol: float = 1e-4,
 ) -> tuple[Outcome, list[Outcome]]:
     """The split policy with the earliest lasting crossing of all specifications, and all tried.
 
     A grid of product shares between the design's and the whole feed and of durations up to what
-    feeds the train's contents twice, then refined around the best point.
+    feeds the train's contents twice, then refined around the best point in ``rounds``.
     """
     base = train.settings
     fed = sum(v for k, v in base.items() if k.startswith("inlet.") and k.endswith(".flow"))
@@ -143,7 +144,7 @@ def best(
     tried = scan(train, policies, specifications, until, rtol=rtol)
     width = (1.0 - design) / (4 * SIDE)
     ratio = float(durations[1] / durations[0]) if len(durations) > 1 else 1.5
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         top = min(tried, key=lambda o: o.time).policy
         steps = np.linspace(-1.0, 1.0, 2 * SIDE + 1)
         around = [

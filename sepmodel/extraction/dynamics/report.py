@@ -150,8 +150,10 @@ def _profiles(
         label = labels.get(name, name)
         flows = found.flows[:, row, :c] * np.array(weights)
         total = flows.sum(axis=1, keepdims=True)
-        if not np.all(total > 0):
+        # An outlet that carries no product at the end has no purity to follow.
+        if not total[-1] > BELOW:
             continue
+        total = np.where(total > 0, total, np.nan)
         out[f"purity_{label}"] = Profile(
             unit="1",
             axes={**time, "component": components},
@@ -245,6 +247,7 @@ def _quantities(
         for what in ("first", "lasting"):
             moment = getattr(crossing, what)
             out[f"{head}_{what}"] = nothing if moment is None else amount(moment, HOUR)
+        out[f"{head}_missed"] = amount(crossing.missed, HOUR)
         off = float(crossing.off[:c][rare].sum())
         out[f"{head}_off"] = {"value": off / per, "unit": unit}
         if spec.price is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sepmodel import files, units
 from sepmodel.data import Constant, evidence
+from sepmodel.plant.circuits import Solved
 from sepmodel.plant.compare.metrics import ALLOCATIONS, METRICS, SLATE
 from sepmodel.plant.compare.ranges import Range
 from sepmodel.plant.compare.results import Comparison, RouteResult, drivers, estimated, ranking
@@ -22,10 +24,11 @@ UNIT_OF_COMPARISON = {
 }
 RANGES = (
     "each constant with a range is moved alone to its low and its high end and the plant designed "
-    "anew (extraction trains by marching alone, as a ratio to marching at the base); the swings "
-    "are combined by the root of the sum of their squares of logarithms, upwards "
-    "and downwards apart, which takes the constants as independent of each other; what the models "
-    "leave out is in no range"
+    "anew (extraction trains by marching alone, as a ratio to marching at the base; their circuits "
+    "by the first-order response of the base's solved ones); members that take all constants at "
+    "once from their distributions, those of one laboratory together, add these answers up in "
+    "logarithms; low and high are 5 % and 95 % of the members; what constants do to one another "
+    "and what the models leave out is in no range"
 )
 
 
@@ -34,7 +37,8 @@ def quantity(value: float, metric: str, span: Range | None = None) -> dict[str, 
     unit = METRICS[metric].unit
     document: dict[str, Any] = {"value": units.to(value, unit), "unit": unit}
     if span is not None:
-        document |= {"low": units.to(span.low, unit), "high": units.to(span.high, unit)}
+        ends = {"low": span.low, "high": span.high, "mean": span.mean, "median": span.median}
+        document |= {name: units.to(end, unit) for name, end in ends.items()}
     return document
 
 
@@ -130,6 +134,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
                 "grid": study.grid,
                 "effluent": study.effluent,
                 "ranges": RANGES,
+                "members": comparison.members,
             },
             "rows": rows(comparison),
             "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
@@ -161,6 +166,11 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
                     for fact, (value, unit) in unit_.result.facts.items()
                 },
                 "duties": unit_.result.duties,
+                **(
+                    {"circuits": [circuit_dict(c) for c in unit_.result.circuits]}
+                    if unit_.result.circuits
+                    else {}
+                ),
             }
             for name, unit_ in result.sheet.units.items()
         },
@@ -180,6 +190,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
                     "low": units.to(s.low, column.unit),
                     "high": units.to(s.high, column.unit),
                     "class": result.used[s.key].provenance,
+                    "share_of_spread": result.shares.get(metric, {}).get(s.key, 0.0),
                 }
                 for s in drivers(result, metric)
             ]
@@ -187,6 +198,38 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
             if column.ranked
         },
         "warnings": result.sheet.warnings,
+    }
+
+
+def circuit_dict(c: Solved) -> dict[str, Any]:
+    """A solved extraction circuit: flows, acid and base beside 3 S, pH, loading, strip liquor."""
+    estimate = 3 * c.solvent_3s
+
+    def told(value: float, unit: str) -> dict[str, Any]:
+        return {"value": units.to(value, unit), "unit": unit}
+
+    known = not math.isnan(c.ph[0])
+    return {
+        "name": c.name,
+        "stages": dict(zip(("extraction", "scrub", "strip"), c.stages, strict=True)),
+        "flows": {
+            "feed": told(c.flow_feed, "m^3/hour"),
+            "organic": told(c.flow_org, "m^3/hour"),
+            "scrub": told(c.flow_scrub, "m^3/hour"),
+            "strip": told(c.flow_strip, "m^3/hour"),
+        },
+        "acid": told(c.acid, "mol/s"),
+        "base": told(c.base, "mol/s"),
+        "estimate_3S": told(estimate, "mol/s"),
+        "acid_over_3S": c.acid / estimate,
+        "base_over_3S": c.base / estimate,
+        "organic_to_aqueous": dict(c.ratios),
+        "pH": {"low": c.ph[0], "high": c.ph[1]} if known else None,
+        "loading": c.loading if known else None,
+        "strip_liquor": told(sum(c.product.values()) / c.flow_strip, "mol/L"),
+        "strip_liquor_acid": told(c.product_acid / c.flow_strip, "mol/L"),
+        "recycle_largest": {"element": c.recycle[0], "over_feed": c.recycle[1]} if known else None,
+        "strayed_over_allowed": {"raffinate": c.missed[0], "product": c.missed[1]},
     }
 
 

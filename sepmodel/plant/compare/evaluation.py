@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sepmodel import feed as feeds
 from sepmodel.data import Book, Constant
@@ -38,6 +39,7 @@ class Case:
     products: tuple[Product, ...]
     memo: Memo = field(default_factory=Memo)
     exact: bool = True
+    solved: Mapping[str, Mapping[tuple[str, str], Any]] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
@@ -81,6 +83,7 @@ def evaluate_study(case: Case, book: Book, base: State | None, changed: frozense
     )
     for route in case.routes:
         name = route.name
+        context = replace(context, solved=case.solved.get(name, {}))
         former = base.sheets.get(name) if base else None
         if base is not None and name in base.failed:
             continue
@@ -123,6 +126,18 @@ def _evaluated(
 def _end(text: str) -> tuple[str, str]:
     unit, _, port = text.partition(".")
     return unit, port
+
+
+def solved_circuits(state: State) -> dict[str, dict[tuple[str, str], Any]]:
+    """The solved extraction circuits of every route, by unit and name."""
+    return {
+        route: {
+            (unit, c.name): c
+            for unit, evaluated in sheet.units.items()
+            for c in evaluated.result.circuits
+        }
+        for route, sheet in state.sheets.items()
+    }
 
 
 def ranged(base: State) -> dict[str, Constant]:

@@ -89,12 +89,16 @@ def sizes(*sized: equipment.Sized) -> tuple[dict[str, str], ...]:
 
 
 def sought(
-    context: Context, elements: Sequence[str], arriving: Mapping[str, float], later: float
+    context: Context,
+    elements: Sequence[str],
+    arriving: Mapping[str, float],
+    later: float,
+    step: float = STEP,
 ) -> tuple[Product, ...]:
     """The products a separation is designed for, with the recovery that is left for it to reach.
 
     What is lost before (seen in ``arriving``, mol/s) and after it (``later``, a share) tightens
-    the recovery: R = R_spec / (arrived share x (1 - later)), at most 0.999.
+    the recovery: R = R_spec / (arrived share x (1 - later)), at most 0.999, in whole ``step``.
     """
     found = []
     for product in context.products:
@@ -112,7 +116,7 @@ def sought(
                 name=product.name,
                 elements=product.elements,
                 purity=product.purity,
-                recovery=min(math.ceil(needed / STEP) * STEP, HIGHEST_RECOVERY),
+                recovery=min(math.ceil(needed / step) * step, HIGHEST_RECOVERY),
                 purity_basis=product.purity_basis,
                 form=product.form,
                 window=product.window,
@@ -129,10 +133,10 @@ def sought(
     return tuple(found)
 
 
-def composition(feed: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+def composition(feed: Mapping[str, float], digits: int = DIGITS) -> tuple[tuple[str, float], ...]:
     """Mole shares of a feed, in a fixed order: designs are made per mole and scaled."""
     total = sum(feed.values())
-    return tuple((n, float(f"{m / total:.{DIGITS}g}")) for n, m in sorted(feed.items()))
+    return tuple((n, float(f"{m / total:.{digits}g}")) for n, m in sorted(feed.items()))
 
 
 def asked(products: Sequence[Product]) -> tuple[Any, ...]:

@@ -1,0 +1,78 @@
+"""What every column case needs: elements fed, volumes of steps, pools as outlets of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.chromatography.inputs import ColumnCase, PoolSpec, Step
+from sepmodel.result import Outlet, Warned, amount
+from sepmodel.species import RARE_EARTHS
+
+Array = NDArray[np.float64]
+
+
+def elements(case: ColumnCase) -> tuple[str, ...]:
+    """What is fed, in the order of the case."""
+    return tuple(dict.fromkeys(e for step in case.step for e in step.composition))
+
+
+def bed_volumes(step: Step, bed: float) -> float:
+    """Bed volumes of a step."""
+    if step.bed_volumes is not None:
+        return step.bed_volumes
+    return float(step.flow * (step.duration or 0.0) / bed)
+
+
+def composition(step: Step, names: Sequence[str]) -> Array:
+    """Concentrations of a step [mol/m3]."""
+    return np.array([step.composition.get(n, 0.0) for n in names])
+
+
+def outlet(
+    moles: Array,
+    volume: float,
+    names: Sequence[str],
+    fed: Array,
+    bed: float,
+    duration: float,
+    pH: float | None,
+) -> Outlet:
+    """A pool of ``moles`` [mol/m3 bed] in ``volume`` bed volumes, averaged over the cycle."""
+    total = sum(n for e, n in zip(names, moles.tolist(), strict=True) if e in RARE_EARTHS)
+    return Outlet(
+        phase="aqueous",
+        flow=amount(volume * bed / duration, "L/h"),
+        conc={
+            e: amount(n / volume if volume > 0 else 0.0, "mmol/L")
+            for e, n in zip(names, moles.tolist(), strict=True)
+        },
+        pH=pH,
+        purity={
+            e: n / total if total > 0 else 0.0
+            for e, n in zip(names, moles.tolist(), strict=True)
+            if e in RARE_EARTHS
+        },
+        recovery={
+            e: n / f for e, n, f in zip(names, moles.tolist(), fed.tolist(), strict=True) if f > 0
+        },
+    )
+
+
+def purity_warnings(pool: PoolSpec, collected: Outlet) -> list[Warned]:
+    """A warning when a pool's main element, or its named elements, miss the purity asked for."""
+    if pool.purity is None or not collected.purity:
+        return []
+    wanted = pool.elements or (max(collected.purity, key=lambda e: collected.purity[e]),)
+    reached = sum(collected.purity.get(e, 0.0) for e in wanted)
+    if reached >= pool.purity:
+        return []
+    return [
+        Warned(
+            code="purity-missed",
+            message=f"{'+'.join(wanted)} at {reached:.4f} of {pool.purity:.4f} (mole fraction)",
+            where=pool.product,
+        )
+    ]

@@ -1,0 +1,318 @@
+"""Lanmodulin columns from case files: equilibrium stages, or transport with protons that move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel.chromatography import column_pools, protein, stages
+from sepmodel.chromatography.binding import C_STANDARD, PairLaw, pair_law
+from sepmodel.chromatography.column import Bed, ColumnResult, Section, State, simulate
+from sepmodel.chromatography.inputs import ColumnCase, Numerics
+from sepmodel.chromatography.transport import Galerkin, Limited
+from sepmodel.data import Book
+from sepmodel.errors import InputError, Problem
+from sepmodel.result import Outlet, Profile, Result, Warned, amount
+from sepmodel.species import RARE_EARTHS
+
+Array = NDArray[np.float64]
+
+# Most points of a chromatogram; finer ones are thinned for the profile, not for the pools.
+_POINTS_MOST = 1024
+# Points of the chromatogram in each step of a transport run.
+_POINTS = 128
+_NODES = 200
+_TOLERANCE = 1e-4
+# [H+] in a chromatogram that rounding made zero or less.
+_LEAST = 1e-14
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Ready:
+    """A lanmodulin case in the terms of its models: ``volumes`` bed volumes of each step."""
+
+    names: tuple[str, ...]
+    law: PairLaw
+    run: stages.Operation
+    length: float
+    bed: float
+    volumes: tuple[float, ...]
+    duration: float
+
+    def programme(self, case: ColumnCase) -> stages.Programme:
+        """The steps for the cells in series."""
+        return stages.Programme(
+            conc=np.array([column_pools.composition(step, self.names) for step in case.step]),
+            pH=np.array([step.pH for step in case.step], dtype=float),
+            bed_volumes=np.array(self.volumes),
+        )
+
+
+def _ready(case: ColumnCase, book: Book) -> _Ready:
+    """Law, operation and bed of a case; InputError for metals the protein is not known for."""
+    names = column_pools.elements(case)
+    protein = case.model.set.removeprefix("proteins/")
+    bound = tuple(n for n in names if f"{case.model.set}:K-ratio-{n}" in book)
+    if not bound:
+        raise InputError(
+            Problem(message=f"{protein} binds none of the metals fed", value=", ".join(names))
+        )
+    unknown = [n for n in names if n in RARE_EARTHS and n not in bound]
+    if unknown:
+        raise InputError(
+            Problem(message=f"{protein} has no pair constant for", value=", ".join(unknown))
+        )
+    law = pair_law(bound, book, protein)
+    if case.column.capacity is not None:
+        law = replace(law, capacity=case.column.capacity)
+    run = stages.operation(book, case.column.plates)
+    length = case.column.length or run.bed_length
+    if case.column.plates is None:
+        height = book["proteins/lanmodulin-column:plate-height"]
+        run = replace(run, plates=max(1, round(length / height)))
+    if case.column.porosity is not None:
+        run = replace(run, liquid=case.column.porosity)
+    bed = math.pi / 4 * case.column.diameter**2 * length
+    volumes = tuple(column_pools.bed_volumes(step, bed) for step in case.step)
+    return _Ready(
+        names=names,
+        law=law,
+        run=run,
+        length=length,
+        bed=bed,
+        volumes=volumes,
+        duration=sum(v * bed / s.flow for v, s in zip(volumes, case.step, strict=True)),
+    )
+
+
+def equilibrium_stages(case: ColumnCase, book: Book) -> Result:
+    """March the cells of a lanmodulin column through its steps."""
+    ready = _ready(case, book)
+    names, run, volumes = ready.names, ready.run, ready.volumes
+    programme = ready.programme(case)
+    solved = stages.follow(programme, names, ready.law, run)
+    fed = (programme.conc * programme.bed_volumes[:, None]).sum(axis=0)
+    held = solved.held.sum(axis=0)
+    out = solved.collected.sum(axis=0)
+    closure = np.abs(fed - held - out) / np.where(fed > 0, fed, 1.0)
+    streams, warned = _pools(case, ready, fed, solved.collected, held)
+    warnings = [
+        Warned(
+            code="pH-imposed",
+            message="the pH of a step holds in the whole bed; released protons are not modelled",
+        ),
+        *warned,
+    ]
+    thin = max(1, math.ceil(len(solved.volumes) / _POINTS_MOST))
+    return Result(
+        kind=case.kind,
+        name=case.name,
+        model={
+            "equilibrium": case.model.binding,
+            "set": case.model.set,
+            "activity": "ideal",
+            "level": f"equilibrium stages, {run.plates} plates",
+        },
+        solver={"iterations": len(solved.volumes), "residual": float(closure.max())},
+        streams=streams,
+        profiles={
+            "chromatogram": Profile(
+                unit="mol/m^3",
+                axes={"bed_volume": solved.volumes[::thin].tolist(), "component": names},
+                values=solved.outlet[::thin],
+                marks=_marks(case, volumes),
+            ),
+            "held": Profile(
+                unit="mol/m^3",
+                axes={"cell": range(1, run.plates + 1), "component": names},
+                values=solved.held * run.plates,
+            ),
+        },
+        quantities=_quantities(ready),
+        balance={
+            "components": dict(zip(names, closure.tolist(), strict=True)),
+            "max": float(closure.max()),
+        },
+        warnings=warnings,
+        used=book.used,
+    )
+
+
+def _marks(case: ColumnCase, volumes: tuple[float, ...]) -> dict[str, float]:
+    """Where each step begins, in bed volumes."""
+    begins = np.cumsum(volumes) - np.array(volumes)
+    return {step.name: float(v) for step, v in zip(case.step, begins, strict=True)}
+
+
+def _quantities(ready: _Ready) -> dict[str, Mapping[str, float]]:
+    return {
+        "bed_volume": amount(ready.bed, "L"),
+        "cycle_time": amount(ready.duration, "h"),
+        "plates": amount(float(ready.run.plates), "1"),
+        "capacity": amount(ready.law.capacity, "mmol/L"),
+    }
+
+
+def _pools(
+    case: ColumnCase, ready: _Ready, fed: Array, collected: Array, held: Array
+) -> tuple[dict[str, Outlet], list[Warned]]:
+    """Feed, pools and remainder from what each step collected (steps, C) [mol/m3 bed]."""
+    names, bed, duration = ready.names, ready.bed, ready.duration
+    volumes = np.array(ready.volumes)
+    loading = [sum(step.composition.values()) > 0 for step in case.step]
+    streams = {
+        "feed": column_pools.outlet(
+            fed, float(volumes @ np.array(loading)), names, fed, bed, duration, None
+        )
+    }
+    warnings: list[Warned] = []
+    index = {step.name: k for k, step in enumerate(case.step)}
+    rest = collected.sum(axis=0)
+    for pool in case.pool:
+        rows = [index[name] for name in pool.steps]
+        moles = collected[rows].sum(axis=0)
+        rest = rest - moles
+        streams[pool.product] = column_pools.outlet(
+            moles, float(volumes[rows].sum()), names, fed, bed, duration, case.step[rows[-1]].pH
+        )
+        warnings += column_pools.purity_warnings(pool, streams[pool.product])
+    # What no pool collected, and what the bed still holds at the end.
+    left = np.maximum(rest, 0.0) + held
+    outside = [k for k, s in enumerate(case.step) if all(s.name not in p.steps for p in case.pool)]
+    streams["remainder"] = column_pools.outlet(
+        left, float(volumes[outside].sum()), names, fed, bed, duration, None
+    )
+    return streams, warnings
+
+
+def dispersive(case: ColumnCase, book: Book) -> Result:
+    """A lanmodulin column by convection, dispersion and binding, with its protons.
+
+    The dispersion is that of the bed's plates, D = v L / (2 N); binding lags behind equilibrium by
+    a rate constant, so that a foot which the pair law makes infinitely sharp is not. Every step
+    goes on from where the one before ended; what leaves in each is summed with the integration.
+
+    Raises
+    ------
+    InputError, ConvergenceError
+        as ``column.simulate``.
+    """
+    ready = _ready(case, book)
+    names, count = ready.names, len(ready.names)
+    law = protein.proton_pair_law(ready.law, names, liquid=ready.run.liquid)
+    lag = case.column.rate or book["proteins/lanmodulin-column:binding-rate"]
+    given = case.numerics or Numerics(scheme="limited")
+    scheme: Galerkin | Limited = Limited(cells=given.cells or _NODES)
+    if given.scheme == "galerkin":
+        degree = given.degree or Galerkin().degree
+        scheme = Galerkin(degree=degree, elements=given.elements or _NODES // (degree + 1))
+    area = ready.bed / ready.length
+    state: Array | State = np.array(
+        [0.0] * count + [float(protein.proton_concentration(case.step[0].pH or 0.0))]
+    )
+    runs: list[ColumnResult] = []
+    for step, volumes in zip(case.step, ready.volumes, strict=True):
+        velocity = step.flow / area
+        interstitial = velocity / ready.run.liquid
+        bed = Bed(
+            length=ready.length,
+            velocity=velocity,
+            void=ready.run.liquid,
+            dispersion=case.column.dispersion
+            if case.column.dispersion is not None
+            else interstitial * ready.length / (2 * ready.run.plates),
+        )
+        duration = volumes * ready.length / velocity
+        inlet = np.append(
+            column_pools.composition(step, names),
+            float(protein.proton_concentration(step.pH or 0.0)),
+        )
+        runs.append(
+            simulate(
+                bed,
+                law,
+                [Section(duration=duration, conc=inlet)],
+                scheme=scheme,
+                rate=np.full(count + 1, lag),
+                initial=state,
+                times=np.linspace(0.0, duration, _POINTS),
+                tolerance=given.tolerance or _TOLERANCE,
+                estimate=False,
+            )
+        )
+        state = runs[-1].state
+    fed = sum((r.fed for r in runs), np.zeros(count + 1)) / ready.length
+    collected = np.array([r.left for r in runs]) / ready.length
+    before, held = runs[0].held_before / ready.length, runs[-1].held / ready.length
+    turned = fed + before
+    closure = np.abs(turned - collected.sum(axis=0) - held) / np.where(turned > 0, turned, 1.0)
+    streams, warnings = _pools(case, ready, fed[:-1], collected[:, :-1], held[:-1])
+    begins = np.cumsum(ready.volumes) - np.array(ready.volumes)
+    passed = np.concatenate(
+        [b + v * np.linspace(0.0, 1.0, _POINTS) for b, v in zip(begins, ready.volumes, strict=True)]
+    )
+    outlet = np.concatenate([r.outlet for r in runs])
+    last = runs[-1]
+    acid = np.maximum(outlet[:, -1], _LEAST) / C_STANDARD
+    marks = _marks(case, ready.volumes)
+    return Result(
+        kind=case.kind,
+        name=case.name,
+        model={
+            "equilibrium": case.model.binding,
+            "set": case.model.set,
+            "activity": "ideal",
+            "level": f"{last.model} transport with protons, {last.scheme}",
+        },
+        solver={"iterations": sum(r.steps for r in runs), "residual": float(closure.max())},
+        streams=streams,
+        profiles={
+            "chromatogram": Profile(
+                unit="mol/m^3",
+                axes={"bed_volume": passed.tolist(), "component": names},
+                values=outlet[:, :-1],
+                marks=marks,
+            ),
+            "pH_out": Profile(
+                unit="1",
+                axes={"bed_volume": passed.tolist()},
+                values=-np.log10(acid),
+                marks=marks,
+            ),
+        },
+        quantities={**_quantities(ready), **_beside_stages(case, ready, streams)},
+        balance={
+            "components": dict(zip((*names, "H"), closure.tolist(), strict=True)),
+            "max": float(closure.max()),
+        },
+        warnings=warnings,
+        used=book.used,
+    )
+
+
+def _beside_stages(
+    case: ColumnCase, ready: _Ready, streams: Mapping[str, Outlet]
+) -> dict[str, Mapping[str, float]]:
+    """By how much each pool's main element differs from the shortcut, the equilibrium stages."""
+    solved = stages.follow(ready.programme(case), ready.names, ready.law, ready.run)
+    fed = (ready.programme(case).conc * np.array(ready.volumes)[:, None]).sum(axis=0)
+    short, _ = _pools(case, ready, fed, solved.collected, solved.held.sum(axis=0))
+    found: dict[str, Mapping[str, float]] = {}
+    for pool in case.pool:
+        purity = streams[pool.product].purity
+        if not purity:
+            continue
+        main = max(purity, key=lambda e: purity[e])
+        for what in ("purity", "recovery"):
+            gap = (
+                getattr(streams[pool.product], what)[main]
+                - getattr(short[pool.product], what)[main]
+            )
+            found[f"{what} of {main} in {pool.product} less that of equilibrium stages"] = amount(
+                gap, "1"
+            )
+    return found

@@ -1,0 +1,210 @@
+"""Figures of a run in time: outlets with their specifications, stages over time, the profile."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sepmodel import plot
+from sepmodel.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sepmodel.result import Profile, Result
+
+# Frames of an animation and how long each is shown [ms].
+FRAMES, SHOWN = 25, 160
+
+
+def figures(result: Result) -> dict[str, bytes]:
+    """Names and contents (SVG and PNG) of the figures of a run in time, and its animation."""
+    written: dict[str, bytes] = {}
+    for name, draw in (("outlets", outlets), ("map", stage_map), ("holdings", holdings)):
+        with plot.style():
+            figure = draw(result)
+            if name != "map":
+                written[f"{name}.svg"] = plot.rendered(figure, "svg")
+            written[f"{name}.png"] = plot.rendered(figure, "png")
+    if any(name.startswith("loop_") for name in result.profiles):
+        with plot.style():
+            figure = loops(result)
+            written["loops.svg"] = plot.rendered(figure, "svg")
+            written["loops.png"] = plot.rendered(figure, "png")
+    written["profile.gif"] = animation(result)
+    return written
+
+
+def outlets(result: Result) -> Figure:
+    """Purity of every outlet over time on a scale that opens both ends; specifications as bands.
+
+    What meets a specification is shaded; dotted lines mark when it was met first and for good.
+    """
+    from matplotlib.figure import Figure
+
+    traces = {
+        name.removeprefix("purity_"): profile
+        for name, profile in result.profiles.items()
+        if name.startswith("purity_")
+    }
+    traces = {name: t for name, t in traces.items() if _moves(t)}
+    if not traces:
+        raise InputError(Problem(message="the result has no outlets over time"))
+    figure = Figure(figsize=(7.2, 1.2 + 2.1 * len(traces)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(traces), 1, sharex=True))
+    days = _days(next(iter(traces.values())))
+    for axes, (name, profile) in zip(panels, traces.items(), strict=True):
+        floor = max(plot.share_floor([profile.values[1:]]), 1e-4)
+        _share_axis(axes, floor)
+        for index, component in enumerate(profile.axes["component"]):
+            axes.plot(
+                days,
+                plot.opened(profile.values[:, index]),
+                label=component,
+                **plot.look(str(component)),
+            )
+        for label, least in profile.marks.items():
+            colour = plot.look(label.split()[0])["color"]
+            top = axes.get_ylim()[1]
+            axes.axhspan(plot.opened(least), top, color=colour, alpha=0.12, linewidth=0)
+            for what in ("first", "lasting"):
+                key = f"{name}_{label.replace(' ', '_')}_{what}"
+                moment = result.quantities.get(key, {}).get("value")
+                if moment is not None:
+                    axes.axvline(moment / 24.0, color=colour, linewidth=0.9, linestyle=plot.DOTTED)
+        axes.set_ylabel(name.replace("_", " "))
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    panels[-1].set_xlabel("time (d)")
+    panels[-1].set_xlim(days[0], days[-1])
+    figure.suptitle(f"{result.name}: purity of what leaves", x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def _moves(profile: Profile) -> bool:
+    """Whether there is anything to see in an outlet."""
+    return bool(np.nanmax(np.nanmax(profile.values, axis=0) - np.nanmin(profile.values, axis=0)))
+
+
+def _share_axis(axes: Any, floor: float) -> None:
+    ticks = [t for t in (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+             if floor <= t <= 1 - floor]  # fmt: skip
+    axes.set_yticks(plot.opened(np.array(ticks)).tolist(), [f"{100 * t:.6g} %" for t in ticks])
+    axes.set_ylim(float(plot.opened(floor)), float(plot.opened(1 - floor)))
+
+
+def _days(profile: Profile) -> Any:
+    return np.array([float(t) for t in profile.axes["time_h"]]) / 24.0
+
+
+def stage_map(result: Result) -> Figure:
+    """Share of every component in the aqueous of every stage over time."""
+    from matplotlib.figure import Figure
+
+    profile = _profile(result, "map_aq")
+    components = [str(c) for c in profile.axes["component"]]
+    stages = np.array([float(s) for s in profile.axes["stage"]])
+    days = _days(profile)
+    figure = Figure(figsize=(7.2, 1.0 + 2.0 * len(components)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(components), 1, sharex=True))
+    shown: Any = None
+    bands = result.profiles["share_aq"].bands
+    for axes, index, name in zip(panels, range(len(components)), components, strict=True):
+        shown = axes.pcolormesh(
+            days, stages, profile.values[:, :, index].T, cmap="viridis", vmin=0.0, vmax=1.0,
+            shading="nearest", rasterized=True,
+        )  # fmt: skip
+        axes.set_ylabel(f"{name}\nstage")
+        for first, _ in list(bands.values())[1:]:
+            axes.axhline(first - 0.5, color="white", linewidth=0.8)
+    figure.colorbar(shown, ax=list(panels), label="share in the aqueous", shrink=0.8)
+    panels[-1].set_xlabel("time (d)")
+    figure.suptitle(f"{result.name}: stages over time", x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def holdings(result: Result) -> Figure:
+    """What the train holds of every component over time."""
+    from matplotlib.figure import Figure
+
+    profile = _profile(result, "inventory")
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    days = _days(profile)
+    for index, component in enumerate(profile.axes["component"]):
+        axes.plot(days, profile.values[:, index], label=component, **plot.look(str(component)))
+    unit = "mol" if profile.unit == "mol" else "h of feed"
+    axes.set(xlabel="time (d)", ylabel=f"held in the train ({unit})", xlim=(days[0], days[-1]))
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.suptitle(f"{result.name}: what is locked up", x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def loops(result: Result) -> Figure:
+    """What every controller measured, and where it put its setting."""
+    from matplotlib.figure import Figure
+
+    chosen = {k: v for k, v in result.profiles.items() if k.startswith("loop_")}
+    figure = Figure(figsize=(7.2, 2.6 * len(chosen)), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(chosen), 2, squeeze=False))
+    for row, (name, profile) in zip(panels, chosen.items(), strict=True):
+        days = _days(profile)
+        for axes, index, label in zip(row, (0, 1), ("measured", "setting"), strict=True):
+            axes.step(days, profile.values[:, index], where="post", color=plot.INK, linewidth=1.2)
+            axes.set_title(f"{name.removeprefix('loop_')}: {label}")
+            axes.set_xlabel("time (d)")
+    return figure
+
+
+def animation(result: Result) -> bytes:
+    """The profile of the aqueous through the run, as a GIF."""
+    import tempfile
+    from pathlib import Path
+
+    from matplotlib.animation import FuncAnimation, PillowWriter
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    profile = _profile(result, "map_aq")
+    components = [str(c) for c in profile.axes["component"]]
+    stages = np.array([float(s) for s in profile.axes["stage"]])
+    days = _days(profile)
+    chosen = np.unique(np.linspace(0, days.size - 1, min(FRAMES, days.size)).round().astype(int))
+    with plot.style():
+        figure = Figure(figsize=(6.0, 3.2), dpi=72, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        lines = [
+            axes.plot(stages, profile.values[0, :, i], label=name, **plot.look(name))[0]
+            for i, name in enumerate(components)
+        ]
+        title = axes.set_title("")
+        axes.set(xlabel="stage, from the raffinate end", ylabel="share in the aqueous",
+                 ylim=(0, 1), xlim=(stages[0], stages[-1]))  # fmt: skip
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+        def draw(frame: int) -> list[Any]:
+            for i, line in enumerate(lines):
+                line.set_ydata(profile.values[chosen[frame], :, i])
+            title.set_text(f"{result.name}, day {days[chosen[frame]]:.1f}")
+            return [*lines, title]
+
+        film = FuncAnimation(figure, draw, frames=len(chosen), blit=False)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "profile.gif"
+            film.save(path, writer=PillowWriter(fps=1000 // SHOWN))
+            return io.BytesIO(path.read_bytes()).getvalue()
+
+
+def _profile(result: Result, name: str) -> Profile:
+    if name not in result.profiles:
+        raise InputError(
+            Problem(
+                message="the result has no such profile",
+                value=name,
+                expected=f"one of {', '.join(result.profiles)}",
+            )
+        )
+    return result.profiles[name]

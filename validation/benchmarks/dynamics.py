@@ -1,0 +1,259 @@
+"""Integrators for trains in time: python validation/benchmarks/run.py --dynamics [--figure FILE].
+
+The fixed case is models/cases/upsets-pr-nd.toml: 100 stages, four elements, counter-ion, strip.
+CPU time of one core, the best of several repetitions, all in this one run. The error is the largest
+difference of any element's share in any liquor at sixty moments of thirty days to a tight run.
+Every integrator gets the same rates; LSODA forms its banded Jacobian itself, as SciPy does by
+default, or is given the exact one; BDF and Radau are given the exact one, sparse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.integrate import solve_ivp
+from scipy.sparse import csc_matrix
+
+from sepmodel import load
+from sepmodel.data import Book
+from sepmodel.extraction import circuit, circuit_levels
+from sepmodel.extraction.dynamics import solve as cases
+from sepmodel.extraction.dynamics.kernel import Kernel
+from sepmodel.extraction.dynamics.network import Holdup
+from sepmodel.extraction.dynamics.simulate import Options, Run, simulate
+
+DAY = 86400.0
+LONG = 30 * DAY
+TIMES = np.linspace(0.0, LONG, 61)
+OURS = "Rodas5P, block band (sepmodel)"
+
+
+def best(work: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
+    """CPU seconds, the least of several."""
+    spent = []
+    for _ in range(repeat):
+        start = time.process_time()
+        found = work()
+        spent.append(time.process_time() - start)
+    return min(spent), found
+
+
+class Problem:
+    """The fixed case, its first thirty days, as rates of the mixers' contents."""
+
+    def __init__(self) -> None:
+        self.case = load("upsets-pr-nd").inputs
+        made = cases.assemble(self.case, Book())
+        self.run = made.run
+        self.train = made.train
+        self.kernel = Kernel(self.train.network(self.run.schedule.at(0.0)))
+        lay = self.kernel.lay
+        moles, self.u = self.train.start(self.kernel.net, "feed")
+        self.y = np.zeros(lay.size)
+        self.y[: lay.mixers] = moles.reshape(-1)
+        self.size = lay.mixers
+        self.full = np.zeros(lay.size)
+        names = list(self.kernel.net.ports)
+        self.rows = [names.index("raffinate"), names.index("strip")]
+        self.band = 2 * lay.k - 1
+
+    def contents(self, y: Any) -> Any:
+        self.full[: self.size] = y
+        found = self.kernel.contents(self.full, self.last)
+        self.last = found.u
+        return found
+
+    def rates(self, t: float, y: Any) -> Any:
+        return self.kernel.rates(self.full, self.contents(y))[: self.size]
+
+    def dense(self, t: float, y: Any) -> Any:
+        """The exact derivative as blocks (from below, own, from above), (3, N, K, K)."""
+        found = self.contents(y)
+        kernel, c = self.kernel, self.kernel.c
+        kernel.moving = True
+        slope = kernel.linearise(found)
+        n, k = kernel.lay.n, kernel.lay.k
+        u_m = np.concatenate([slope.u_m, slope.u_t * kernel.amount[:, None]], axis=2)
+        down, up = np.zeros((n, k, k)), np.zeros((n, k, k))
+        down[:, :c] = kernel.qa[..., None] * (slope.x_u @ u_m)
+        up[:, :c] = kernel.qo[..., None] * (slope.y_u @ u_m)
+        own = np.arange(c)
+        down[:, own, own] += kernel.qa * found.s
+        up[:, own, own] += kernel.qo * (found.d * found.s)
+        rest = np.arange(c, k)
+        down[:, rest, rest] += kernel.qa * kernel.fixed_x
+        up[:, rest, rest] += kernel.qo * kernel.fixed_y
+        blocks = np.zeros((3, n, k, k))
+        blocks[1] = -(down + up)
+        blocks[2, :-1] = kernel.keep[0, 1:, :, None] * down[1:]
+        blocks[0, 1:] = kernel.keep[1, :-1, :, None] * up[:-1]
+        return blocks
+
+    def places(self) -> tuple[Any, Any, Any]:
+        n, k = self.kernel.lay.n, self.kernel.lay.k
+        b, s, i, j = np.meshgrid(
+            np.arange(3), np.arange(n), np.arange(k), np.arange(k), indexing="ij"
+        )
+        row, column = s * k + i, (s + b - 1) * k + j
+        good = (column >= 0) & (column < n * k)
+        return row[good], column[good], good
+
+    def sparse(self, t: float, y: Any) -> Any:
+        row, column, good = self.places()
+        values = self.dense(t, y)[good]
+        return csc_matrix((values, (row, column)), shape=(self.size, self.size))
+
+    def banded(self, t: float, y: Any) -> Any:
+        row, column, good = self.places()
+        out = np.zeros((2 * self.band + 1, self.size))
+        out[self.band + row - column, column] = self.dense(t, y)[good]
+        return out
+
+    def shares(self, states: Any) -> Any:
+        """Shares of the rare earths in both liquors, of states (T, size)."""
+        out = []
+        for y in states:
+            flows = self.kernel.lay.split(self.kernel.rates(self.full, self.contents(y)))[4][
+                self.rows, :4
+            ]
+            out.append(flows / np.maximum(flows.sum(axis=1, keepdims=True), 1e-30))
+        return np.array(out)
+
+    def scipy(self, method: str, rtol: float, exact: bool) -> Any:
+        self.last = self.u
+        held = np.abs(self.y[: self.size]).reshape(self.kernel.lay.n, -1)
+        atol = np.repeat(1e-3 * rtol * held[:, : self.kernel.c].sum(axis=1), held.shape[1])
+        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "t_eval": TIMES}
+        if method == "LSODA":
+            options |= {"lband": self.band, "uband": self.band}
+            if exact:
+                options["jac"] = self.banded
+        else:
+            options["jac"] = self.sparse
+        return solve_ivp(self.rates, (0.0, LONG), self.y[: self.size], method=method, **options)
+
+    def ours(self, rtol: float) -> Any:
+        return simulate(
+            Run(
+                train=self.train,
+                schedule=replace(self.run.schedule, events=()),
+                start="feed",
+                until=LONG,
+                outputs=TIMES,
+                options=Options(rtol=rtol),
+            )
+        )
+
+
+def shares_of(found: Any) -> Any:
+    rows = [found.outlets.index("raffinate"), found.outlets.index("strip")]
+    flows = found.flows[:, rows, :4]
+    return flows / np.maximum(flows.sum(axis=2, keepdims=True), 1e-30)
+
+
+def error(shares: Any, tight: Any) -> float:
+    # The strip liquor carries nothing worth a share in the first moments.
+    return float(np.abs(shares - tight)[1:].max())
+
+
+def work_precision(problem: Problem, repeat: int) -> dict[str, list[tuple[float, float, float]]]:
+    """(rtol, CPU seconds, error) of every integrator."""
+    tight = shares_of(problem.ours(1e-9))
+    out: dict[str, list[tuple[float, float, float]]] = {}
+    for rtol in (1e-1, 3e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6):
+        seconds, found = best(lambda rtol=rtol: problem.ours(rtol), repeat)
+        out.setdefault(OURS, []).append((rtol, seconds, error(shares_of(found), tight)))
+    for label, method, exact, rtols in (
+        ("LSODA, banded (SciPy)", "LSODA", False, (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)),
+        ("LSODA, exact band given", "LSODA", True, (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)),
+        ("BDF, exact sparse", "BDF", True, (1e-3, 1e-4, 1e-5)),
+        ("Radau, exact sparse", "Radau", True, (1e-2, 1e-3, 1e-4)),
+    ):
+        for rtol in rtols:
+            few = repeat if method == "LSODA" else 1
+            seconds, found = best(lambda m=method, r=rtol, e=exact: problem.scipy(m, r, e), few)
+            wrong = error(problem.shares(found.y.T), tight)
+            out.setdefault(label, []).append((rtol, seconds, wrong))
+    return out
+
+
+def scaling(repeat: int) -> list[tuple[int, float, int]]:
+    """Stages, CPU milliseconds a step, steps: the same case with more stages in every section."""
+    problem = Problem()
+    out = []
+    for counts in ((20, 24, 6), (40, 48, 12), (80, 96, 24), (160, 192, 48)):
+        inputs = circuit_levels.with_stages(problem.train.inputs, counts)
+        plan = circuit.prepare(inputs)
+        hold = Holdup(mixer_aq=720 * plan.flow_aq[0], mixer_org=720 * plan.flow_org[0])
+        train = replace(problem.train, inputs=inputs, holdup=hold)
+        run = replace(
+            problem.run, train=train, schedule=replace(problem.run.schedule, base=train.settings,
+            events=()), start="feed", until=10 * DAY, outputs=np.array([0.0, 10 * DAY]),
+            specifications=(), options=Options(rtol=1e-3),
+        )  # fmt: skip
+        seconds, found = best(lambda run=run: simulate(run), repeat)
+        tried = found.steps + found.rejected
+        out.append((sum(counts), 1000 * seconds / tried, tried))
+    return out
+
+
+def figure(results: dict[str, list[tuple[float, float, float]]], path: str) -> None:
+    """CPU time against error."""
+    from matplotlib.figure import Figure
+
+    from sepmodel import plot
+
+    with plot.style():
+        drawn = Figure(figsize=(7.2, 4.0), layout="constrained")
+        axes = drawn.subplots()
+        for (label, points), name in zip(
+            results.items(), ("Nd", "Pr", "Tb", "Dy", "Ce"), strict=False
+        ):
+            _, seconds, wrong = zip(*points, strict=True)
+            axes.loglog(wrong, seconds, marker="o", label=label, color=plot.look(name)["color"])
+        axes.axvline(1e-5, color=plot.FAINT, linestyle=plot.DOTTED)
+        axes.set(xlabel="largest error of a share in the liquors", ylabel="CPU time (s)")
+        axes.invert_xaxis()
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        drawn.suptitle("Thirty days of 100 stages, started with feed", x=0.01, ha="left",
+                       fontweight="bold")  # fmt: skip
+        with open(path, "wb") as stream:
+            stream.write(plot.rendered(drawn, path.rsplit(".", 1)[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--dynamics", action="store_true")
+    parser.add_argument("--figure")
+    parser.add_argument("--repeat", type=int, default=3)
+    chosen = parser.parse_args()
+    problem = Problem()
+    seconds, found = best(lambda: simulate(problem.run), chosen.repeat)
+    print(f"180 days, three disturbances, rtol {problem.run.options.rtol:g}: {seconds:.2f} s CPU, "
+          f"{found.steps} steps, balances to {found.closure.max():.0e}")  # fmt: skip
+    results = work_precision(problem, chosen.repeat)
+    print(f"\n{'thirty days':<34}{'rtol':>8}{'CPU s':>9}{'error':>10}")
+    for label, points in results.items():
+        for rtol, seconds, wrong in points:
+            print(f"{label:<34}{rtol:>8.0e}{seconds:>9.3f}{wrong:>10.1e}")
+    within = {
+        label: min((s for _, s, wrong in points if wrong <= 1e-5), default=np.nan)
+        for label, points in results.items()
+    }
+    print("\nleast CPU time with an error of at most 1e-5, and as a multiple of the first:")
+    for label, seconds in within.items():
+        print(f"{label:<34}{seconds:>9.3f}{seconds / within[OURS]:>9.2f}")
+    print(f"\n{'stages':>8}{'ms a step':>12}{'steps':>8}")
+    for stages, cost, steps in scaling(chosen.repeat):
+        print(f"{stages:>8}{cost:>12.2f}{steps:>8}")
+    if chosen.figure:
+        figure(results, chosen.figure)
+
+
+if __name__ == "__main__":
+    main()
