@@ -112,7 +112,7 @@ def test_a_ternary_fails_in_one_column_and_succeeds_with_zone_splitting():
     assert alone["Pr"] < 0.9
     assert found.meets
     assert found.difference < 0.005
-    # Columns two and three are loaded to what they resolve: there Nd|Pr is still forming, 12 % long,
+    # Columns two and three are loaded to what they resolve: there Nd|Pr still forms, 12 % long,
     # and at this tolerance in time Cu|Dy is 4 % long. The first column has its pattern.
     for b in found.runs[0].train.boundaries:
         assert b.cells >= 10
