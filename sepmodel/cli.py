@@ -72,6 +72,7 @@ def _json_option(command: Any) -> Any:
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
 @click.option("--force", is_flag=True, help="Replace files that sepmodel did not write.")
 @click.option("--figures/--no-figures", default=True, help="Draw the figures (default) or not.")
+@click.option("--parquet", is_flag=True, help="Also write profiles.parquet (extra: tables).")
 @click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 def run(
     case: str,
@@ -80,6 +81,7 @@ def run(
     out: str | None,
     force: bool,
     figures: bool,
+    parquet: bool,
     quiet: bool,
 ) -> None:
     """Solve one case and write its results.
@@ -98,10 +100,16 @@ def run(
     loaded = load(case, parse_settings(settings))
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
+    if parquet:
+        from sepmodel.report_sweep import require_parquet
+
+        require_parquet()
     with _busy(f"solving {loaded.name}") as tell:
         scratch = Path("results") / "checkpoints"
         result = solve(loaded, progress=_clock(tell), scratch=scratch)
         contents: dict[str, str | bytes] = {**result_files(result, loaded)}
+        if parquet:
+            contents["profiles.parquet"] = result.parquet()
         if figures:
             from sepmodel.plot import figures as drawn
 
@@ -129,6 +137,13 @@ def run(
     help="Replace a number of the data sets (strict SI).",
 )
 @click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
+@click.option(
+    "--members",
+    type=click.IntRange(16, 2**20),
+    default=1024,
+    show_default=True,
+    help="Draws of all constants together behind the ranges.",
+)
 @click.option("--wide", is_flag=True, help="All figures, in 160 columns.")
 @_json_option
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
@@ -140,6 +155,7 @@ def compare(
     settings: tuple[str, ...],
     constants: tuple[str, ...],
     ranges: bool,
+    members: int,
     wide: bool,
     json_to: str | None,
     out: str | None,
@@ -169,6 +185,7 @@ def compare(
             loaded,
             constants=_numbers(constants),
             ranges=ranges,
+            members=members,
             workers=os.cpu_count() or 1,
             progress=step,
         )

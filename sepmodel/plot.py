@@ -114,6 +114,10 @@ def figures(result: Result) -> dict[str, bytes]:
         drawn["chromatogram"] = chromatogram
     if "train" in result.profiles:
         drawn["train"] = band_pattern
+    if result.kind == "displacement":
+        from sepmodel import plot_displacement
+
+        drawn |= plot_displacement.drawings(result)
     if result.kind == "isotherm":
         from sepmodel import plot_isotherms
 

@@ -51,7 +51,7 @@ def figures(comparison: Comparison) -> dict[str, bytes]:
 CAPTIONS = {
     "headlines": (
         "The figures routes are ranked by",
-        "Point: base. Line: low to high of all constants' ranges together. Logarithmic axes; every "
+        "Point: base. Line: 5 to 95 % of draws of all constants together. Logarithmic axes; every "
         "figure per kg of separated oxide, smaller is better.",
     ),
     "composition": (

@@ -81,7 +81,7 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             f"{number(units.to(study.rate, 't_REO/year'), 4)} t oxide a year in the feed; "
             f"prices {study.market}, grid {study.grid}, effluent {study.effluent}. "
             + (
-                "Below each figure: low to high."
+                f"Below each figure: 5 to 95 % of {comparison.members} draws of all constants."
                 if comparison.with_ranges
                 else "Ranges not computed."
             ),
@@ -162,6 +162,13 @@ def _metric_lines(metric: str, results: Sequence[RouteResult], line: Any) -> lis
         spans_label = ""
     if any(spans) or spans_label:
         found.append(line(spans_label, spans))
+    if metric == "cost" and any(r.ranges.get(metric) for r in results):
+        beside = []
+        for r in results:
+            span = r.ranges.get(metric)
+            told = (span.mean, span.median) if span else ()
+            beside.append(" / ".join(number(units.to(x, meta.unit)) for x in told))
+        found.append(line("  its mean / median", beside))
     return found
 
 
@@ -259,13 +266,23 @@ def _who_leads(comparison: Comparison) -> list[str]:
         elif undecided:
             verdict = f"undecided between {'; '.join(undecided)}"
         else:
-            verdict = "decided within the ranges of the constants; model errors are not in them"
+            verdict = _odds(comparison, metric)
         alike.setdefault((order, verdict), []).append(meta.label)
     found = []
     for (order, verdict), labels in alike.items():
         listed = " and ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
         found.append(f"Least {listed}: {order} ({verdict}).")
     return found
+
+
+def _odds(comparison: Comparison, metric: str) -> str:
+    """How sure a decided ranking is."""
+    odds = [max(p.probability, 1 - p.probability) for p in comparison.pairs if p.metric == metric]
+    if not odds:
+        return "nothing to compare with"
+    least = min(odds)
+    share = "all" if least == 1 else f"{100 * least:.1f} % or more"
+    return f"decided: so in {share} of the draws; model errors are not in them"
 
 
 def _polishing(comparison: Comparison) -> list[str]:

@@ -21,6 +21,8 @@ from sepmodel.study.tornado import Tornado
 ANSWERS, DRIVERS, POINTS, REASONS = 10, 6, 32, 3
 # An answer whose variance is linear to this part may be judged by its gradients.
 LINEAR = 0.9
+# Width of the interval of a Sobol index beyond which it says nothing.
+UNSETTLED = 1.0
 # Differences of an answer below this part of it are rounding.
 ROUNDING = 1e-9
 # Reasons that differ in their numbers only are told once.
@@ -165,7 +167,7 @@ def _sample(result: SweepResult, grid: int, width: int) -> list[str]:
         found.append(f"{_cut(said_so, width - 35):<{width - 34}}{numbers}")
         steps = ", ".join(f"{s.count}: {s.value:.3f}" for s in met.steps[-6:])
         found += textwrap.wrap(f"after {steps}", width, initial_indent="  ", subsequent_indent="  ")
-    for answer in limited[:3] or chosen[:2]:
+    for answer in [*limited, *(a for a in chosen if a not in limited)][: max(len(limited), 2)]:
         found += _driven(result, answer, grid, width)
     return found
 
@@ -184,12 +186,22 @@ def _driven(result: SweepResult, answer: Answer, grid: int, width: int) -> list[
         for i in np.argsort(-indices.total, kind="stable")[:DRIVERS]:
             first, total = (
                 f"{value:.3f} ({ends[0]:.2f} to {ends[1]:.2f})"
+                if ends[1] - ends[0] < UNSETTLED
+                else "unsettled"
                 for value, ends in (
                     (indices.first[i], indices.first_interval[i]),
                     (indices.total[i], indices.total_interval[i]),
                 )
             )
             found.append(f"  {_cut(indices.inputs[i], left - 3):<{left - 2}}{first:>22}{total:>22}")
+        if np.any(np.ptp(indices.total_interval, axis=1) >= UNSETTLED):
+            found += textwrap.wrap(
+                "unsettled: a few members carry the variance; more base points, or an answer with "
+                "a shorter tail",
+                width,
+                initial_indent="  ",
+                subsequent_indent="  ",
+            )
         return found
     if result.plan.ends and len(result.plan.grid) == 1:
         return found + _bars(tornado(result, answer.name), width)
@@ -320,6 +332,8 @@ def told(values: tuple[float, ...], spread: float, digits: int = 2) -> list[str]
     ['0.99839', '0.99887']
     >>> told((10.5123, float("nan")), 2.0)
     ['10.5', '-']
+    >>> told((0.0008, 0.00001), 0.002)
+    ['0.0008', '1e-05']
     """
     known = [abs(v) for v in values if math.isfinite(v)]
     largest = max(known, default=0.0)
@@ -327,6 +341,8 @@ def told(values: tuple[float, ...], spread: float, digits: int = 2) -> list[str]
     if spread > 0:
         decimals = max(digits - 1 - math.floor(math.log10(spread)), 0)
     if largest >= 1e6 or (0 < largest < 1e-4) or decimals > 7:
+        return [_plain(v) for v in values]
+    if any(0 < v < 0.5 * 10.0**-decimals for v in known):  # would be told as nothing
         return [_plain(v) for v in values]
     return [f"{v:.{decimals}f}" if math.isfinite(v) else "-" for v in values]
 

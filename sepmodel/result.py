@@ -197,6 +197,41 @@ class Result:
             files.write_atomic(Path(folder) / name, text) for name, text in self.csv_files().items()
         ]
 
+    def parquet(self) -> bytes:
+        """All profiles in one long table (profile, unit, one column an axis, value), as Parquet.
+
+        Needs pyarrow, which the extra ``tables`` brings.
+        """
+        import io
+
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        axes = list(dict.fromkeys(axis for p in self.profiles.values() for axis in p.axes))
+        columns: dict[str, list[Any]] = {name: [] for name in ("profile", "unit", *axes, "value")}
+        for name, profile in self.profiles.items():
+            size = profile.values.size
+            columns["profile"] += [name] * size
+            columns["unit"] += [profile.unit] * size
+            places = np.indices(profile.values.shape).reshape(profile.values.ndim, size)
+            for axis in axes:
+                labels = list(profile.axes.get(axis, ()))
+                row = list(profile.axes).index(axis) if labels else 0
+                columns[axis] += [labels[i] for i in places[row]] if labels else [None] * size
+            columns["value"] += profile.values.reshape(-1).tolist()
+        # One axis has one kind of label in every profile: numbers, or names.
+        table = pa.table(
+            {
+                name: [v if v is None else float(v) for v in values]
+                if all(v is None or isinstance(v, int | float) for v in values)
+                else [v if v is None else str(v) for v in values]
+                for name, values in columns.items()
+            }
+        )
+        stream = io.BytesIO()
+        pq.write_table(table, stream)
+        return stream.getvalue()
+
     def csv_files(self) -> dict[str, str]:
         """File names and contents of ``to_csv``."""
         written = {"streams.csv": _streams_csv(self.streams)} if self.streams else {}

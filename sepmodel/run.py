@@ -89,6 +89,13 @@ def _column() -> Kind:
     return Kind(ColumnCase, solve_case)
 
 
+def _displacement() -> Kind:
+    from sepmodel.chromatography.displacement_result import solve_case
+    from sepmodel.chromatography.inputs import DisplacementCase
+
+    return Kind(DisplacementCase, solve_case)
+
+
 def _elution() -> Kind:
     from sepmodel.chromatography.elution import solve_case
     from sepmodel.chromatography.inputs import ElutionCase
@@ -144,6 +151,7 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "cascade-dynamic": _dynamic_cascade,
     "column": _column,
+    "displacement": _displacement,
     "elution": _elution,
     "isotherm": _isotherm,
     "design": _design,
@@ -490,13 +498,15 @@ def compare(
     *,
     constants: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
+    members: int = 1024,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
     """The routes of a study on one boundary, with ranges and rankings.
 
     ``set`` replaces values of the study by path, ``constants`` numbers of the data sets (strict SI)
-    by key; ``ranges`` False leaves out the ranges, which take most of the time, and ``workers`` is
+    by key; ``ranges`` False leaves out the ranges, which take most of the time; ``members`` are
+    drawn from all constants together for them; ``workers`` is
     the number of processes that share them (from a script, under ``if __name__ == "__main__"``);
     ``progress`` is called with a text, the steps done and the steps in all.
 
@@ -518,6 +528,7 @@ def compare(
         [cast("Route", route.inputs) for route in routes],
         overrides=constants,
         ranges=ranges,
+        members=members,
         workers=workers,
         progress=progress,
     )

@@ -40,6 +40,7 @@ LAYERS = [
             "plot",
             "plot_circuit",
             "plot_comparison",
+            "plot_displacement",
             "plot_dynamic",
             "plot_isotherms",
             "plot_design",
@@ -137,6 +138,7 @@ NUMBERS = {
     ("extraction/isotherm_inputs.py", 100): "most stages stepped off",
     ("extraction/isotherm_solve.py", 0.01): "share of extraction worth a warning",
     ("extraction/circuit_levels.py", 0.2): "how far a coarser circuit is solved",
+    ("chromatography/displacement_result.py", 400): "points of a profile",
     ("extraction/shortcut.py", 200): "halvings of an interval",
     ("plant/circuit_search.py", 40): "rounds of a search",
     ("plant/circuit_search.py", 12): "points of a grid",
@@ -165,6 +167,7 @@ PRESENTATION = {
     "report_fit",
     "report_sweep",
     "cli",
+    "plot_displacement",
 }
 
 

@@ -9,11 +9,11 @@ import math
 import pytest
 
 import sepmodel
-from sepmodel import files, report
+from sepmodel import distributions, files, report
 from sepmodel.data import Book, load_set, models_dir
 from sepmodel.errors import InputError
 from sepmodel.plant import compare
-from sepmodel.plant.compare import ranges
+from sepmodel.plant.compare import propagation
 from sepmodel.plant.operations import common, spent_liquors
 from sepmodel.run import load
 
@@ -58,7 +58,7 @@ def base():
     return run()
 
 
-@pytest.mark.parametrize("module", [common, spent_liquors, ranges, report])
+@pytest.mark.parametrize("module", [common, spent_liquors, propagation, report])
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 
@@ -204,18 +204,36 @@ def test_ranges_hold_the_base_and_pairs_share_their_constants():
             span = result.ranges[metric]
             assert span.low < span.value < span.high
         assert {s.key for s in result.swings["carbon"]} == {"factors/grid:US"}
-    # One constant alone: the range of the ratio spans the two ratios exactly.
+    # One constant alone: the members' ratios lie between the ratios at its two ends.
     pair = next(p for p in found.pairs if p.metric == "carbon" and p.second == DISPLACEMENT)
     ends = [
         run(constants={"factors/grid:US": end}) for end in load_set("factors/grid")["US"].si_range
     ]
-    ratios = [
+    ratios = sorted(
         metrics(end)[pair.first]["carbon"] / metrics(end)[pair.second]["carbon"] for end in ends
-    ]
-    assert sorted(ratios) == pytest.approx(
-        sorted({min(pair.low, *ratios), max(pair.high, *ratios)}), rel=1e-9
     )
-    assert pair.low <= pair.ratio <= pair.high
+    assert ratios[0] < pair.low <= pair.high < ratios[1]
+    assert pair.probability == 1.0
+
+
+def test_members_of_one_constant_are_its_distribution_seen_through_the_figure():
+    """Carbon is linear in the grid's factor: its median is the figure at the factor's median."""
+    key = "factors/grid:US"
+    found = run(ranges=[key])
+    constant = load_set("factors/grid")["US"]
+    middle = metrics(run(constants={key: distributions.of(constant).median}))
+    for result in found.routes:
+        span = result.ranges["carbon"]
+        assert span.low < span.median < span.high
+        assert span.median == pytest.approx(middle[result.route.name]["carbon"], rel=1e-2)
+        assert result.shares["carbon"] == {key: pytest.approx(1.0)}
+
+
+def test_members_depend_on_seed_and_count_alone():
+    keys = {k: load_set("factors/grid")[k.partition(":")[2]] for k in ("factors/grid:US",)}
+    one, again = propagation.draw(keys, 64), propagation.draw(keys, 64)
+    assert (one.values == again.values).all()
+    assert (propagation.draw(keys, 128).values[:64] == one.values).all()
 
 
 def test_a_route_that_cannot_be_designed_is_a_row_and_no_error():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sepmodel import products as products_
 from sepmodel.chromatography import constant_pattern as pattern
@@ -121,6 +121,7 @@ def design(
     zone_splitting: bool = True,
     length: float | None = None,
     velocity: float | None = None,
+    ligand_recycle: float | None = None,
 ) -> DisplacementDesign:
     """The displacement plant with the least ligand in circulation that meets the products.
 
@@ -136,6 +137,8 @@ def design(
     length, velocity
         packed length [m] and superficial velocity [m/s] instead of the book's; the velocity is
         lowered where mixed zones would take too much of a column
+    ligand_recycle
+        share of the circulated ligand that is used again, instead of the book's
 
     Raises
     ------
@@ -152,6 +155,8 @@ def design(
     check_feed(feed)
     check_groups([p.elements for p in products], feed)
     run = operation(book, length=length, velocity=velocity)
+    if ligand_recycle is not None:
+        run = replace(run, ligand_recycle=ligand_recycle)
     _check_base_metals(feed, run)
     moles = {e: n * (1 - run.loss) for e, n in feed.items() if e in RARE_EARTHS and n > 0}
     constants: dict[str, dict[str, float]] = {}

@@ -269,3 +269,42 @@ class ElutionCase(Case):
         if unknown := sorted({n for table in partial for n in table} - names):
             refuse("not among the components", ", ".join(self.components), ", ".join(unknown))
         return self
+
+
+class WantedProduct(Table):
+    """A product of a displacement plant: elements that leave together, at a purity and recovery."""
+
+    name: Name
+    elements: tuple[RareEarth, ...] = Field(min_length=1)
+    purity: OpenFraction
+    recovery: OpenFraction
+    purity_basis: Literal["oxide-mass", "mole"] = "oxide-mass"
+
+
+class DisplacementCase(Case):
+    """Displacement columns with zone splitting: designed, then run on the transport engine.
+
+    ``feed`` are molar flows after iron and aluminium removal, ``ligands`` those that may be used,
+    ``ligand_recycle`` the share of the ligand that is used again (the data's unless given),
+    ``confirm`` whether every column is simulated, with ``cells`` for each boundary.
+    """
+
+    kind: Literal["displacement"]
+    feed: dict[Name, Annotated[float, Quantity("mol/s", above=0)]] = Field(min_length=1)
+    product: tuple[WantedProduct, ...] = Field(min_length=1)
+    ligands: tuple[Name, ...] = ("edta", "dtpa")
+    zone_splitting: Flag = True
+    length: Length | None = None
+    velocity: Annotated[float, Quantity("m/s", above=0)] | None = None
+    ligand_recycle: OpenFraction | None = None
+    confirm: Flag = True
+    cells: Count | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DisplacementCase:
+        names = [p.name for p in self.product]
+        if len(set(names)) < len(names):
+            refuse("a product is named twice", "names of their own", ", ".join(names))
+        if missing := sorted({e for p in self.product for e in p.elements} - set(self.feed)):
+            refuse("a product of an element that is not in the feed", ", ".join(self.feed), missing)
+        return self

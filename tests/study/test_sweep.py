@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -322,6 +323,19 @@ def test_deterministic_mean_and_median_stand_together():
     met = found.met("Nd")
     assert met.low <= met.probability <= met.high
     assert met.steps[-1].count == 16
+
+
+def test_indices_that_a_few_members_decide_are_told_as_unsettled():
+    """A loss of 1e-9 with a rare member of 1: the bootstrap cannot bound anything."""
+    found = here(study(sweep={"design": "saltelli", "samples": 8}, uncertainty={"constants": []}))
+    name = found.plan.members[5].id
+    outcomes = {
+        key: replace(o, answers={"Nd": 1.0 if key == name else 1e-9, "Pr": o.answers["Pr"]})
+        for key, o in found.outcomes.items()
+    }
+    text = "\n".join(report_sweep.lines(replace(found, outcomes=outcomes), 80))
+    assert "unsettled" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_csv_has_units_and_every_member():

@@ -130,7 +130,14 @@ class Kernel:
         aside = None
         if self.lay.bypass:
             aside = y[nk : 2 * nk].reshape(mixer.shape)[:, :c] / net.aside[:, None]
-        u, d, s = self.mixers.settle(mixer[:, :c], totals, u, aside, self.close)
+        moles = mixer[:, :c]
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            try:
+                u, d, s = self.mixers.settle(moles, totals, u, aside, self.close)
+            except ConvergenceError:
+                # Behind a sharp front the last unknowns are no guess: from the contents alone.
+                u = net.model.guess(np.maximum(moles, 0.0), net.mixer[0], net.mixer[1], totals)
+                u, d, s = self.mixers.settle(moles, totals, u, aside, self.close)
         if not self.t:
             x = mixer * s
             return Contents(u=u, x=x, y=d * x, s=s, d=d, totals=totals, aside=aside)

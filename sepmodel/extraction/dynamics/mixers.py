@@ -241,8 +241,7 @@ class CompetitionMixers(GeneralMixers):
             bend = va * (y * s).sum(axis=1, keepdims=True)
             if aside is not None:
                 found = found + aside.sum(axis=1, keepdims=True)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                wanted: Array = np.log(total / found) * found / bend
+            wanted: Array = np.log(total / found) * found / bend
             step, done = _bounded(np.where(inert, -u, wanted), close)
             u = u + step
             if done:

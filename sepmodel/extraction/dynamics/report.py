@@ -247,6 +247,7 @@ def _quantities(
         for what in ("first", "lasting"):
             moment = getattr(crossing, what)
             out[f"{head}_{what}"] = nothing if moment is None else amount(moment, HOUR)
+        out[f"{head}_missed"] = amount(crossing.missed, HOUR)
         off = float(crossing.off[:c][rare].sum())
         out[f"{head}_off"] = {"value": off / per, "unit": unit}
         if spec.price is not None:

@@ -57,7 +57,7 @@ class Crossing:
     """When a specification was met: ``first`` and ``lasting`` crossing [s], or None.
 
     ``times`` are all crossings, upwards where ``up``; ``off`` (K,) [mol] left while it was not
-    met, ``until_lasting`` (K,) [mol] left before the lasting crossing.
+    met, ``missed`` [s] for how long.
     """
 
     times: Array
@@ -65,6 +65,7 @@ class Crossing:
     first: float | None
     lasting: float | None
     off: Array
+    missed: float
     on_at_end: bool
 
 
@@ -382,7 +383,7 @@ class _Runner:
             fed=self.fed,
             inventory=self.inventory,
             closure=self.worst,
-            crossings=tuple(_crossing(w, left[w.row]) for w in self.watches),
+            crossings=tuple(_crossing(w, left[w.row], self.run.until) for w in self.watches),
             signals=self.loops.history(),
             steps=self.memory.steps,
             rejected=self.memory.rejected,
@@ -446,21 +447,19 @@ class _Runner:
         self.fresh = m.t in self.breaks or self.loops.due(m.t)
 
 
-def _crossing(watch: _Watch, left: Array) -> Crossing:
+def _crossing(watch: _Watch, left: Array, until: float) -> Crossing:
     times, up = np.array(watch.times), np.array(watch.up, dtype=bool)
     first = float(times[up][0]) if up.any() else None
     lasting = float(times[-1]) if up.size and up[-1] else None
-    off = np.zeros_like(left)
-    start: Array | None = np.zeros_like(left)
-    for rising, amount in zip(up, watch.left, strict=True):
+    off, missed = np.zeros_like(left), 0.0
+    since, start = 0.0, np.zeros_like(left)
+    for moment, rising, amount in zip(watch.times, up, watch.left, strict=True):
         if rising:
-            off = off + (amount - start if start is not None else 0.0)
-            start = None
-        else:
-            start = amount
-    if start is not None:
-        off = off + (left - start)
+            off, missed = off + (amount - start), missed + (moment - since)
+        since, start = moment, amount
+    if not (up.size and up[-1]):
+        off, missed = off + (left - start), missed + (until - since)
     return Crossing(
-        times=times, up=up, first=first, lasting=lasting, off=off,
+        times=times, up=up, first=first, lasting=lasting, off=off, missed=missed,
         on_at_end=bool(up.size and up[-1]),
     )  # fmt: skip

@@ -348,7 +348,7 @@ class CircuitTrain:
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """ "feed": extraction and scrub full of feed liquor, strip of its acid, fresh organic.
 
-        "fresh": every water phase as its own section's acid, without metal.
+        "fresh": every section full of its acid (the extraction of the scrub's), without metal.
         """
         if kind not in ("feed", "fresh"):
             raise InputError(Problem(message="unknown start", key="start", value=kind))
@@ -360,10 +360,10 @@ class CircuitTrain:
             own = [i for i in given.inlets if i.section == section.name]
             own = [i for i in own if not np.asarray(i.conc).any()]
             with_feed = kind == "feed" and section.aqueous_to != "out"
+            # Without an acid of its own a section is filled with that of the next.
+            own = own or [i for i in given.inlets if not np.asarray(i.conc).any()]
             source = fed if with_feed or not own else own[0]
             conc = np.asarray(source.conc, dtype=float)
-            if kind == "fresh" and source is fed:
-                conc = np.zeros_like(conc)
             anions = float(np.asarray(source.acid)) + float(conc @ given.charge)
             row = [*conc.tolist(), 0.0, anions, float(np.asarray(source.sulfate))]
             aqueous[at : at + section.stages] = row[: net.species]

@@ -25,10 +25,10 @@ UNIT_OF_COMPARISON = {
 RANGES = (
     "each constant with a range is moved alone to its low and its high end and the plant designed "
     "anew (extraction trains by marching alone, as a ratio to marching at the base; their circuits "
-    "by the first-order response of the base's solved ones); the swings "
-    "are combined by the root of the sum of their squares of logarithms, upwards "
-    "and downwards apart, which takes the constants as independent of each other; what the models "
-    "leave out is in no range"
+    "by the first-order response of the base's solved ones); members that take all constants at "
+    "once from their distributions, those of one laboratory together, add these answers up in "
+    "logarithms; low and high are 5 % and 95 % of the members; what constants do to one another "
+    "and what the models leave out is in no range"
 )
 
 
@@ -37,7 +37,8 @@ def quantity(value: float, metric: str, span: Range | None = None) -> dict[str, 
     unit = METRICS[metric].unit
     document: dict[str, Any] = {"value": units.to(value, unit), "unit": unit}
     if span is not None:
-        document |= {"low": units.to(span.low, unit), "high": units.to(span.high, unit)}
+        ends = {"low": span.low, "high": span.high, "mean": span.mean, "median": span.median}
+        document |= {name: units.to(end, unit) for name, end in ends.items()}
     return document
 
 
@@ -133,6 +134,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
                 "grid": study.grid,
                 "effluent": study.effluent,
                 "ranges": RANGES,
+                "members": comparison.members,
             },
             "rows": rows(comparison),
             "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
@@ -188,6 +190,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
                     "low": units.to(s.low, column.unit),
                     "high": units.to(s.high, column.unit),
                     "class": result.used[s.key].provenance,
+                    "share_of_spread": result.shares.get(metric, {}).get(s.key, 0.0),
                 }
                 for s in drivers(result, metric)
             ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,11 +20,13 @@ from sepmodel.plant.flowsheet import NotKeptError
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Range:
-    """A figure with the ends of its range (SI)."""
+    """A figure with 5 % and 95 % of its members (``low, high``), their mean and median (SI)."""
 
     value: float
     low: float
     high: float
+    mean: float
+    median: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -112,28 +113,3 @@ def _carried(end: End, near: End, base: End) -> End:
             for k, value in figures_.items()
         }
     return found
-
-
-def combined(value: float, ends: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Low and high of a figure from its values at the ends of each constant.
-
-    Swings are taken on the logarithm (on the figure itself when one is not positive); the largest
-    swing each constant makes upwards, and downwards, enters a root of a sum of squares.
-
-    >>> low, high = combined(1.0, [(0.5, 2.0)])
-    >>> round(low, 12), round(high, 12)
-    (0.5, 2.0)
-    """
-    logs = value > 0 and all(low > 0 and high > 0 for low, high in ends)
-
-    def distance(end: float) -> float:
-        return math.log(end / value) if logs else end - value
-
-    up = math.sqrt(sum(max(distance(low), distance(high), 0.0) ** 2 for low, high in ends))
-    down = math.sqrt(sum(min(distance(low), distance(high), 0.0) ** 2 for low, high in ends))
-    if logs:
-        return value * math.exp(-down), value * math.exp(up)
-    least = value - down
-    if value >= 0 and all(low >= 0 and high >= 0 for low, high in ends):
-        least = max(least, 0.0)
-    return least, value + up

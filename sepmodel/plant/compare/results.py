@@ -7,6 +7,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel import statistics
 from sepmodel.data import Book, Constant
 from sepmodel.plant.compare.accounting import Account, figures, market_prices
 from sepmodel.plant.compare.evaluation import (
@@ -19,7 +23,8 @@ from sepmodel.plant.compare.evaluation import (
     ranged,
 )
 from sepmodel.plant.compare.metrics import METRICS
-from sepmodel.plant.compare.ranges import Range, Swing, combined, moved
+from sepmodel.plant.compare.propagation import MEMBERS, Members, draw, respond, shares
+from sepmodel.plant.compare.ranges import Range, Swing, moved
 from sepmodel.plant.flowsheet import Flowsheet
 from sepmodel.plant.inputs import Route, Study
 from sepmodel.stream import Stream
@@ -32,7 +37,9 @@ class RouteResult:
     ``status`` is "meets", "FAILS" (a specification is missed, ``reasons`` say which) or
     "infeasible" (it could not be designed; nothing else is given then). ``swings`` holds, by
     metric, what each constant does to it; ``fragile`` the constants and their ends ("low", "high")
-    at which the route cannot be designed or misses a specification.
+    at which the route cannot be designed or misses a specification. ``ranges`` come from members
+    of all constants together; ``shares`` are the constants' shares in the spread of a ranked
+    figure (squared rank correlations).
     """
 
     route: Route
@@ -42,13 +49,18 @@ class RouteResult:
     account: Account | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
     swings: Mapping[str, tuple[Swing, ...]] = field(default_factory=dict)
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     fragile: tuple[tuple[str, str], ...] = ()
     used: Mapping[str, Constant] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """Two routes on one metric under common constants: ratio of the first to the second."""
+    """Two routes on one metric under common constants: ratio of the first to the second.
+
+    ``low, high``: 5 % and 95 % of the members; ``probability`` the share of them in which the
+    first needs less.
+    """
 
     metric: str
     first: str
@@ -56,10 +68,11 @@ class Pair:
     ratio: float
     low: float
     high: float
+    probability: float
 
     @property
     def decided(self) -> bool:
-        """Whether the range of the ratio leaves one route ahead."""
+        """Whether 95 of 100 members leave the same route ahead."""
         return self.low > 1 or self.high < 1
 
 
@@ -75,11 +88,15 @@ class Comparison:
     feed_confidence: str
     prices: Mapping[str, float]
     with_ranges: bool = True
+    members: int = 0
     inputs_hash: str = ""
     seconds: float = 0.0
 
 
-def route_result(route: Route, base: State, moved: Mapping[str, tuple[End, End]]) -> RouteResult:
+def route_result(
+    route: Route, base: State, moved: Mapping[str, tuple[End, End]], members: Members | None
+) -> RouteResult:
+    """A route with its figures, how each constant moves them, and their ranges."""
     name = route.name
     if name in base.failed:
         return RouteResult(route=route, status="infeasible", reasons=(base.failed[name],))
@@ -98,6 +115,7 @@ def route_result(route: Route, base: State, moved: Mapping[str, tuple[End, End]]
     )
     swings: dict[str, tuple[Swing, ...]] = {}
     spans: dict[str, Range] = {}
+    parts: dict[str, dict[str, float]] = {}
     for metric, value in figures(booked).items():
         # Where a route cannot be designed it has no figure: that end leaves the base where it is.
         reached = {
@@ -110,8 +128,19 @@ def route_result(route: Route, base: State, moved: Mapping[str, tuple[End, End]]
             if low != value or high != value
         )
         swings[metric] = found
-        bottom, top = combined(value, [(s.low, s.high) for s in found])
-        spans[metric] = Range(value=value, low=bottom, high=top)
+        if members is None:
+            continue
+        told = respond(members, value, {s.key: (s.low, s.high) for s in found})
+        summary = statistics.summary(told, value)
+        spans[metric] = Range(
+            value=value,
+            low=summary.low,
+            high=summary.high,
+            mean=summary.mean,
+            median=summary.median,
+        )
+        if metric in METRICS and METRICS[metric].ranked:
+            parts[metric] = shares(members, told, [s.key for s in found])
     return RouteResult(
         route=route,
         status="FAILS" if reasons else "meets",
@@ -120,24 +149,52 @@ def route_result(route: Route, base: State, moved: Mapping[str, tuple[End, End]]
         account=booked,
         ranges=spans,
         swings=swings,
+        shares=parts,
         fragile=fragile,
         used={**base.feed_used, **sheet.used, **booked.used},
     )
 
 
 def pair(
-    metric: str, one: str, other: str, base: State, moved: Mapping[str, tuple[End, End]]
+    metric: str,
+    one: str,
+    other: str,
+    base: State,
+    moved: Mapping[str, tuple[End, End]],
+    members: Members | None,
 ) -> Pair:
-    """Two routes on one metric, each constant moved for both at once."""
+    """Two routes on one metric, every member's constants the same for both."""
 
-    def ratio(of: End) -> float | None:
-        first, second = of[one], of[other]
-        return None if first is None or second is None else first[metric] / second[metric]
+    def told(name: str) -> NDArray[np.float64]:
+        value = base.accounts[name].metrics[metric]
+        ends = {}
+        for key, (low, high) in moved.items():
+            at = [of[one] is not None and of[other] is not None for of in (low, high)]
+            figures_ = [of[name] for of in (low, high)]
+            ends[key] = (
+                figures_[0][metric] if at[0] and figures_[0] else value,
+                figures_[1][metric] if at[1] and figures_[1] else value,
+            )
+        assert members is not None
+        return respond(members, value, ends)
 
     value = base.accounts[one].metrics[metric] / base.accounts[other].metrics[metric]
-    ratios = [(ratio(low) or value, ratio(high) or value) for low, high in moved.values()]
-    low, high = combined(value, ratios)
-    return Pair(metric=metric, first=one, second=other, ratio=value, low=low, high=high)
+    if members is None:
+        return Pair(
+            metric=metric, first=one, second=other, ratio=value, low=value, high=value,
+            probability=float(value < 1),
+        )  # fmt: skip
+    ratios = told(one) / told(other)
+    found = statistics.summary(ratios, value)
+    return Pair(
+        metric=metric,
+        first=one,
+        second=other,
+        ratio=value,
+        low=found.low,
+        high=found.high,
+        probability=float(np.mean(ratios < 1)),
+    )
 
 
 def estimated(result: RouteResult, metric: str = "cost") -> dict[str, Any]:
@@ -151,18 +208,11 @@ def estimated(result: RouteResult, metric: str = "cost") -> dict[str, Any]:
 
 
 def _estimated_share(result: RouteResult, metric: str) -> float | None:
-    base = result.ranges.get(metric)
-    if base is None or not base.value > 0:
-        return None
-    weight = {
-        s.key: math.log(max(s.high, s.low) / min(s.high, s.low)) ** 2
-        for s in result.swings[metric]
-        if min(s.high, s.low) > 0
-    }
-    total = sum(weight.values())
+    parts = result.shares.get(metric, {})
+    total = sum(parts.values())
     if not total > 0:
         return None
-    guessed = sum(w for key, w in weight.items() if result.used[key].provenance == "estimated")
+    guessed = sum(w for key, w in parts.items() if result.used[key].provenance == "estimated")
     return guessed / total
 
 
@@ -193,6 +243,7 @@ def ranking(comparison: Comparison, metric: str) -> dict[str, Any]:
                 "low": p.low,
                 "high": p.high,
                 "decided": p.decided if comparison.with_ranges else None,
+                "probability_first_is_less": p.probability if comparison.with_ranges else None,
             }
             for p in pairs
         ],
@@ -205,6 +256,7 @@ def compare(
     *,
     overrides: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
+    members: int = MEMBERS,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
@@ -217,6 +269,8 @@ def compare(
     ranges
         whether to move every constant through its range (the bulk of the work), or the keys of
         those to move.
+    members
+        how many are drawn from the constants together, from what each does alone.
     workers
         processes that share the ranges; 1 computes everything in this one.
     progress
@@ -239,13 +293,14 @@ def compare(
     if not isinstance(ranges, bool):
         moving = {key: moving[key] for key in ranges if key in moving}
     ends = moved(case, book, base, moving, workers, progress) if ranges else {}
-    results = tuple(route_result(route, base, ends) for route in case.routes)
+    drawn = draw({key: moving[key] for key in ends}, members) if ends else None
+    results = tuple(route_result(route, base, ends, drawn) for route in case.routes)
     names = [r.route.name for r in results if r.status == "meets"]
     return Comparison(
         study=study,
         routes=results,
         pairs=tuple(
-            pair(metric, one, other, base, ends)
+            pair(metric, one, other, base, ends, drawn)
             for metric, column in METRICS.items()
             if column.ranked
             for k, one in enumerate(names)
@@ -256,4 +311,5 @@ def compare(
         feed_confidence=feed_liquor(case, Book())[0].header.confidence,
         prices=market_prices(study, book),
         with_ranges=bool(ends),
+        members=members if ends else 0,
     )

@@ -138,3 +138,34 @@ def test_a_controller_holds_the_split(binary):
     assert worst[0] < 0.99 < 0.994 < worst[1]
     assert held.profiles["loop_split"].values.shape[1] == 2
     assert held.balance["max"] < 1e-11
+
+
+def test_a_fresh_start_fills_itself():
+    document = dict(load("upsets-pr-nd").document)
+    found = run(
+        {**document, "event": [], "start": {"fill": "fresh"},
+         "time": {"end": "20 d", "tolerance": 1e-3}}
+    )  # fmt: skip
+    assert found.balance["max"] < 1e-11
+    held = found.profiles["inventory"].values[:, :4].sum(axis=1)
+    assert held[0] == 0
+    assert held[-1] > 50
+
+
+def test_time_and_product_missed_add_up(binary):
+    """Nd is lost by a feed rich in Pr and won back: the hours off are those between crossings."""
+    events = [{"setting": "inlet.feed.composition.Pr", "at": "1 d", "until": "40 d",
+               "factor": 1.06}]  # fmt: skip
+    found = run(changed(binary, start={"fill": "steady"}, event=events, time={"end": "150 d"}))
+    trace = found.profiles["purity_loaded_organic"]
+    hours = np.array(trace.axes["time_h"])
+    below = trace.values[:, 0] < 0.99
+    assert below.any()
+    assert not below[[0, -1]].any()
+    missed = found.quantities["loaded_organic_Nd_0.99_missed"]["value"]
+    assert missed == pytest.approx(below.sum() * (hours[1] - hours[0]), abs=2 * hours[1])
+    # 0.7525 of the feed leaves there all the time.
+    assert found.quantities["loaded_organic_Nd_0.99_off"]["value"] == pytest.approx(
+        0.7525 * missed, rel=1e-6
+    )
+    assert {w.code for w in found.warnings} == {"specification-lost"}
