@@ -322,7 +322,16 @@ def _check_port(item: Inlet | Draw, stages: int, components: int) -> list[Proble
             )
         )  # fmt: off
     stage = np.asarray(item.stage)
-    if np.any(stage < 1) or np.any(stage > stages):
+    if np.any(stage != np.floor(stage)):
+        out.append(
+            Problem(
+                message="a stage is a whole number",
+                key=item.name,
+                value=stage.tolist(),
+                expected=f"1 to {stages}",
+            )
+        )
+    elif np.any(stage < 1) or np.any(stage > stages):
         out.append(
             Problem(
                 message="no such stage",
@@ -468,7 +477,18 @@ def _first_guess(problem: _Problem) -> Array:
 def _given(guess: ArrayLike, problem: _Problem) -> Array:
     """A caller's theta, (..., N), to (N, B)."""
     n, size = problem.organic_flux.shape
-    full = np.broadcast_to(np.asarray(guess, dtype=float), (*problem.batch, n))
+    given = np.asarray(guess, dtype=float)
+    try:
+        full = np.broadcast_to(given, (*problem.batch, n))
+    except ValueError:
+        raise InputError(
+            Problem(
+                message="a first guess has one theta a stage",
+                key="guess",
+                value=given.shape,
+                expected=str((*problem.batch, n)),
+            )
+        ) from None
     if not np.all(np.isfinite(full)):
         raise InputError(Problem(message="a first guess is finite", key="guess"))
     return np.ascontiguousarray(full.reshape(size, n).T)

@@ -42,15 +42,15 @@ def test_open_benchmark(stages, count):
     assert max(v.max() for v in result.closure.values()) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["magnet-120", "fifteen-nd-sm-100"])
+@pytest.mark.parametrize("name", [*(path.stem for path in CASES), "open 100 x 4"])
 def test_twenty_random_first_guesses(name, record_property):
     """sigma = 1 in ln d and ln h: sqrt(2) in their difference; metals follow from it.
 
     Newton alone forgives about 0.3; most of these are solved from their averages over stages
     (one fallback), the others from the circuit's own first guess (two).
     """
-    path = next(p for p in CASES if p.stem == name)
-    inputs = inputs_of(path)
+    path = next((p for p in CASES if p.stem == name), None)
+    inputs = benchmark(100, 4) if path is None else inputs_of(path)
     reference = solve(inputs)
     rng = np.random.default_rng(20)
     fallbacks = np.zeros(3, dtype=int)
@@ -63,7 +63,9 @@ def test_twenty_random_first_guesses(name, record_property):
             assert np.all(moved[outlet.log_moles > -600] < 3e-12)
         assert np.allclose(other.ph, reference.ph, rtol=0, atol=3e-12)
     record_property("fallbacks", fallbacks.tolist())
-    assert fallbacks[2] < 15
+    # Nd/Pr over 500 stages starts from scratch in most cases, and ends in the same digits.
+    assert fallbacks.sum() == 20
+    assert fallbacks[2] < 20
 
 
 def test_cold_and_restarted_agree():

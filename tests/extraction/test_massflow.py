@@ -366,3 +366,12 @@ def test_traces_beyond_plain_numbers_in_a_large_batch():
     result = solve(binary(5, 60, extractability=factors, solvent=1.4, scrub=0.95))
     assert np.all(result.converged)
     assert np.all(result.log_organic[:, -1, 1] < -1000)
+
+
+def test_stages_and_guesses_that_cannot_be():
+    inputs = binary(24, 21)
+    half = Inlet(name="feed", phase="aqueous", stage=12.5, flows=np.array([0.5, 0.5]))
+    with pytest.raises(InputError, match="a stage is a whole number"):
+        solve(binary(24, 21, inlets=(half,)))
+    with pytest.raises(InputError, match="one theta a stage"):
+        solve(inputs, guess=np.zeros(44))

@@ -77,6 +77,11 @@ def mass_flow(members: int, n: int, m: int, beta: tuple[float, ...]) -> cascade.
     )
 
 
+def mass_flow_chunk(call: tuple[int, int, int, tuple[float, ...]]) -> int:
+    """Solved members of such a batch: what one worker does."""
+    return int(cascade.solve(mass_flow(*call), failures="record").converged.sum())
+
+
 def seconds(work: Callable[[], object], repeat: int = 5) -> float:
     """Least CPU seconds of a few repetitions."""
     times = []
