@@ -117,9 +117,7 @@ def run(
     folder = _folder(out, result_folder(result))
     about = {"version": __version__, "name": result.name, "inputs_hash": result.inputs_hash}
     write_folder(folder, contents, about, force=force)
-    for warning in result.warnings:
-        where = f" ({warning.where})" if warning.where else ""
-        _say(f"warning: {warning.code}: {warning.message}{where}")
+    _warn(result.warnings)
     _deliver(result.to_dict(), json_to)
     if json_to != "-" and not quiet:
         _show_result(result)
@@ -313,7 +311,16 @@ def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: 
     _announce(loaded.path, loaded.shadows)
     _check_target(json_to, force)
     with _busy(f"designing {loaded.name}"):
-        return designed(loaded)
+        found = designed(loaded)
+    _warn(getattr(found, "warnings", ()))
+    return found
+
+
+def _warn(warnings: Sequence[Any]) -> None:
+    """Every warning of an answer, by name."""
+    for warning in warnings:
+        where = f" ({warning.where})" if warning.where else ""
+        _say(f"warning: {warning.code}: {warning.message}{where}")
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, float]:

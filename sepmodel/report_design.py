@@ -45,7 +45,7 @@ def files(design: Design, width: int = 80) -> dict[str, str | bytes]:
     """Names and contents of the files of a design's folder, figures excepted."""
     return {
         "design.json": json_text(design.to_dict()),
-        "design.txt": "\n".join(lines(design, width)) + "\n",
+        "design.txt": "\n".join([*lines(design, width), *warned(design, width)]) + "\n",
         "circuit.toml": toml_text(design.document),
         **design.result.csv_files(),
     }
@@ -61,6 +61,16 @@ def words(design: Design, width: int = 80) -> list[str]:
     out = ["What decides"]
     for statement in design.statements:
         out += textwrap.wrap(statement.text, width, initial_indent="- ", subsequent_indent="  ")
+    return out
+
+
+def warned(design: Design, width: int = 80) -> list[str]:
+    """The warnings of a design, by name; nothing where there are none."""
+    out = [""] if design.warnings else []
+    for warning in design.warnings:
+        where = f" ({warning.where})" if warning.where else ""
+        text = f"warning: {warning.code}: {warning.message}{where}"
+        out += textwrap.wrap(text, width, subsequent_indent="  ")
     return out
 
 
@@ -80,6 +90,8 @@ def _head(design: Design) -> list[str]:
 def _circuit(design: Design) -> list[str]:
     circuit, flows, plant = design.circuit, design.flows, design.plant
     least = circuit.minimum
+    # What mass action makes of the strip is told with it, not what the exchange alone would take.
+    by_factors = design.confirmation is None
     rows = [
         ("", "designed", "least"),
         ("extraction stages (feed enters the last)", str(circuit.stages_extraction), ""),
@@ -111,8 +123,13 @@ def _circuit(design: Design) -> list[str]:
         (
             "strip acid",
             flow(flows.strip),
-            f"{plant.strip_acid / litre:.3g} mol/L, {plant.strip_stages} stages, liquor "
-            f"{flows.strip_liquor / litre:.3g} mol/L",
+            f"{plant.strip_acid / litre:.3g} mol/L, {plant.strip_stages} "
+            f"{'stage' if plant.strip_stages == 1 else 'stages'}, "
+            + (
+                f"liquor {flows.strip_liquor / litre:.3g} mol/L"
+                if by_factors
+                else f"{plant.strip_excess:.3g} of the exchange"
+            ),
         ),
         (
             "acid, base",
@@ -124,7 +141,7 @@ def _circuit(design: Design) -> list[str]:
             ", ".join(
                 f"{flows.ratio(s):.3g} {s}"
                 for s in ("extraction", "scrub", "strip")
-                if s != "scrub" or circuit.stages_scrub
+                if (s != "scrub" or circuit.stages_scrub) and (s != "strip" or by_factors)
             ),
             "",
         ),
@@ -162,6 +179,10 @@ def _by_mass_action(design: Design) -> list[str]:
         f"{'acid, base':<16}{units.significant(found.acid / moles):>10} mol/h  "
         f"{units.significant(found.base / moles)} mol/h of base"
     )
+    ratios = ", ".join(f"{ratio:.3g} {name}" for name, ratio in found.phase_ratio.items())
+    out.append(f"{'O/A':<16}  {ratios}")
+    liquor = units.to(found.strip_liquor, "mol/L")
+    out.append(f"{'strip liquor':<16}{liquor:>9.3g} mol/L")
     out.append(f"{'pH':<16}{found.ph[0]:>7.2f} to {found.ph[1]:.2f}")
     out.append(f"{'loading':<16}{100 * found.loading:>14.0f} %  of the stoichiometric limit")
     return out

@@ -85,16 +85,18 @@ class CationExchange:
         dimer, charge = totals[..., 0, None], totals[..., 1, None]
         constant = constant + np.log(organic / aqueous)[..., None]
         parts = np.arange(1, PARTS) / PARTS
-        whole_aq, whole_org = moles / aqueous[..., None], moles / organic[..., None]
         low, width = np.full(dimer.shape, -WIDEST), 2.0 * WIDEST
-        for _ in range(DIVISIONS):
-            middle = low + width * parts
-            power = constant[..., None, :] + self.charge * middle[..., None]
-            share = 0.5 + 0.5 * np.tanh(0.5 * power)
-            d = dimer - (whole_org[..., None, :] * share) @ self.dimers
-            h = charge - (whole_aq[..., None, :] * (1.0 - share)) @ self.charge
-            width /= PARTS
-            low = low + width * np.sum(np.exp(middle) * h < d, axis=-1, keepdims=True)
+        # Flows beyond all measure overflow here; it is a guess, and Newton judges what it leads to.
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole_aq, whole_org = moles / aqueous[..., None], moles / organic[..., None]
+            for _ in range(DIVISIONS):
+                middle = low + width * parts
+                power = constant[..., None, :] + self.charge * middle[..., None]
+                share = 0.5 + 0.5 * np.tanh(0.5 * power)
+                d = dimer - (whole_org[..., None, :] * share) @ self.dimers
+                h = charge - (whole_aq[..., None, :] * (1.0 - share)) @ self.charge
+                width /= PARTS
+                low = low + width * np.sum(np.exp(middle) * h < d, axis=-1, keepdims=True)
         u: Array = low + 0.5 * width
         if self.unknowns == 1:
             return u

@@ -51,8 +51,10 @@ class Competition:
             return Spot(log_d=u, slope=np.ones((*u.shape, 1)))
         inert = totals[..., 1:] > 0
         total = conc_org.sum(axis=-1, keepdims=True)
-        residual = np.where(inert, u, np.log(total / totals[..., :1]))
-        by_org = np.where(inert[..., None], 0.0, 1.0 / total[..., None])
+        # An organic that has run empty far from the solution is refused by the solver, not here.
+        with np.errstate(divide="ignore", over="ignore"):
+            residual = np.where(inert, u, np.log(total / totals[..., :1]))
+            by_org = np.where(inert[..., None], 0.0, 1.0 / total[..., None])
         by_org = np.broadcast_to(by_org, (*residual.shape, conc_org.shape[-1]))
         return Spot(
             log_d=u,

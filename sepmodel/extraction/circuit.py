@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sepmodel import solvers
+from sepmodel import solvers, units
 from sepmodel.chemistry.cation_exchange import C_STANDARD
 from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction import chain as chains
@@ -26,6 +26,7 @@ from sepmodel.extraction.circuit_plan import (
     Inlet,
     Section,
     leaving,
+    members,
     prepare,
 )
 from sepmodel.extraction.stagewise import Plan, State, approach, evaluate, iterate, take
@@ -199,13 +200,14 @@ def _failure(
     local = stage - int(starts[where]) + 1
     equation = "dimer and charge balance"
     advice = (
-        f"{inputs.components[component]} piles up to {factor:.3g} times its feed: "
-        "check that it can leave (strip acid and its flow, cut between solvent and scrub), "
-        "then approach from a weaker loading with guess="
+        f"let {inputs.components[component]} leave: more or stronger strip acid, another cut "
+        "between solvent and scrub; or begin with less saponified organic and go on from there"
     )
     what = "no free extractant or acid is left" if negative else f"closure off by {norm[worst]:.1e}"
     return ConvergenceError(
-        f"the circuit was not solved: {what} at stage {local} of {names[where]!r}; {advice}",
+        f"the circuit was not solved: {what} at stage {local} of {names[where]!r}; "
+        f"{inputs.components[component]} piles up to {factor:.3g} times its feed; equivalents "
+        f"brought in, mol/h: {_equivalents(inputs, plan, worst)}",
         trace=Trace(
             history=() if last is None else last.history,
             equation=equation,
@@ -215,6 +217,25 @@ def _failure(
             extra={"section": names[where], "section_stage": local, "pile_up": factor},
         ),
     )
+
+
+def _equivalents(inputs: CircuitInputs, plan: Plan, member: int) -> str:
+    """What the organic and every inlet bring, metals and acid together: the sum to be closed."""
+    shape = (len(inputs.components),)
+    hour = units.factor("mol/h")
+
+    def of(values: ArrayLike) -> float:
+        return float(members(values, plan.batch)[member])
+
+    def bound(conc: ArrayLike) -> float:
+        return float(members(conc, plan.batch, shape)[member] @ inputs.charge)
+
+    brought = of(inputs.organic_flow) * bound(inputs.organic_conc)
+    out = [f"{'soap' if inputs.reset else 'organic'} {brought / hour:.5g}"]
+    for inlet in inputs.inlets:
+        brought = of(inlet.flow) * (of(inlet.acid) + bound(inlet.conc))
+        out.append(f"{inlet.name} {brought / hour:.5g}")
+    return ", ".join(out)
 
 
 def _result(

@@ -22,7 +22,7 @@ from sepmodel.data import Book
 from sepmodel.errors import ConvergenceError, InfeasibleError, Trace
 from sepmodel.extraction import circuit, derivatives, tolerance
 from sepmodel.extraction.design import CircuitDesign
-from sepmodel.extraction.design_flows import Plant
+from sepmodel.extraction.design_flows import Flows, Plant
 from sepmodel.extraction.design_inputs import DesignCase
 from sepmodel.extraction.design_spec import Spec
 from sepmodel.extraction.remarch import recheck_circuit
@@ -57,7 +57,8 @@ class Confirmation:
     and ``recovery`` of both outlets; ``ph`` lowest and highest of extraction and scrub, ``loading``
     the largest part of the extractant bound to rare earth over the limit; ``open`` the solved
     extraction and scrub, ``closed`` the whole circuit with strip, where it was asked for.
-    ``solvent`` is the most rare earth the organic carries per mole of ``feed`` [mol/s].
+    ``solvent`` is the most rare earth the organic carries per mole of ``feed`` [mol/s];
+    ``feed_flow`` [m3/s], and ``strip_liquor`` the rare earth in the strip liquor [mol/m3].
     ``change`` names what differs from the mass-flow design, relative. ``solves`` counts circuits.
     """
 
@@ -75,6 +76,8 @@ class Confirmation:
     loading: float
     solvent: float
     feed: float
+    feed_flow: float
+    strip_liquor: float
     change: Mapping[str, float]
     sensitivity: tolerance.Sensitivity
     open: circuit.CircuitResult
@@ -87,6 +90,27 @@ class Confirmation:
     def stages(self) -> int:
         """Extraction and scrub stages."""
         return self.stages_extraction + self.stages_scrub
+
+    @property
+    def flows(self) -> Flows:
+        """Volume flows and reagents, as the mass-flow design tells its own."""
+        return Flows(
+            organic=self.organic,
+            feed=self.feed_flow,
+            scrub=self.scrub,
+            strip=self.strip,
+            acid=self.acid,
+            base=self.base,
+            strip_liquor=self.strip_liquor,
+        )
+
+    @property
+    def phase_ratio(self) -> dict[str, float]:
+        """Organic to aqueous flow of every section there is."""
+        sections = (
+            ("extraction", "scrub", "strip") if self.stages_scrub else ("extraction", "strip")
+        )
+        return {section: self.flows.ratio(section) for section in sections}
 
     def outlets(
         self, names: Sequence[str], feed: float
@@ -114,6 +138,8 @@ class Confirmation:
             "pH_lowest": self.ph[0],
             "pH_highest": self.ph[1],
             "loading": self.loading,
+            "phase_ratio": self.phase_ratio,
+            "strip_liquor": amount(self.strip_liquor, "mol/L"),
             "solvent": self.solvent,
             "change": dict(self.change),
             "recheck": self.recheck,
@@ -315,6 +341,9 @@ def confirm(
         loading=float(np.max(solved.conc_org[:, :rare].sum(axis=1))) / plant.loading_limit,
         solvent=float(carried.max()) / plant.feed,
         feed=plant.feed,
+        feed_flow=flows.feed,
+        strip_liquor=float(closed.outlets["strip"].moles[:rare].sum())
+        / float(closed.outlets["strip"].flow),
         change={
             "organic": organic / flows.organic - 1,
             "scrub": scrub / flows.scrub - 1 if flows.scrub > 0 else 0.0,

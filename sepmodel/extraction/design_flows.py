@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError
 from sepmodel.extraction.design_inputs import DesignCase
+from sepmodel.result import Warned
 
 LIMITS = "extractants/design-limits"
 DEFAULTS = "extractants/circuit-defaults"
 SIZING = "equipment/sizing"
 PRICES = "prices/reagents-us-2025"
+# Acid of the feed that would take less than this part of the base again is not worth a word.
+WORTH_SAYING = 1e-2
 FINANCE = "economics/finance"
 
 
@@ -169,6 +172,31 @@ def plant(case: DesignCase, book: Book) -> Plant:
         loading_limit=loading_limit,
         prices=prices,
     )
+
+
+def feed_acid_unused(case: DesignCase, flows: Flows) -> list[Warned]:
+    """What a design by separation factors leaves out: the free acid its feed brings.
+
+    All of it takes base at most, feed flow times feed acid; equilibrium alone says how much does.
+    """
+    from sepmodel import units
+
+    extra = flows.feed * case.feed.acid
+    by_factors = case.model.equilibrium == "mass-flow" and case.feed.phase == "aqueous"
+    if not by_factors or extra <= WORTH_SAYING * flows.base:
+        return []
+    hour, litre = units.factor("mol/h"), units.factor("mol/L")
+    return [
+        Warned(
+            code="feed-acid-unused",
+            message=f"a design by separation factors does not count the feed's "
+            f"{case.feed.acid / litre:.3g} mol/L of free acid: it takes up to "
+            f"{units.significant(extra / hour)} mol/h of base more than the "
+            f"{units.significant(flows.base / hour)} said here; "
+            'model.equilibrium = "mass-action" works out how much',
+            where="feed.acid",
+        )
+    ]
 
 
 def lock_up(plant: Plant, flows: Flows, solvent: float, scrub: float, n: int, m: int) -> float:

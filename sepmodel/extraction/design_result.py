@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sepmodel import files
@@ -14,7 +14,7 @@ from sepmodel.extraction.design_flows import Flows, Plant
 from sepmodel.extraction.explain import Statement
 from sepmodel.extraction.robust import RobustDesign
 from sepmodel.extraction.tolerance import Sensitivity
-from sepmodel.result import Result, amount
+from sepmodel.result import Result, Warned, amount
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +73,7 @@ class Design:
     names: Mapping[str, str]
     confirmation: Confirmation | None = None
     robust: RobustDesign | None = None
-    warnings: Sequence[Any] = field(default=())
+    warnings: Sequence[Warned] = ()
     seconds: float = 0.0
     inputs_hash: str = ""
 

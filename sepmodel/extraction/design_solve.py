@@ -177,16 +177,7 @@ def describe(
     asked = specifications(case, spec, outlets, names)
     sensitivity = tolerance.mass_flow(inputs, solved.theta, qualities(case, spec, asked))
     response = _response(found, inputs, solved, plant, flows)
-    statements = explain.statements(
-        found,
-        sensitivity,
-        solved.aqueous,
-        plant,
-        flows,
-        names,
-        response,
-        case.accuracy.solvent,
-    )
+    by_factors = sensitivity
     held_up = design_flows.lock_up(plant, flows, found.solvent, found.scrub, n, m)
     confirmation = None
     if case.model.equilibrium == "mass-action":
@@ -201,8 +192,20 @@ def describe(
         ends = confirmation.outlets(spec.names, plant.feed)
         outlets = {"raffinate": ends[0], "organic": ends[1]}
         asked = specifications(case, spec, outlets, names)
-        statements += explain.confirmed(confirmation, found)
         recheck = max(recheck, confirmation.recheck)
+    statements = explain.statements(
+        found,
+        by_factors,
+        solved.aqueous,
+        plant,
+        flows,
+        names,
+        response,
+        case.accuracy.solvent,
+        confirmation,
+    )
+    warnings = (*result.warnings, *design_flows.feed_acid_unused(case, flows))
+    result = replace(result, warnings=warnings)
     return Design(
         name=case.name,
         status="designed",
@@ -222,6 +225,7 @@ def describe(
         objective=case.objective.minimise,
         names=names,
         confirmation=confirmation,
+        warnings=warnings,
     )
 
 

@@ -64,15 +64,21 @@ def statements(
     names: Mapping[str, str],
     response: float,
     accuracy: float,
+    confirmation: Confirmation | None = None,
 ) -> list[Statement]:
-    """Everything worth saying about a two-outlet circuit; ``names`` calls the outlets' products."""
+    """Everything worth saying about a two-outlet circuit; ``names`` calls the outlets' products.
+
+    Where mass action has confirmed it, phase ratios and strip liquor are those of that circuit.
+    """
     out = [*_specifications(found, names), *_bounds(found)]
     if found.stages > 2:
         out += _pinch(found, aqueous)
     out += _minor(found, sensitivity, names)
     out.append(_assays(sensitivity.doubling("solvent"), response, accuracy))
-    out += limits(plant, flows, found.stages_scrub)
-    return out
+    if confirmation is None:
+        return [*out, *limits(plant, flows, found.stages_scrub), _unchecked_strip(plant)]
+    out += limits(plant, confirmation.flows, confirmation.stages_scrub)
+    return out + confirmed(confirmation, found)
 
 
 def _specifications(found: CircuitDesign, names: Mapping[str, str]) -> list[Statement]:
@@ -185,7 +191,7 @@ def confirmed(found: Confirmation, designed: CircuitDesign) -> list[Statement]:
         out.append(
             Statement(
                 kind="mass action",
-                text=f"The strip takes {1 + change['strip']:.2g} times the acid of the exchange: "
+                text=f"The strip takes {1 + change['strip']:.2g} times the acid designed: "
                 "with less, the organic returns too much of the product.",
                 where="strip",
                 value=1 + change["strip"],
@@ -293,6 +299,17 @@ def limits(plant: Plant, flows: Flows, stages_scrub: int) -> list[Statement]:
         )
     )
     return out
+
+
+def _unchecked_strip(plant: Plant) -> Statement:
+    """A mass-flow design knows what stripping exchanges, not what the acid can strip."""
+    return Statement(
+        kind="limit",
+        text=f"Strip acid is {plant.strip_excess:.3g} times what the exchange takes, not checked "
+        "by equilibrium: weak acid or few stages take more, which the mass-action model says.",
+        where="strip",
+        value=plant.strip_excess,
+    )
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -204,3 +204,18 @@ def test_refusals():
             activity=davies,
             components=NAMES,
         )
+
+
+def test_a_guess_beyond_all_numbers_is_silent():
+    """Moles that overflow a concentration are judged by Newton, not told as numerical warnings."""
+    model = CationExchange(
+        log_k=np.log([0.01, 0.02]), charge=np.array([3.0, 3.0]), dimers=np.array([3.0, 3.0])
+    )
+    with np.errstate(all="raise"):
+        u = model.guess(
+            np.full((1, 2), 1e307),
+            np.full(1, 1e-3),
+            np.full(1, 1e-3),
+            np.array([[500.0, 1000.0, 0.0]]),
+        )
+    assert np.isfinite(u).all()

@@ -572,3 +572,15 @@ def test_failure_tells_what_piles_up():
     assert trace.component in SERIES[7:]
     assert trace.stage
     assert "strip acid" in trace.advice
+    # The arithmetic is in the message: three equivalents a mole and the acid, in mol/h.
+    said = str(caught.value)
+    assert trace.advice not in said
+    assert "guess" not in said + trace.advice
+    brought = dict(part.rsplit(" ", 1) for part in said.split("mol/h: ")[1].split(", "))
+    inputs = closed(SERIES, np.ones(15), "Sm", (6, 6, 4), reflux=0.4, ratio=20.0, strip=3000.0)
+    assert list(brought) == ["soap", *(inlet.name for inlet in inputs.inlets)]
+    for inlet in inputs.inlets:
+        moles = inlet.flow * (inlet.acid + float(np.dot(inputs.charge, inlet.conc)))
+        assert float(brought[inlet.name]) == pytest.approx(3600 * moles, rel=1e-4)
+    soap = inputs.organic_flow * float(np.dot(inputs.charge, inputs.organic_conc))
+    assert float(brought["soap"]) == pytest.approx(3600 * soap, rel=1e-4)

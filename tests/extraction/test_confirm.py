@@ -2,6 +2,7 @@
 
 import time
 import tomllib
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -111,3 +112,36 @@ def test_a_window_of_ph_that_is_left_is_named():
         sepmodel.design(NAME, {"limits.pH_low": 1.0})
     assert caught.value.limit["pH"] == 1.0
     assert caught.value.nearest["pH"] < 1.0
+
+
+@pytest.mark.parametrize("stages", [1, 8])
+def test_the_strip_that_is_told_is_the_confirmed_one(stages):
+    """Phase ratio and liquor of the strip: words, table, JSON and the circuit's own run agree."""
+    found = sepmodel.design(NAME, {"strip.stages": stages})
+    result = sepmodel.run(tomllib.loads(report_design.files(found)["circuit.toml"]))
+    out = result.to_dict()["streams"]
+    strip, organic = out["strip_liquor"], out["loaded_organic"]
+    ratio = organic["flow"]["value"] / strip["flow"]["value"]
+    told = found.to_dict()["confirmation"]
+    assert told["phase_ratio"]["strip"] == pytest.approx(ratio)
+    assert strip["moles"]["Nd"]["unit"] == "mol/h"
+    assert strip["flow"]["unit"] == "L/h"
+    liquor = 1e3 * sum(strip["moles"][e]["value"] for e in ("Pr", "Nd")) / strip["flow"]["value"]
+    assert found.confirmation.strip_liquor == pytest.approx(liquor)
+    assert liquor < 0.7 * found.flows.strip_liquor
+    held = [s for s in found.statements if s.kind == "limit" and s.where == "strip"]
+    assert [s.value for s in held] == pytest.approx([ratio, liquor / found.plant.strip_limit])
+    text = "\n".join(report_design.lines(found))
+    assert f"{ratio:.3g} strip" in text
+    assert f"{found.flows.ratio('strip'):.3g} strip" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert not any("not checked by equilibrium" in s.text for s in found.statements)
+
+
+def test_far_specifications_are_designed_without_numerical_warnings():
+    """The organic of some stages runs empty on the way: harmless, and nothing for a user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        change = {"product.Nd.purity": 0.9999999, "product.Pr.purity": 0.9999999}
+        found = sepmodel.design(NAME, change)
+    assert all(asked.met for asked in found.asked)

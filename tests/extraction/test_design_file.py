@@ -206,3 +206,35 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert json.loads(out.out)["nearest"]["solvent"] > 3.19
     assert "nearest feasible" in out.err
     assert CliRunner().invoke(cli.app, ["explain", "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("acid", [0.5, 2.0])
+def test_acid_of_the_feed_that_a_mass_flow_design_leaves_out_is_told(acid, tmp_path, capsys):
+    change = {"feed.acid": f"{acid} mol/L"}
+    found = sepmodel.design("nd-pr-99-5", change)
+    (warned,) = found.warnings
+    assert warned.code == "feed-acid-unused"
+    # 1 m3/h of feed: so many kmol of acid, and of base, an hour.
+    assert f"up to {round(1000 * acid)}" in warned.message.replace(".0 ", " ")
+    assert found.to_dict()["warnings"][0]["code"] == "feed-acid-unused"
+    assert "feed-acid-unused" in report_design.files(found)["design.txt"]
+    setting = f'feed.acid="{acid} mol/L"'
+    with pytest.raises(SystemExit) as left:
+        cli.main(["explain", "nd-pr-99-5", "--set", setting])
+    assert left.value.code == 0
+    assert "warning: feed-acid-unused" in capsys.readouterr().err
+
+
+def test_a_little_acid_in_the_feed_is_not_worth_a_word(nd_pr):
+    assert not nd_pr.warnings
+    assert "warning" not in report_design.files(nd_pr)["design.txt"]
+
+
+def test_a_mass_flow_strip_is_not_checked_by_equilibrium_and_says_so(nd_pr):
+    (said,) = [
+        s for s in nd_pr.statements if "not checked by equilibrium" in " ".join(s.text.split())
+    ]
+    assert said.where == "strip"
+    acid = nd_pr.flows.strip * nd_pr.plant.strip_acid
+    exchanged = 3 * sum(nd_pr.circuit.organic.values()) * nd_pr.plant.feed
+    assert said.value == pytest.approx(acid / exchanged)
