@@ -394,8 +394,18 @@ class Book:
     _read: dict[str, tuple[Constant, float]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for key in self.overrides:
-            self._find(key)
+        for key, value in self.overrides.items():
+            constant = self._find(key)
+            positive = min(constant.si_range) > 0
+            if not math.isfinite(value) or (positive and not value > 0):
+                raise InputError(
+                    Problem(
+                        message="not a value this constant can have",
+                        key=key,
+                        value=value,
+                        expected="a finite number" + (" above 0" if positive else ""),
+                    )
+                )
 
     def _set(self, set_id: str) -> dict[str, Constant]:
         if set_id not in self._sets:

@@ -282,7 +282,7 @@ def _odds(comparison: Comparison, metric: str) -> str:
         return "nothing to compare with"
     least = min(odds)
     share = "all" if least == 1 else f"{100 * least:.1f} % or more"
-    return f"decided: so in {share} of the draws; model errors are not in them"
+    return f"decided: so in {share} of draws where the routes work; model errors are not in them"
 
 
 def _polishing(comparison: Comparison) -> list[str]:

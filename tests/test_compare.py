@@ -312,3 +312,8 @@ def test_contributions_name_the_operation_and_facts_the_equipment(base):
     names = [item.name for item in columns.result.equipment]
     assert any("ligand recovery" in name for name in names)
     assert {"first fill of EDTA", "first fill of CuSO4"} <= set(names)
+
+
+def test_a_train_larger_than_the_plant_is_refused():
+    with pytest.raises(InputError, match="larger than the plant"):
+        sepmodel.load("magnet-scrap", {"rate": "10 t_REO/year"})

@@ -197,3 +197,9 @@ def test_an_own_set_stands_in_front_of_the_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert list(data.load_set("physics")) == ["x"]
     assert "physics" in data.set_ids()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_replaced_constant_keeps_to_what_it_can_be(value):
+    with pytest.raises(InputError, match="not a value this constant can have"):
+        data.Book({"proteins/lanmodulin-column:cycles": value})

@@ -33,6 +33,8 @@ _TESTABLE = 1e-6
 # An efficiency known to no better than this is not known.
 UNKNOWN = 0.5
 _AT_BOUND = 1e-9
+# With more of the measurements contradicting the rest than this, it is not they that are wrong.
+_MOST_LEFT_OUT = 1 / 4
 _SPLITS = 32
 _REFINEMENTS = 2
 SPLIT = "split set again"
@@ -108,9 +110,16 @@ class Rating:
         return best.name.partition(" at ")[0]
 
     @property
-    def unknown(self) -> tuple[tuple[str, str], ...]:
-        """Efficiencies that these measurements do not tell."""
-        return tuple(k for k, e in self.efficiencies.items() if not e.error < UNKNOWN)
+    def unknown(self) -> tuple[str, ...]:
+        """Efficiencies and flows that these measurements do not tell."""
+        flows = [f"flow {k}" for k, e in self.flows.items() if not e.error < UNKNOWN * e.value]
+        rest = [k for k, e in self.efficiencies.items() if not e.error < UNKNOWN]
+        return (*flows, *(f"efficiency {' '.join(k).strip()}" for k in rest))
+
+    @property
+    def determined(self) -> bool:
+        """Whether there are measurements to spare, and all of the train is told by them."""
+        return self.freedom > 0 and not self.unknown
 
 
 def rate(
@@ -155,6 +164,7 @@ def rate(
             break
         gross.append(_named_error(model, p, keep, test))
         keep = keep & ~_same_sample(model, test.worst)
+        _require_credible(keep, gross)
     return _rating(model, p, keep, test, tuple(gross), iterations)
 
 
@@ -170,7 +180,14 @@ def _least_squares(
         return model.weighted(model.predict(p[None])[0] - model.measured, keep)
 
     def jacobian(p: Array) -> Array:
-        return model.weighted(model.jacobian(p).T, keep).T
+        slopes = model.jacobian(p)
+        if not np.all(np.isfinite(slopes)):
+            raise InfeasibleError(
+                "the measurements contradict the train: reconciling them leads to flows at which "
+                "it has no steady state; are elements or phases exchanged?",
+                limit=nominal(model.base),
+            )
+        return model.weighted(slopes.T, keep).T
 
     start = np.clip(start, low, high)
     if not np.all(np.isfinite(residual(start))):
@@ -254,6 +271,18 @@ def _test(model: Model, p: Array, keep: NDArray[np.bool_]) -> _Test:
         freedom=int(keep.sum()) - rows - rank,
         untestable=tuple(bare),
     )
+
+
+def _require_credible(keep: NDArray[np.bool_], gross: Sequence[GrossError]) -> None:
+    """Refuse a train that most of its measurements would have to be wrong for."""
+    out = 1 - float(keep.mean())
+    if out > _MOST_LEFT_OUT:
+        raise InfeasibleError(
+            f"the measurements contradict the train: {100 * out:.0f} % of them would have to be "
+            f"wrong, the worst of them {gross[0].name}; are elements or phases exchanged, or the "
+            "separation factors those of another extractant?",
+            limit={"share of measurements left out": _MOST_LEFT_OUT},
+        )
 
 
 def _same_sample(model: Model, index: int) -> NDArray[np.bool_]:

@@ -203,7 +203,7 @@ def _quantities(found: rating.Rating) -> dict[str, Any]:
     quantities["chi squared"] = amount(found.chi_squared, "1")
     quantities["degrees of freedom"] = amount(found.freedom, "1")
     quantities["misplaced share of the feed"] = amount(found.misplaced, "1")
-    for remedy in found.remedies:
+    for remedy in found.remedies if found.determined else ():
         quantities[f"misplaced: {remedy.name}"] = amount(remedy.misplaced, "1")
     return quantities
 
@@ -224,10 +224,10 @@ def _warnings(found: rating.Rating) -> list[Warned]:
     warned += [
         Warned(
             code="not-determined",
-            message="these measurements do not tell this efficiency",
-            where=" ".join(key).strip(),
+            message="these measurements do not tell it; the number shown is one of many",
+            where=name,
         )
-        for key in found.unknown
+        for name in found.unknown
     ]
     warned += [
         Warned(
@@ -247,6 +247,8 @@ def _warnings(found: rating.Rating) -> list[Warned]:
                 "too optimistic, or the separation factors do not belong to this train",
             )
         )
+    if not found.determined:
+        return warned  # a bottleneck would be the arbitrary end of what is not known
     best = found.remedies[0]
     warned.append(
         Warned(

@@ -293,6 +293,12 @@ class Study(Case):
                     )
         if len(set(self.routes)) < len(self.routes):
             refuse("a route is named twice", value=", ".join(self.routes))
+        if self.train is not None and self.train > self.rate:
+            refuse(
+                "one train of equipment is larger than the plant",
+                "a train of at most the rate, or none",
+                "train above rate",
+            )
         return self
 
     @property

@@ -386,10 +386,13 @@ def _equip(
             organic_to=organic_to,
             stripped=organic_to not in linked,
         )
-        for section, organic, aqueous in (
-            ("extraction", equipped.flow_org, equipped.flow_aq),
-            ("scrub", equipped.flow_org + equipped.flow_org_feed, equipped.flow_scrub),
+        scrubbed = equipped.flow_org + equipped.flow_org_feed
+        for section, stages, organic, aqueous in (
+            ("extraction", found.stages_extraction, equipped.flow_org, equipped.flow_aq),
+            ("scrub", found.stages_scrub, scrubbed, equipped.flow_scrub),
         ):
+            if not stages:
+                continue
             ratio = organic / aqueous if aqueous > 0 else math.inf
             if not low <= ratio <= high:
                 warn(

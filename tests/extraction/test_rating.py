@@ -158,6 +158,26 @@ def test_what_cannot_be_told_is_said():
         rate(replace(as_built, scrub=9.0), assays, readings)
 
 
+def test_a_train_that_most_measurements_contradict_is_refused():
+    as_built, assays, readings = measured(4)
+    swapped = [replace(a, amounts=a.amounts[[1, 0, 2]]) for a in assays]
+    with pytest.raises(InfeasibleError, match="contradict the train"):
+        rate(as_built, swapped, readings)
+
+
+def test_no_bottleneck_is_told_from_what_is_not_known():
+    few = {"reading": [], "assay": []}
+    loaded = sepmodel.load("starters/rating.toml")
+    few["reading"] = [loaded.document["reading"][0]]
+    few["assay"] = [loaded.document["assay"][0]]
+    result = sepmodel.run("starters/rating.toml", few)
+    codes = [w.code for w in result.warnings]
+    assert "bottleneck" not in codes
+    assert not any(name.startswith("misplaced:") for name in result.quantities)
+    told = {w.where for w in result.warnings if w.code == "not-determined"}
+    assert {"efficiency extraction", "efficiency scrub", "flow scrub"} <= told
+
+
 def test_the_starter_names_its_wrong_sample_and_the_bottleneck():
     result = sepmodel.run("starters/rating.toml")
     codes = {warning.code: warning for warning in result.warnings}

@@ -2,10 +2,12 @@
 
 import math
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
 import sepmodel
+from sepmodel import report_train
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError
 from sepmodel.plant import sequences
@@ -106,6 +108,10 @@ def test_shipped_trains_meet_their_products_in_every_way_of_asking():
     for product in plan.train.products:
         assert document["purity"][product.name] >= product.purity
         assert document["recovery"][product.name] >= product.recovery
+    tutorial = Path(__file__).parents[2] / "docs/tutorials/design-a-circuit.md"
+    printed = tutorial.read_text(encoding="utf-8")
+    for line in report_train.lines(plan)[:7]:
+        assert line.strip() in printed
     six = sepmodel.design("six-products", {"objective.confirm": 1})
     assert [p.name for p in six.train.products] == ["La", "Ce", "NdPr", "SEG", "Tb", "Dy"]
     assert len(six.ranking.sequences) == 132

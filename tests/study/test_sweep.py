@@ -463,13 +463,15 @@ def test_any_case_may_carry_the_tables_and_still_runs():
 def test_a_time_limit_stops_the_point_that_is_slow(monkeypatch):
     """Every point is given its limit alone before it is blamed."""
     axis = {"path": "section.scrub.stages", "values": [4, 2000]}
-    document = {**CASE, "sweep": {"axis": [axis], "output": OUTPUT, "time_limit": "0.05 s"}}
+    slow = [CASE["section"][0], {**CASE["section"][1], "efficiency": 0.5}]
+    sweeping = {"axis": [axis], "output": OUTPUT, "time_limit": "0.15 s"}
+    document = {**CASE, "section": slow, "sweep": sweeping}
     monkeypatch.setattr("sepmodel.study.executor.START", 5.0)
     with Workers(1) as workers:
         workers.submit(sepmodel.run, CASE).result()  # warm
         found = sweep(document, workers)
     assert found.statuses == [SOLVED, TIMED_OUT]
-    assert "0.05 s" in found.outcomes[found.plan.members[1].id].reason
+    assert "0.15 s" in found.outcomes[found.plan.members[1].id].reason
 
 
 # --- kill -9 ---------------------------------------------------------------------------------

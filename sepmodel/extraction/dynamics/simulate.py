@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,7 +232,16 @@ class _Runner:
     def go(self) -> RunResult:
         run, memory = self.run, self.memory
         if self.checkpoint is not None and self.checkpoint.exists():
-            self._restore()
+            try:
+                self._restore()
+            except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+                raise InputError(
+                    Problem(
+                        message="a damaged checkpoint",
+                        file=str(self.checkpoint),
+                        expected="remove it, and the run starts anew",
+                    )
+                ) from None
         else:
             self._begin()
         while memory.t < run.until:

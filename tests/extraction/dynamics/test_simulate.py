@@ -8,6 +8,7 @@ import pytest
 from scipy.integrate import solve_ivp
 from trains_for_tests import binary, circuit_train
 
+from sepmodel.errors import InputError
 from sepmodel.extraction import cascade, circuit
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
@@ -183,6 +184,15 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(tmp_path):
             assert np.array_equal(getattr(again, name), getattr(whole, name)), name
         for a, b in zip(again.crossings, whole.crossings, strict=True):
             assert np.array_equal(a.times, b.times)
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"no checkpoint", b"PK\x03\x04 cut short"])
+def test_a_damaged_checkpoint_is_named(tmp_path, rubbish):
+    file = tmp_path / "run.npz"
+    file.write_bytes(rubbish)
+    with pytest.raises(InputError, match="a damaged checkpoint"):
+        simulate(run_of(circuit_train(), 0.1 * DAY), checkpoint=file)
+    assert file.read_bytes() == rubbish
 
 
 def test_an_outage_is_conservative_and_passes():
