@@ -420,6 +420,8 @@ def fit(
     about = {"version": __version__, "name": name, "inputs_hash": ""}
     write_folder(folder, contents, about, force=force)
     _deliver(document, json_to)
+    for warned in found.warnings:
+        _say(f"warning: {warned.code}: {warned.message}")
     if json_to != "-":
         lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
         click.echo("\n".join(lines))

@@ -66,7 +66,7 @@ def _tables(found: Fit, left: Sequence[LeftOut]) -> dict[str, Any]:
                 f"{errors[name]:.3f}" if math.isfinite(low) else "-",
                 f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "not determined",
                 "" if points is None else str(points),
-                "" if misfit is None else f"{misfit:.3f}",
+                "" if misfit is None else f"{misfit:.3f}" if math.isfinite(misfit) else "-",
             ]
         )
     rising = sorted(found.log_k, key=lambda element: found.log_k[element])
@@ -95,6 +95,7 @@ def _tables(found: Fit, left: Sequence[LeftOut]) -> dict[str, Any]:
         "factors": factors,
         "misfit": f"{found.chi_squared / found.freedom:.2f}" if found.freedom > 0 else "-",
         "freedom": found.freedom,
+        "warnings": [f"{warned.code}: {warned.message}" for warned in found.warnings],
         "unsure": unsure,
         "left": [
             [row.laboratory, row.element, str(row.points), f"{row.bias:+.2f}", f"{row.rms:.2f}"]

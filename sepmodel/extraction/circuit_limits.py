@@ -78,37 +78,18 @@ def order_of_constants(
 
 def require_possible_inlets(case: CircuitCase, book: Book, inputs: circuit.CircuitInputs) -> None:
     """InputError for liquors nobody can make: more salt than dissolves, acid beyond commerce."""
-    problems: list[Problem] = []
+    amounts: list[tuple[str, str, float]] = []
     rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]
     for given, inlet in zip(case.inlet, inputs.inlets, strict=True):
-        conc = np.asarray(inlet.conc)
-        what = [("rare earths", float(conc[rare].sum()), "saturated_rare_earth", "composition")]
-        what.append(("acid", given.acid, "strongest_acid", "acid"))
-        what.append(("base", given.base, "strongest_base", "base"))
+        conc, key = np.asarray(inlet.conc), f"inlet.{given.name}"
+        amounts.append(("rare earths", f"{key}.composition", float(conc[rare].sum())))
+        amounts.append(("acid", f"{key}.acid", given.acid))
+        amounts.append(("base", f"{key}.base", given.base))
         if case.model.counter_ion == "Na" and not given.base:
-            what.append(("sodium", float(conc[-1]), "saturated_sodium", "composition"))
-        problems += [
-            Problem(
-                message=f"impossible-concentration: no liquor holds so much of {label}",
-                key=f"inlet.{given.name}.{key}",
-                value=f"{to(value, 'mol/L'):.4g} mol/L",
-                expected=f"at most {to(book[f'{DEFAULTS}:{limit}'], 'mol/L'):g} mol/L",
-            )
-            for label, value, limit, key in what
-            if value > 0 and value > book[f"{DEFAULTS}:{limit}"]
-        ]
-    extractant = _extractant(case)
-    if extractant:
-        neat = book[f"{extractant}:density"] / book[f"{extractant}:molar_mass"]
-        if case.organic.extractant > neat:
-            problems.append(
-                Problem(
-                    message="impossible-concentration: more extractant than the pure liquid holds",
-                    key="organic.extractant",
-                    value=f"{to(case.organic.extractant, 'mol/L'):.4g} mol/L",
-                    expected=f"at most {to(neat, 'mol/L'):.3g} mol/L",
-                )
-            )
+            amounts.append(("sodium", f"{key}.composition", float(conc[-1])))
+    if case.model.equilibrium == "mass-action":
+        amounts.append(("extractant", "organic.extractant", case.organic.extractant))
+    problems = limits.impossible(amounts, book, _extractant(case))
     if problems:
         raise InputError(problems)
 

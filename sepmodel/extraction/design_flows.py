@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sepmodel.data import Book
-from sepmodel.errors import InfeasibleError
+from sepmodel.errors import InfeasibleError, InputError
+from sepmodel.extraction import limits
 from sepmodel.extraction.design_inputs import DesignCase
 from sepmodel.result import Warned
 
@@ -101,8 +102,25 @@ def plant(case: DesignCase, book: Book) -> Plant:
     ------
     InfeasibleError
         when the solvent would gel, or the strip liquor be stronger than it can be.
+    InputError
+        for a feed, acid or solvent nobody can make.
     """
     chosen = case.organic.extractant_set
+    strengths = (
+        ("rare earths", "feed.concentration", case.feed.concentration),
+        ("acid", "feed.acid", case.feed.acid),
+        ("acid", "scrub.acid", case.scrub.acid),
+        ("acid", "strip.acid", case.strip.acid),
+        ("extractant", "organic.extractant", case.organic.extractant),
+    )
+    # A limit that refuses nothing is no evidence of the answer: a book of its own.
+    problems = limits.impossible(
+        [(kind, key, value) for kind, key, value in strengths if value is not None],
+        book.with_values({}),
+        chosen,
+    )
+    if problems:
+        raise InputError(problems)
 
     def given(value: float | None, key: str) -> float:
         return book[key] if value is None else value

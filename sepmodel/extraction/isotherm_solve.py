@@ -19,10 +19,10 @@ from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import isotherms
 from sepmodel.extraction.isotherm_inputs import IsothermCase
 from sepmodel.extraction.isotherms import Isotherm, Solvent
-from sepmodel.extraction.limits import loading_warnings
+from sepmodel.extraction.limits import impossible, loading_warnings
 from sepmodel.extraction.shake import correlated, salting
 from sepmodel.result import Profile, Result, Warned, amount
-from sepmodel.species import molar_mass
+from sepmodel.species import RARE_EARTHS, molar_mass
 
 Array = NDArray[np.float64]
 LEVEL = "single contacts, closed balances, pH as an answer"
@@ -43,6 +43,8 @@ def solve_case(case: IsothermCase, book: Book) -> Result:
         extractant=case.organic.extractant, saponification=case.organic.saponification
     )
     feed, metals = _feed(case), _metals(constants)
+    if not (salting(constants) or correlated(constants)):
+        _require_possible(case, feed, book)
     profiles: dict[str, Profile] = {}
     quantities: dict[str, dict[str, object]] = {}
     warnings: list[Warned] = []
@@ -208,6 +210,29 @@ def _feed(case: IsothermCase) -> dict[str, float]:
     if problems:
         raise InputError(problems)
     return out
+
+
+def _require_possible(case: IsothermCase, feed: dict[str, float], book: Book) -> None:
+    """InputError for chloride liquors and solvents nobody can make, all at once.
+
+    Nitrate and sulfate liquors are not judged: the limits known are those of chlorides.
+    """
+    rare = sum(value for name, value in feed.items() if name in RARE_EARTHS)
+    share = rare / sum(feed.values())
+    amounts = [
+        ("extractant", "organic.extractant", case.organic.extractant),
+        ("rare earths", "feed.composition", rare),
+        ("acid", "feed.acid", case.feed.acid),
+    ]
+    if case.loading is not None:
+        amounts.append(("rare earths", "loading.high", case.loading.high * share))
+    if case.map is not None:
+        amounts.append(("rare earths", "map.high", case.map.high * share))
+    extractant = str(data.set_meta(case.model.set).get("extractant", ""))
+    # A limit that refuses nothing is no evidence of the answer: a book of its own.
+    problems = impossible(amounts, book.with_values({}), extractant)
+    if problems:
+        raise InputError(problems)
 
 
 def _metals(constants: ExchangeSet) -> tuple[str, ...]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.data import Book
+from sepmodel.errors import Problem
 from sepmodel.extraction.shake import Solvent
 from sepmodel.result import Warned
+from sepmodel.units import to
 
 Array = NDArray[np.float64]
 _LIMITS = "extractants/pc88a"
 _IMPURITIES = "extractants/impurities-pc88a"
+_DEFAULTS = "extractants/circuit-defaults"
+_STRONGEST = {
+    "rare earths": "saturated_rare_earth",
+    "acid": "strongest_acid",
+    "base": "strongest_base",
+    "sodium": "saturated_sodium",
+}
 
 
 class _Curve(Protocol):
@@ -26,6 +35,50 @@ class _Curve(Protocol):
     def conc_org(self) -> Array: ...
     @property
     def pH(self) -> Array: ...
+
+
+def impossible(
+    amounts: Iterable[tuple[str, str, float]], book: Book, extractant: str = ""
+) -> list[Problem]:
+    """One problem for each concentration that no liquor and no solvent can have.
+
+    Parameters
+    ----------
+    amounts
+        kind ("rare earths", "acid", "base", "sodium" or "extractant"), key in the file and
+        concentration [mol/m3]; a liquor holds no more than water dissolves or commerce sells, a
+        solvent no more extractant than the pure liquid.
+    extractant
+        data set with its density and molar mass; PC88A where none is named: other extractants of
+        its family are about as dense and as heavy.
+
+    >>> (one,) = impossible([("acid", "feed.acid", 30e3), ("acid", "scrub.acid", 6e3)], Book())
+    >>> one.key, one.value, one.expected
+    ('feed.acid', '30 mol/L', 'at most 12.1 mol/L')
+    """
+    problems = []
+    chosen = extractant or _LIMITS
+    for kind, key, value in amounts:
+        if not value > 0:
+            continue
+        if kind == "extractant":
+            if f"{chosen}:density" not in book:
+                chosen = _LIMITS
+            most = book[f"{chosen}:density"] / book[f"{chosen}:molar_mass"]
+            message = "more extractant than the pure liquid holds"
+        else:
+            most = book[f"{_DEFAULTS}:{_STRONGEST[kind]}"]
+            message = f"no liquor holds so much of {kind}"
+        if value > most:
+            problems.append(
+                Problem(
+                    message=f"impossible-concentration: {message}",
+                    key=key,
+                    value=f"{to(value, 'mol/L'):.4g} mol/L",
+                    expected=f"at most {to(most, 'mol/L'):.3g} mol/L",
+                )
+            )
+    return problems
 
 
 def state_warnings(

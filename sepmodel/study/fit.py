@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from sepmodel.data import Book, Constant
 from sepmodel.errors import InputError, Problem
+from sepmodel.result import Warned
 from sepmodel.study import fit_statistics as statistics
 from sepmodel.study import shakeout
 from sepmodel.study.fit_model import LOSSES, Forward, Options, check, levels, predict
@@ -36,6 +37,7 @@ from sepmodel.study.shakeout import ShakeOuts
 __all__ = ["LOSSES", "Fit", "Forward", "Options", "fit", "predict"]
 
 Array = NDArray[np.float64]
+_IMPROBABLE = 1e-3
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -96,6 +98,23 @@ class Fit:
     def determined(self) -> bool:
         """True where the data determine every constant (levels may still be open)."""
         return not set(self.table.elements) & set(itertools.chain(*self.undetermined))
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """``poor-fit`` where chi squared is larger than chance makes it."""
+        from scipy.stats import chi2
+
+        if not self.freedom > 0 or chi2.sf(self.chi_squared, self.freedom) >= _IMPROBABLE:
+            return []
+        enlarged = "; the errors are enlarged by it" if self.options.scaled else ""
+        return [
+            Warned(
+                code="poor-fit",
+                message=f"chi squared {self.chi_squared:.3g} of {self.freedom} degrees of freedom "
+                "happens by chance in less than 0.1 % of cases: the analytical error is too "
+                f"optimistic, units or rows are wrong, or the model does not hold{enlarged}",
+            )
+        ]
 
     def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
         """Confidence interval of a parameter (normal where the error is known, else Student)."""
@@ -168,7 +187,8 @@ def fit(
     Raises
     ------
     InputError
-        for an unusable table or option; ConvergenceError when the fit does not settle.
+        for an unusable table or option, and for rows of a file that nobody can have measured (see
+        ``shakeout.require_possible``); ConvergenceError when the fit does not settle.
     """
     book = book or Book()
     options = replace(options or Options(), **changes)
@@ -176,7 +196,11 @@ def fit(
         options = replace(options, relative_error=book["fit/defaults:relative_error"])
     check(options, book)
     if not isinstance(table, ShakeOuts):
+        file = str(shakeout.find(table))
         table = shakeout.read(table)
+        shakeout.require_possible(
+            table, options.relative_error or 0.0, book, dimers=options.dimers, file=file
+        )
     if not np.any(table.used):
         raise InputError(Problem(message="no row of the table is to be used"))
     forward = Forward.build(table, options, book)

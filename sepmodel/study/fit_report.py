@@ -36,10 +36,11 @@ def to_dict(found: Fit) -> dict[str, Any]:
         "offsets": found.offsets,
         "chi_squared": found.chi_squared,
         "degrees_of_freedom": found.freedom,
-        "rms_log_d": {e: {"n": n, "rms": r} for e, (n, r) in found.rms_log_d().items()},
+        "rms_log_d": {e: {"n": n, "rms": _finite(r)} for e, (n, r) in found.rms_log_d().items()},
         "unidentified": list(found.unidentified),
         "correlated": [list(pair) for pair in found.correlated],
         "assumed": list(found.table.assumed),
+        "warnings": [{"code": w.code, "message": w.message} for w in found.warnings],
     }
 
 
@@ -157,12 +158,12 @@ def summary_lines(found: Fit, left: Sequence[LeftOut] = ()) -> list[str]:
     for name in found.names:
         low, high = found.interval(name)
         value = found.values[found.names.index(name)]
-        tail = f"{rms[name][0]:4d} {rms[name][1]:8.3f}" if name in rms else ""
+        tail = f"{rms[name][0]:4d} {_short(rms[name][1]):>8}" if name in rms else ""
         span = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "not determined"
         lines.append(f"  {name[:18]:18}{value:8.3f} {_short(errors[name]):>7}   {span:>17} {tail}")
-    ratio = found.chi_squared / found.freedom if found.freedom > 0 else math.nan
+    ratio = f"{found.chi_squared / found.freedom:.2f}" if found.freedom > 0 else "-"
     lines.append(
-        f"misfit over the stated analytical error, squared: {ratio:.2f} "
+        f"misfit over the stated analytical error, squared: {ratio} "
         f"({found.freedom} degrees of freedom)"
     )
     rising = sorted(found.log_k, key=lambda element: found.log_k[element])

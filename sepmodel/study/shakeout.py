@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import units
-from sepmodel.data import roots
+from sepmodel.data import Book, roots
 from sepmodel.errors import InputError, Problem
-from sepmodel.species import CHARGES, molar_mass
+from sepmodel.extraction import limits
+from sepmodel.species import CHARGES, RARE_EARTHS, molar_mass
 
 Array = NDArray[np.float64]
 _HEADER = re.compile(r"\s*([A-Za-z_0-9]+?)\s*(?:\[(.+)\])?\s*\Z")
@@ -36,6 +37,8 @@ _PLAIN = ("phase_ratio", "saponification", "pH", "use")
 _CONCENTRATION = ("feed_acid", "extractant")
 _LARGEST = 10_000_000
 _OXIDE = "g_REO"
+# Standard errors beyond which a difference is a mistake and no scatter.
+_SURE = 5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -307,4 +310,70 @@ def _table(values: Mapping[str, Array], texts: Mapping[str, list[str]], file: st
         raise InputError(problems)
     # A metal that is not fed has no measurement.
     raffinate = np.where(table.feed > 0, table.raffinate, np.nan)
-    return replace(table, raffinate=raffinate)
+    table = replace(table, raffinate=raffinate)
+    # Columns of a metal that no row holds say nothing.
+    return table.rows(np.ones(count, dtype=bool))
+
+
+def require_possible(
+    table: ShakeOuts,
+    relative_error: float,
+    book: Book,
+    *,
+    dimers: Mapping[str, float] | None = None,
+    file: str = "",
+) -> None:
+    """InputError for every row in use that no laboratory can have measured, all at once.
+
+    Refused are concentrations nobody can make, a raffinate above its feed, and more metal gone from
+    the aqueous phase than the extractant can hold: sum n (feed - raffinate) / (O/A) <= extractant /
+    2, n dimers a metal ion. The last two by five standard errors of the difference,
+    ``relative_error`` being that of one analysis.
+
+    >>> header = "feed_acid [mol/L],extractant [mol/L],feed_Nd [g/L],raffinate_Nd [g/L]"
+    >>> require_possible(parse(header + "\\n0.05,1.0,14.42,9.5"), 0.03, Book())
+    """
+    problems: list[Problem] = []
+    n = np.array([(dimers or {}).get(e, CHARGES[e]) for e in table.elements], dtype=float)
+    rare = np.array([e in RARE_EARTHS for e in table.elements])
+    # A limit that refuses nothing is no evidence of the fit: a book of its own.
+    book = book.with_values({})
+    for i in np.flatnonzero(table.used):
+        row = f"row {i + 1}"
+        amounts = (
+            ("rare earths", f"{row}, feed", float(table.feed[i, rare].sum())),
+            ("acid", f"{row}, feed_acid", float(table.acid[i])),
+            ("extractant", f"{row}, extractant", float(table.extractant[i])),
+        )
+        problems += [replace(p, file=file) for p in limits.impossible(amounts, book)]
+        feed, left = table.feed[i], table.raffinate[i]
+        known = np.isfinite(left)
+        gone = np.where(known, feed - left, 0.0)
+        error = np.where(known, relative_error * np.hypot(feed, left), 0.0)
+        problems += [
+            Problem(
+                message="more metal in the raffinate than in the feed: units or columns mixed up?",
+                file=file,
+                key=f"{row}, raffinate_{table.elements[j]}",
+                value=f"{units.to(float(left[j]), 'mol/L'):.4g} mol/L",
+                expected=f"at most the feed, {units.to(float(feed[j]), 'mol/L'):.4g} mol/L, or "
+                "use = 0",
+            )
+            for j in np.flatnonzero(gone < -_SURE * error)
+        ]
+        taken = float(gone @ n) / float(table.phase_ratio[i])
+        scatter = float(np.linalg.norm(error * n)) / float(table.phase_ratio[i])
+        if taken - _SURE * scatter > table.extractant[i] / 2:
+            problems.append(
+                Problem(
+                    message="more metal left the feed than the extractant can hold: units or "
+                    "columns mixed up?",
+                    file=file,
+                    key=row,
+                    value=f"{units.to(taken, 'mol/L'):.4g} mol/L of dimer taken",
+                    expected=f"at most {units.to(float(table.extractant[i]) / 2, 'mol/L'):.4g} "
+                    "mol/L, or use = 0",
+                )
+            )
+    if problems:
+        raise InputError(problems)

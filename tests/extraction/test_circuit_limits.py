@@ -203,3 +203,15 @@ def test_a_measured_enthalpy_shifts_the_constants(tmp_path, monkeypatch):
         assert np.log(ratio) == pytest.approx(
             0.6 * np.log(10) + 3 * np.log(d / h) + shift, abs=1e-8
         )
+
+
+def test_given_constants_do_not_lift_the_ceiling_of_the_solvent():
+    """No set names the extractant: PC88A's density and molar mass hold."""
+    document = dict(sepmodel.load(CASE).document)
+    log_k = {name: i - 2.0 for i, name in enumerate(("Pr", "Nd", "Tb", "Dy"))}
+    document["model"] = {**document["model"], "log_k": log_k}
+    for key in ("set", "separation_factors", "level"):
+        document["model"].pop(key, None)
+    document["organic"] = {**document["organic"], "extractant": "20 mol/L"}
+    with pytest.raises(InputError, match="more extractant than the pure liquid"):
+        sepmodel.run(document)

@@ -238,3 +238,28 @@ def test_a_mass_flow_strip_is_not_checked_by_equilibrium_and_says_so(nd_pr):
     acid = nd_pr.flows.strip * nd_pr.plant.strip_acid
     exchanged = 3 * sum(nd_pr.circuit.organic.values()) * nd_pr.plant.feed
     assert said.value == pytest.approx(acid / exchanged)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "most"),
+    [
+        ("feed.concentration", "50 mol/L", "3.5"),
+        ("feed.acid", "30 mol/L", "12.1"),
+        ("scrub.acid", "20 mol/L", "12.1"),
+        ("strip.acid", "20 mol/L", "12.1"),
+        ("organic.extractant", "20 mol/L", "3.1"),
+    ],
+)
+@pytest.mark.parametrize("name", ["nd-pr-99-5", "nd-pr-mass-action"])
+def test_liquors_nobody_can_make_are_refused_before_any_search(name, key, value, most, monkeypatch):
+    from sepmodel.extraction import design_solve
+
+    monkeypatch.setattr(design_solve, "_first", lambda *_: pytest.fail("searched"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["design", name, "--set", f"{key}={value}"])
+    assert ended.value.code == 2
+    with pytest.raises(InputError) as caught:
+        sepmodel.design(name, {key: value})
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.value) == (key, value)
+    assert problem.expected == f"at most {most} mol/L"

@@ -177,3 +177,18 @@ def test_an_answer_that_hangs_on_the_soap_says_so():
 def test_what_makes_no_sense_is_refused(case, said):
     with pytest.raises(InputError, match=said):
         run(case)
+
+
+def test_liquors_nobody_can_make_are_refused_all_at_once():
+    case = base(loading={**LOADING, "high": "50 mol/L"}, acidity=ACIDITY)
+    case["organic"] = {"extractant": "20 mol/L"}
+    case["feed"] = {"composition": {"Nd": "900 g/L", "Dy": "10 mmol/L"}, "acid": "14 mol/L"}
+    with pytest.raises(InputError, match="impossible-concentration") as caught:
+        run(case)
+    assert [p.key for p in caught.value.problems] == [
+        "organic.extractant",
+        "feed.composition",
+        "feed.acid",
+        "loading.high",
+    ]
+    assert [p.value for p in caught.value.problems][::3] == ["20 mol/L", "50 mol/L"]

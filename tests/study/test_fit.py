@@ -291,3 +291,87 @@ def test_separation_factors_are_told_heavier_over_lighter():
     assert [line.split()[2] for line in factors] == ["Nd/Pr", "Sm/Nd"]
     assert all(float(line.split()[3]) > 1 for line in factors)
     assert max(map(len, lines)) <= 80
+
+
+PLAIN = "feed_acid [mol/L],extractant [mol/L],feed_Nd [g/L],raffinate_Nd [g/L]"
+
+
+@pytest.mark.parametrize(
+    ("row", "key", "text"),
+    [
+        ("0.05,1.0,7.21,9.99", "row 2, raffinate_Nd", "more metal in the raffinate"),
+        ("50,1.0,7.21,6.0", "row 2, feed_acid", "expected at most 12.1 mol/L"),
+        ("0.05,20,7.21,6.0", "row 2, extractant", "expected at most 3.1 mol/L"),
+        ("0.05,1.0,7210,7209", "row 2, feed", "expected at most 3.5 mol/L"),
+        ("0.05,0.01,30,1", "row 2", "more metal left the feed than the extractant can hold"),
+    ],
+)
+def test_rows_nobody_can_have_measured_are_refused(tmp_path, row, key, text):
+    path = tmp_path / "lab.csv"
+    path.write_text(f"{PLAIN}\n0.05,1.0,14.4,10.3\n{row}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=text) as caught:
+        fit(path)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.key) == (str(path), key)
+    assert problem.value
+    # Kept out of the fit, the row may stay in the file.
+    path.write_text(f"{PLAIN},use\n0.05,1.0,14.4,10.3,1\n{row},0\n", encoding="utf-8")
+    assert fit(path).table.used.tolist() == [True, False]
+
+
+def test_all_impossible_rows_of_a_file_at_once_and_scatter_is_none(tmp_path):
+    path = tmp_path / "lab.csv"
+    path.write_text(f"{PLAIN}\n0.05,1,7.21,9.99\n50,20,7.21,7\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        fit(path)
+    assert [p.key for p in caught.value.problems] == [
+        "row 1, raffinate_Nd",
+        "row 2, feed_acid",
+        "row 2, extractant",
+    ]
+    # Four standard errors of the difference above the feed, six above it.
+    table = shakeout.parse(f"{PLAIN}\n1.0,0.1,10,{10 * (1 + 4 * 0.01 * 2**0.5):.4f}")
+    shakeout.require_possible(table, 0.01, Book())
+    beyond = replace(table, raffinate=table.feed * (1 + 6.5 * 0.01 * 2**0.5))
+    with pytest.raises(InputError, match="more metal in the raffinate"):
+        shakeout.require_possible(beyond, 0.01, Book())
+
+
+def test_a_poor_fit_is_named(tmp_path, monkeypatch):
+    """Acids in the wrong rows: no constant explains the four tests."""
+    from click.testing import CliRunner
+
+    from sepmodel.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    rows = "0.01,1,14.4,12\n0.3,1,14.4,7\n0.05,1,14.4,13\n0.1,1,14.4,9\n"
+    Path("ours.csv").write_text(f"{PLAIN}\n{rows}", encoding="utf-8")
+    done = CliRunner().invoke(app, ["fit", "ours.csv"])
+    assert done.exit_code == 0, done.output
+    assert "warning: poor-fit: chi squared" in done.output
+    assert "poor-fit: chi squared" in Path("results/ours-fit/report.html").read_text("utf-8")
+    good = fit(noisy(measured(design()), np.random.default_rng(1)), KNOWN_ERROR, offsets=True)
+    assert good.warnings == []
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_one_row_and_an_empty_column(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from sepmodel.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    Path("one.csv").write_text(
+        f"{PLAIN},feed_Pr [g/L],raffinate_Pr [g/L]\n0.05,1.0,14.4,9.5,,\n", encoding="utf-8"
+    )
+    done = CliRunner().invoke(app, ["fit", "one.csv"])
+    assert done.exit_code == 0, done.output
+    assert "nan" not in done.output
+    assert "squared: - (0 degrees of freedom)" in done.output
+    assert "NaN" not in Path("results/one-fit/fit.json").read_text("utf-8")
+
+
+def test_limits_that_refuse_nothing_are_no_evidence(tmp_path):
+    path = tmp_path / "lab.csv"
+    path.write_text(CSV, encoding="utf-8")
+    assert not [key for key in fit(path).used if key.startswith("extractants/circuit-defaults")]
