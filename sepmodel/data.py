@@ -396,7 +396,9 @@ class Book:
     def __post_init__(self) -> None:
         for key, value in self.overrides.items():
             constant = self._find(key)
-            positive = min(constant.si_range) > 0
+            # A pure number may be a logarithm: its range's sign binds only where its kind does.
+            kind = constant.distribution == "lognormal" or constant.unit != "1"
+            positive = kind and min(constant.si_range) > 0
             if not math.isfinite(value) or (positive and not value > 0):
                 raise InputError(
                     Problem(
