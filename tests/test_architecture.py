@@ -167,6 +167,8 @@ PRESENTATION = {
     "report_fit",
     "report_sweep",
     "cli",
+    "targets",
+    "terminal",
     "plot_displacement",
 }
 
