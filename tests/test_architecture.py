@@ -174,6 +174,8 @@ PRESENTATION = {
     "plot_curve",
     "report_sweep",
     "cli",
+    "targets",
+    "terminal",
     "plot_displacement",
 }
 
