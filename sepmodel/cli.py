@@ -344,9 +344,9 @@ def _fit_curves(spec: str, json_to: str | None, out: str | None, force: bool) ->
     from sepmodel.study.curve_fit import fit_curves
 
     loaded = load(spec)
-    _announce(loaded.path, loaded.shadows)
-    _check_target(json_to, force)
-    with _busy(f"fitting {loaded.name}"):
+    terminal.announce(loaded.path, loaded.shadows)
+    targets.check(json_to, force)
+    with terminal.busy(f"fitting {loaded.name}"):
         found = fit_curves(loaded)
         drawn = plot_curve.figures(found)
         document = report_curve.to_dict(found)
@@ -358,11 +358,11 @@ def _fit_curves(spec: str, json_to: str | None, out: str | None, force: bool) ->
             report_curve.PAGE: report_curve.page(found, drawn, title),
         }
     hashed = inputs_hash(loaded, found.used)
-    folder = _folder(out, Path("results") / f"{found.name}-{hashed[:8]}")
+    folder = targets.folder(out, Path("results") / f"{found.name}-{hashed[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": hashed}
     write_folder(folder, contents, about, force=force)
-    _deliver(document, json_to)
-    _warn(found.warnings)
+    targets.deliver(document, json_to)
+    terminal.warn(found.warnings)
     if json_to != "-":
         click.echo("\n".join(report_curve.summary_lines(found)))
         click.echo(f"wrote {folder}/")
@@ -612,7 +612,7 @@ def validate(
     targets.deliver(report.to_dict(), json_to)
     if json_to != "-":
         terminal.show_verdicts(report)
-    if report.summary["miss"] or report.summary["error"]:
+    if report.failed:
         raise _Exit(LIMIT_EXCEEDED)
 
 

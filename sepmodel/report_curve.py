@@ -15,7 +15,7 @@ from sepmodel.study.fit_statistics import correlation
 from sepmodel.units import significant
 
 PAGE = "report.html"
-_NAME = 28
+_NAME = 28  # characters of a name in a table
 _CAPTION = (
     "Measured points (hollow: held out) and the fitted curve; below, what is left over in standard "
     "deviations of the stated errors: a wave means that the form of the model fails."

@@ -122,8 +122,7 @@ class Report:
     def failed(self) -> bool:
         """Whether anything was not computed, or misses without its folder saying why it stands."""
         return any(
-            row.verdict == "error" or (row.verdict == "miss" and not row.known)
-            for row in self.rows
+            row.verdict == "error" or (row.verdict == "miss" and not row.known) for row in self.rows
         )
 
     def to_dict(self) -> dict[str, Any]:
