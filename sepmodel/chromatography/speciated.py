@@ -13,7 +13,8 @@ and the totals of the components are sums of these. Newton's method on ln x of
 
 starts from the cell's last answer; only cells that have changed are solved again. Where it does not
 settle soon, the strictly convex sum of amounts - sum held ln x, whose minimum is the same point, is
-minimised with a line search that cannot fail. OH- is left out: totals of H are then positive, and no lanmodulin column runs above pH 8.
+minimised with a line search that cannot fail. OH- is left out: totals of H are then positive, and
+no lanmodulin column runs above pH 8.
 """
 
 from __future__ import annotations

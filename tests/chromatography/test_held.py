@@ -36,14 +36,14 @@ def cells(count=40, seed=0):
 
 
 def test_cells_hold_what_they_hold():
-    law, of, _, held, own, conc = cells()
+    _, _, _, held, own, conc = cells()
     metals = LIQUID * conc[:, :4] + own.bound()
     assert metals == pytest.approx(held[:, :4], rel=1e-6)
     assert LIQUID * conc[:, 4] == pytest.approx(held[:, 4], rel=1e-6)
 
 
 def test_the_liquor_is_that_of_the_speciation_and_the_protein_that_of_the_stages():
-    law, of, tableau, held, own, conc = cells(seed=1)
+    law, _, tableau, _, own, conc = cells(seed=1)
     free = own.free()
     pH = 3 - np.log10(free[:, -1])
     liquor = speciation.solve(tableau, conc[:, :-1], pH)
@@ -55,7 +55,7 @@ def test_the_liquor_is_that_of_the_speciation_and_the_protein_that_of_the_stages
 
 
 def test_protons_on_the_protein_are_counted():
-    law, of, _, held, own, conc = cells(seed=2)
+    _, of, _, held, own, conc = cells(seed=2)
     free = own.free()
     h = free[:, -1] / 1000
     empty = of.protein - own.bound().sum(axis=1) / 2
@@ -81,7 +81,7 @@ def test_slopes_are_derivatives():
 
 def test_without_metals_the_bed_is_buffer_and_protein():
     _, of, _ = bed(())
-    held, x = speciated.amounts_at(of, np.zeros(4), 10.0)
+    held, _ = speciated.amounts_at(of, np.zeros(4), 10.0)
     h = 0.01
     expected = LIQUID * 10 + of.protein * of.exponent * h / (h + of.acidity)
     assert held[-1] == pytest.approx(expected, rel=1e-9)
@@ -140,7 +140,8 @@ def test_a_cycle_with_ligand_closes_for_every_component(cycle):
     assert heavy.purity["Dy"] + heavy.purity["Tb"] > 0.95
     assert light.recovery["Nd"] > 0.99
     # The eluent's own pH arrives in the end; malonate passes as it came.
-    assert result.profiles["ligand_out"].values.max() == pytest.approx(50, rel=1e-3)
+    # (to a few times the tolerance of a step, 1e-3.)
+    assert result.profiles["ligand_out"].values.max() == pytest.approx(50, rel=1e-2)
 
 
 def test_yields_fall_as_purity_rises(cycle):
