@@ -25,7 +25,7 @@ from sepmodel.extraction.design import CircuitDesign
 from sepmodel.extraction.design_flows import Flows, Plant
 from sepmodel.extraction.design_inputs import DesignCase
 from sepmodel.extraction.design_spec import Spec
-from sepmodel.extraction.remarch import recheck_circuit
+from sepmodel.extraction.recheck import recheck_circuit
 from sepmodel.result import amount
 
 Array = NDArray[np.float64]

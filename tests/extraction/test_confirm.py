@@ -12,7 +12,7 @@ import sepmodel
 from sepmodel import report_design
 from sepmodel.errors import InfeasibleError
 from sepmodel.extraction import circuit
-from sepmodel.extraction.remarch import recheck_circuit
+from sepmodel.extraction.recheck import recheck_circuit
 
 NAME = "nd-pr-mass-action"
 
