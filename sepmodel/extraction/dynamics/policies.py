@@ -85,13 +85,16 @@ class Policy:
         out = []
         each = self.duration / len(levels)
         for k, level in enumerate(levels):
-            times = {"start": k * each, "end": (k + 1) * each}
+            start, end = k * each, (k + 1) * each
             if level is not None:
-                out += [Event(setting=name, value=level * base[name], **times) for name in feeds]
+                out += [
+                    Event(setting=name, value=level * base[name], start=start, end=end)
+                    for name in feeds
+                ]
             level = 1.0 if level is None else level
             # Of next to nothing half leaves at either end.
             scrub = base["solvent"] - (part if level > TRICKLE else 0.5) * fed * level
-            out.append(Event(setting="scrub", value=scrub, **times))
+            out.append(Event(setting="scrub", value=scrub, start=start, end=end))
         return tuple(out)
 
 
