@@ -72,6 +72,9 @@ class UnitResult:
         the solved extraction circuits, as ``sepmodel.plant.circuits`` gives them.
     released
         mol/s of followed species that leave as gas (oxalate burnt to carbon dioxide).
+    sections
+        how many process sections of each kind it is to those who run it, for labour: ``fluids``,
+        ``solids-fluids``, ``cyclic`` (``sepmodel.plant.economics.SECTIONS``).
     """
 
     outlets: Mapping[str, Stream]
@@ -81,6 +84,7 @@ class UnitResult:
     shares: Mapping[str, float] = field(default_factory=dict)
     released: Mapping[str, float] = field(default_factory=dict)
     circuits: tuple[Any, ...] = ()
+    sections: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[Mapping[str, str], ...] = ()
 
 
