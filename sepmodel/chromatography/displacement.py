@@ -122,6 +122,7 @@ def design(
     length: float | None = None,
     velocity: float | None = None,
     ligand_recycle: float | None = None,
+    tighter: Mapping[str, float] | None = None,
 ) -> DisplacementDesign:
     """The displacement plant with the least ligand in circulation that meets the products.
 
@@ -139,6 +140,8 @@ def design(
         lowered where mixed zones would take too much of a column
     ligand_recycle
         share of the circulated ligand that is used again, instead of the book's
+    tighter
+        share of its impurity allowance that the cuts of a product may use up, times the book's
 
     Raises
     ------
@@ -159,6 +162,11 @@ def design(
         run = replace(run, ligand_recycle=ligand_recycle)
     _check_base_metals(feed, run)
     moles = {e: n * (1 - run.loss) for e, n in feed.items() if e in RARE_EARTHS and n > 0}
+    purity = {
+        p.name: 1
+        - (tighter or {}).get(p.name, 1.0) * run.allowance_used * (1 - _mole_purity(p, moles))
+        for p in products
+    }
     constants: dict[str, dict[str, float]] = {}
     refused: dict[str, str] = {}
     for ligand in ligands:
@@ -177,7 +185,9 @@ def design(
     for ligand in constants:
         for apart in (False, True):
             try:
-                found = _meet(feed, moles, products, ligand, apart, chemistry, run, zone_splitting)
+                found = _meet(
+                    feed, moles, products, purity, ligand, apart, chemistry, run, zone_splitting
+                )
             except InfeasibleError as error:
                 if not apart:
                     refused[ligand], nearest = str(error), error.nearest
@@ -214,6 +224,7 @@ def _meet(
     feed: Mapping[str, float],
     moles: Mapping[str, float],
     products: Sequence[Product],
+    purity: Mapping[str, float],
     ligand: str,
     apart: bool,
     chemistry: Chemistry,
@@ -221,7 +232,7 @@ def _meet(
     zone_splitting: bool,
 ) -> Train:
     """A train that meets the products: neighbours are purified until recoveries are met."""
-    purity = {p.name: _mole_purity(p, moles) for p in products}
+    purity = dict(purity)
     for _ in range(_TIGHTENINGS):
         train = separate(moles, products, purity, ligand, apart, chemistry, run, zone_splitting)
         missed = {p.name: _shortfalls(p, train.outlets[p.name], feed) for p in products}

@@ -4,22 +4,24 @@ The design comes from closed forms (``displacement``). Here each of its columns 
 displaced and cut on a moving grid (``isotachic``): pools are the largest fractions at the purities
 the design asks of the column, what lies between two of them is a mixed zone and is what the next
 column is fed, and a column whose mixed zones return to its own feed is run to its cyclic steady
-state.
+state: there every pool is the purest fraction that takes what the column is fed of it, which
+keeps the load as it is, and the purity is what comes out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chromatography import constant_pattern as pattern
 from sepmodel.chromatography import isotachic
 from sepmodel.chromatography.column import Bed
 from sepmodel.chromatography.cyclic import fixed_point
-from sepmodel.chromatography.displacement import DisplacementDesign
+from sepmodel.chromatography.displacement import DisplacementDesign, design
 from sepmodel.chromatography.isotachic import LEAST_CELLS, Train
 from sepmodel.chromatography.zones import (
     DisplacementColumn,
@@ -29,6 +31,7 @@ from sepmodel.chromatography.zones import (
 )
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError
+from sepmodel.products import Product
 from sepmodel.products import purity as product_purity
 from sepmodel.products import recovery as product_recovery
 
@@ -38,8 +41,11 @@ CELLS = 32
 """Cells for each boundary."""
 _TOLERANCE = 1e-3
 _LARGE = 1e-1
-_SETTLED = 1e-3
+_SETTLED = 1e-2
 _ROUNDS = 16
+_WHOLE = 1e-9
+_DESIGNS = 4
+_SPARE = 9 / 10
 _REFINED = 3 / 2
 DISPLACER = "Na"
 
@@ -81,7 +87,8 @@ class Confirmation:
     """A design and the same plant on the engine.
 
     ``purity`` and ``recovery`` of every product as (engine, design); ``difference`` the largest
-    distance of the two; ``meets`` whether every product keeps its specification on the engine.
+    distance of the two; ``meets`` whether every product keeps its specification on the engine;
+    ``rounds`` designs made until it did.
     """
 
     design: DisplacementDesign
@@ -91,6 +98,55 @@ class Confirmation:
     recovery: Mapping[str, tuple[float, float]]
     difference: float
     meets: bool
+    rounds: int = 1
+
+
+def design_on_engine(
+    feed: Mapping[str, float],
+    products: Sequence[Product],
+    book: Book,
+    *,
+    cells: int = CELLS,
+    tolerance: float = _TOLERANCE,
+    ligands: Sequence[str] = ("edta", "dtpa"),
+    zone_splitting: bool = True,
+    length: float | None = None,
+    velocity: float | None = None,
+    ligand_recycle: float | None = None,
+) -> Confirmation:
+    """The design that keeps its specification on the engine: tightened by what the engine finds.
+
+    Where a purity is short, the cuts of that product may use up less of its impurity allowance; a
+    recovery that is short is asked for higher. After four rounds the last is returned, short or
+    not. Parameters and errors as ``displacement.design`` and ``confirm``.
+    """
+    tighter: dict[str, float] = {}
+    asked = list(products)
+    for rounds in range(1, _DESIGNS + 1):
+        plant = design(
+            feed,
+            asked,
+            book,
+            ligands=ligands,
+            zone_splitting=zone_splitting,
+            length=length,
+            velocity=velocity,
+            ligand_recycle=ligand_recycle,
+            tighter=tighter,
+        )
+        found = confirm(plant, feed, book, products=products, cells=cells, tolerance=tolerance)
+        found = replace(found, rounds=rounds)
+        if found.meets:
+            break
+        for k, p in enumerate(products):
+            purity, recovery = found.purity[p.name][0], found.recovery[p.name][0]
+            if purity < p.purity:
+                share = (1 - p.purity) / (1 - purity)
+                tighter[p.name] = tighter.get(p.name, 1.0) * share * _SPARE
+            if recovery < p.recovery:
+                lost = (1 - asked[k].recovery) * (1 - p.recovery) / (1 - recovery)
+                asked[k] = replace(asked[k], recovery=1 - lost * _SPARE)
+    return found
 
 
 def confirm(
@@ -98,6 +154,7 @@ def confirm(
     feed: Mapping[str, float],
     book: Book,
     *,
+    products: Sequence[Product] | None = None,
     cells: int = CELLS,
     tolerance: float = _TOLERANCE,
 ) -> Confirmation:
@@ -106,6 +163,7 @@ def confirm(
     Parameters
     ----------
     feed: molar flows the design was made for [mol/s].
+    products: the specifications to be kept, instead of those of the design.
     cells: of the moving grid, for each boundary.
 
     Raises
@@ -151,7 +209,7 @@ def confirm(
         difference=max(abs(a - b) for a, b in pairs),
         meets=all(
             purity[p.name][0] >= p.purity and recovery[p.name][0] >= p.recovery
-            for p in design.products
+            for p in products or design.products
         ),
     )
 
@@ -189,6 +247,10 @@ def run_column(
     )
     grid = cells * (len(selectivity) - 1)
     supply = np.array([sum(fresh[e] for e in species[name]) for name in names])
+    own = [
+        [k for k, n in enumerate(names) if species[n][0] in column.members[outlet]]
+        for outlet in column.outlets
+    ]
     done: list[tuple[Train, list[tuple[int, int]], Array]] = []
 
     def cycle(share: Array) -> Array:
@@ -196,38 +258,42 @@ def run_column(
             bed, selectivity, dict(zip(names, share, strict=True)), column, run, grid, tolerance
         )
         amounts = train.fine[1]
-        cuts = _cuts(column, names, species, amounts)
-        done[:] = [(train, cuts, amounts)]
         if not column.recycled:
+            done[:] = [(train, _cuts(column, own, amounts), amounts)]
             return share
-        missing = [g for g, (i, j) in zip(column.outlets, cuts, strict=True) if j <= i]
-        if missing:
-            raise InfeasibleError(
-                f"{column.name}: no pool of {missing[0]} on the engine",
-                limit={"purity": column.purity[missing[0]]},
-            )
         whole = train.loaded.sum()
-        mixed = amounts[-1] - sum(amounts[j] - amounts[i] for i, j in cuts)
-        back = np.maximum(mixed + (train.loaded - amounts[-1]), 0.0)
-        fed = (whole - back.sum()) * supply / supply.sum() + back
-        return np.asarray(fed / whole)
+        passing = (1 - column.mixed_share) * whole * supply / supply.sum()
+        cuts = _measured(own, amounts, [float(passing[k].sum()) for k in own])
+        done[:] = [(train, cuts, amounts)]
+        out = sum((amounts[j] - amounts[i] for i, j in cuts), np.zeros(len(names)))
+        return np.asarray(np.maximum(train.loaded - out + passing, 0.0) / whole)
 
-    start = _first_load(column, names, species, supply)
+    start = _first_load(column, own, supply)
     rounds = 1
     if column.recycled:
-        rounds = len(fixed_point(cycle, start, tolerance=_SETTLED, most=_ROUNDS).residuals)
+        least = np.maximum(start, _SETTLED)
+        rounds = len(fixed_point(cycle, start, least, tolerance=_SETTLED, most=_ROUNDS).residuals)
     else:
         cycle(start)
     train, cuts, amounts = done[0]
-    # From moles per cross-section and cycle to moles per time of the plant.
+    empty = [
+        outlet
+        for outlet, members, (i, j) in zip(column.outlets, own, cuts, strict=True)
+        if members and j <= i
+    ]
+    if column.recycled and empty:
+        raise InfeasibleError(
+            f"{column.name}: no pool of {empty[0]} on the engine",
+            limit={"purity": column.purity[empty[0]]},
+        )
+    # From moles per cross-section and cycle to moles per time of the plant. What a column with
+    # recycle is fed leaves in its pools; how a metal parts among them is what the cycle tells.
     out = sum((amounts[j] - amounts[i] for i, j in cuts), np.zeros(len(names)))
-    passed = out.sum() if column.recycled else train.loaded.sum()
-    scale = supply.sum() / passed
+    scale = supply / out if column.recycled else supply / train.loaded
     times = train.fine[0]
     found = []
-    for outlet, (i, j) in zip(column.outlets, cuts, strict=True):
+    for outlet, members, (i, j) in zip(column.outlets, own, cuts, strict=True):
         moles = np.maximum(amounts[j] - amounts[i], 0.0)
-        own = [k for k, n in enumerate(names) if species[n][0] in column.members[outlet]]
         total = moles.sum()
         found.append(
             Cut(
@@ -235,15 +301,17 @@ def run_column(
                 start=float(times[i]),
                 end=float(times[j]),
                 moles=_shared(moles * scale, names, species, fresh),
-                purity=float(moles[own].sum() / total) if total > 0 else 0.0,
-                recovery=float(moles[own].sum() / train.loaded[own].sum()),
+                purity=float(moles[members].sum() / total) if total > 0 else 0.0,
+                recovery=float(moles[members].sum() / train.loaded[members].sum())
+                if members
+                else 0.0,
             )
         )
     zones = {}
     if not column.recycled:
         for (fast, slow), moles in _between(column.outlets, cuts, amounts, train.loaded).items():
             zones[fast, slow] = _shared(moles * scale, names, species, fresh)
-    load = {n: float(m * scale) for n, m in zip(names, train.loaded, strict=True)}
+    load = dict(zip(names, (train.loaded * scale).tolist(), strict=True))
     return ColumnRun(
         column=column,
         train=train,
@@ -259,17 +327,23 @@ def _species(column: DisplacementColumn, fresh: Mapping[str, float]) -> dict[str
     """Metals of the simulation, fastest first, each with the elements that travel as it.
 
     Kept are the elements at the edges of every outlet and those of a tenth of the load or more;
-    the rest of an outlet travels as its nearest kept neighbour in the order of the train.
+    the rest of an outlet travels as its nearest kept neighbour in the order of the train. Outlets
+    without a pool that touch none travel as the next outlet on the way to one.
     """
     total = sum(fresh.values())
+    count = len(column.outlets)
+    there = [
+        [e for e in column.members[outlet] if fresh.get(e, 0.0) > 0] for outlet in column.outlets
+    ]
+    pooled = [k for k, o in enumerate(column.outlets) if column.single_pass_yield[o] > 0]
+    first, last = (max(pooled[0] - 2, 0), min(pooled[-1] + 2, count - 1)) if pooled else (0, 0)
     species: dict[str, tuple[str, ...]] = {}
-    last = len(column.outlets) - 1
-    for number, outlet in enumerate(column.outlets):
-        members = [e for e in column.members[outlet] if fresh.get(e, 0.0) > 0]
+    for number in range(first, last + 1) if pooled else range(count):
+        members = there[number]
         if not members:
             continue
         edges = {members[0]} if number > 0 else set()
-        edges |= {members[-1]} if number < last or not edges else set()
+        edges |= {members[-1]} if number < count - 1 or not edges else set()
         kept = [e for e in members if e in edges or fresh[e] > _LARGE * total]
         parts: dict[str, list[str]] = {e: [e] for e in kept}
         for place, element in enumerate(members):
@@ -277,24 +351,50 @@ def _species(column: DisplacementColumn, fresh: Mapping[str, float]) -> dict[str
                 near = min(kept, key=lambda k: abs(members.index(k) - place))
                 parts[near].append(element)
         species |= {e: tuple(parts[e]) for e in kept}
+    if pooled and species:
+        names = list(species)
+        before = [e for members in there[:first] for e in members]
+        after = [e for members in there[last + 1 :] for e in members]
+        species[names[0]] += tuple(before)
+        species[names[-1]] += tuple(after)
     return species
 
 
-def _first_load(
-    column: DisplacementColumn,
-    names: Sequence[str],
-    species: Mapping[str, Sequence[str]],
-    supply: Array,
-) -> Array:
-    """Shares of the load to begin with: those of the bands of the design, else of the feed."""
+def _first_load(column: DisplacementColumn, own: Sequence[Sequence[int]], supply: Array) -> Array:
+    """Shares of the load to begin with: of the feed, or those of the steady state of what returns.
+
+    That is foreseen by the closed forms: every band b gives the pool b Y(b) its fresh metal makes,
+    and what its cuts leave returns from its two ends. ``own`` are the metals of every outlet.
+    """
     share = supply / supply.sum()
-    if column.recycled:
-        for outlet in column.outlets:
-            own = [k for k, n in enumerate(names) if species[n][0] in column.members[outlet]]
-            if own and supply[own].sum() > 0:
-                band = column.bands[outlet] / sum(column.bands.values())
-                share[own] = supply[own] / supply[own].sum() * band
+    if not column.recycled:
+        return np.asarray(share)
+    fresh = np.array([share[k].sum() for k in own])
+    room = (1 - column.mixed_share) * column.load_fraction * column.length
+    for k, (band, ahead, behind) in zip(own, _returning(column, fresh * room), strict=True):
+        if share[k].sum() > 0:
+            share[k] *= (band - ahead - behind) / share[k].sum()
+            share[k[0]] += ahead
+            share[k[-1]] += behind
     return np.asarray(share / share.sum())
+
+
+def _returning(column: DisplacementColumn, pools: Array) -> list[tuple[float, float, float]]:
+    """Bands [m] that give ``pools`` [m] at the column's purities, and what the cuts leave of each
+    at its front and at its rear."""
+    alphas = list(column.alpha.values())
+    mixing = column.mixing_length
+    found = []
+    sides = zip(column.outlets, pools.tolist(), [None, *alphas], [*alphas, None], strict=True)
+    for outlet, pool, front, rear in sides:
+        dirt = (1 - column.purity[outlet]) / column.purity[outlet] * pool
+        if (front is None and rear is None) or dirt <= 0:
+            found.append((pool, 0.0, 0.0))
+            continue
+        depth = pattern.contamination_depth(dirt, front, rear, mixing)
+        ahead, _, behind, _ = pattern.cuts(depth, front, rear, mixing)
+        found.append((pool + ahead + behind, ahead, behind))
+    return found
 
 
 def _resolved(
@@ -328,30 +428,64 @@ def _resolved(
 
 
 def _cuts(
-    column: DisplacementColumn,
-    names: Sequence[str],
-    species: Mapping[str, Sequence[str]],
-    amounts: Array,
+    column: DisplacementColumn, own: Sequence[Sequence[int]], amounts: Array
 ) -> list[tuple[int, int]]:
-    """Where the pools of a column begin and end; pools that would overlap share the middle."""
+    """Where the largest pools at the column's purities begin and end."""
     total = amounts.sum(axis=1)
     cuts = []
-    for outlet in column.outlets:
-        own = [k for k, n in enumerate(names) if species[n][0] in column.members[outlet]]
-        useful = bool(own) and column.single_pass_yield[outlet] > 0
-        if useful:
-            cuts.append(
-                isotachic.best_cut(amounts[:, own].sum(axis=1), total, column.purity[outlet])
-            )
+    for outlet, members in zip(column.outlets, own, strict=True):
+        if members and column.single_pass_yield[outlet] > 0:
+            mine = amounts[:, members].sum(axis=1)
+            cuts.append(isotachic.best_cut(mine, total, column.purity[outlet]))
         else:
             cuts.append((0, 0))
-    pooled = [k for k, (i, j) in enumerate(cuts) if j > i]
-    for before, after in pairwise(pooled):
-        (a, b), (c, d) = cuts[before], cuts[after]
-        if b > c:
-            middle = (b + c) // 2
-            cuts[before], cuts[after] = (a, max(a, middle)), (min(d, middle), d)
+    return _apart(cuts, own, amounts)
+
+
+def _measured(
+    own: Sequence[Sequence[int]], amounts: Array, wanted: Sequence[float]
+) -> list[tuple[int, int]]:
+    """Where the purest pools begin and end that take ``wanted`` of each outlet's metals, counted
+    with what of them strays into other pools."""
+    total = amounts.sum(axis=1)
+    astray = [0.0] * len(own)
+    cuts: list[tuple[int, int]] = []
+    for _ in range(2):
+        cuts = []
+        for members, amount, lost in zip(own, wanted, astray, strict=True):
+            mine = np.maximum.accumulate(amounts[:, members].sum(axis=1))
+            amount = min(amount - lost, float(mine[-1]) * (1 - _WHOLE))
+            if not members or amount <= 0:
+                cuts.append((0, 0))
+                continue
+            ends = np.searchsorted(mine, mine + amount)
+            starts = np.flatnonzero(ends < mine.size)
+            taken = total[ends[starts]] - total[starts]
+            best = int(np.argmin(taken))
+            cuts.append((int(starts[best]), int(ends[starts[best]])))
+        cuts = _apart(cuts, own, amounts)
+        pools = [amounts[j] - amounts[i] for i, j in cuts]
+        astray = [
+            float(sum(pool[k].sum() for n, pool in enumerate(pools) if n != m))
+            for m, k in enumerate(own)
+        ]
     return cuts
+
+
+def _apart(
+    cuts: Sequence[tuple[int, int]], own: Sequence[Sequence[int]], amounts: Array
+) -> list[tuple[int, int]]:
+    """Pools that would overlap meet where as much is gone of the slow one as is to come of the
+    fast one."""
+    found = list(cuts)
+    pooled = [k for k, (i, j) in enumerate(found) if j > i]
+    for before, after in pairwise(pooled):
+        (a, b), (c, d) = found[before], found[after]
+        if b > c:
+            fast, slow = (amounts[:, own[k]].sum(axis=1) for k in (before, after))
+            meet = c + int(np.argmin(np.abs((fast[-1] - fast - slow)[c : b + 1])))
+            found[before], found[after] = (a, max(a, meet)), (min(d, meet), d)
+    return found
 
 
 def _between(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.chromatography import displacement, isotachic
-from sepmodel.chromatography.displacement_engine import CELLS, ColumnRun, Confirmation, confirm
+from sepmodel.chromatography.displacement_engine import (
+    CELLS,
+    ColumnRun,
+    Confirmation,
+    design_on_engine,
+)
 from sepmodel.chromatography.inputs import DisplacementCase
 from sepmodel.data import Book
 from sepmodel.products import Product
@@ -44,19 +49,31 @@ def solve_case(case: DisplacementCase, book: Book) -> Result:
         )
         for p in case.product
     )
-    plant = displacement.design(
-        case.feed,
-        wanted,
-        book,
-        ligands=case.ligands,
-        zone_splitting=case.zone_splitting,
-        length=case.length,
-        velocity=case.velocity,
-        ligand_recycle=case.ligand_recycle,
-    )
     found = None
     if case.confirm:
-        found = confirm(plant, case.feed, book, cells=case.cells or CELLS)
+        found = design_on_engine(
+            case.feed,
+            wanted,
+            book,
+            cells=case.cells or CELLS,
+            ligands=case.ligands,
+            zone_splitting=case.zone_splitting,
+            length=case.length,
+            velocity=case.velocity,
+            ligand_recycle=case.ligand_recycle,
+        )
+        plant = found.design
+    else:
+        plant = displacement.design(
+            case.feed,
+            wanted,
+            book,
+            ligands=case.ligands,
+            zone_splitting=case.zone_splitting,
+            length=case.length,
+            velocity=case.velocity,
+            ligand_recycle=case.ligand_recycle,
+        )
     pools: Mapping[str, Mapping[str, float]] = {n: p.moles for n, p in plant.pools.items()}
     if found is not None:
         pools = found.outlets
@@ -93,7 +110,7 @@ def solve_case(case: DisplacementCase, book: Book) -> Result:
         profiles=_profiles(found) if found else {},
         quantities=_quantities(plant, found),
         balance={"components": closure, "max": open_},
-        warnings=[*plant.warnings, *_warnings(found)],
+        warnings=[*plant.warnings, *_warnings(found, wanted)],
         used=book.used,
     )
 
@@ -146,15 +163,16 @@ def _quantities(
             out[f"engine recovery {p.name}"] = amount(found.recovery[p.name][0], "1")
     if found is not None:
         out["difference"] = amount(found.difference, "1")
+        out["designs"] = amount(found.rounds, "1")
     return out
 
 
-def _warnings(found: Confirmation | None) -> list[Warned]:
+def _warnings(found: Confirmation | None, wanted: Sequence[Product]) -> list[Warned]:
     """Products that keep their specification in the design but not on the engine."""
     if found is None:
         return []
     short = []
-    for p in found.design.products:
+    for p in wanted:
         for what, asked, reached in (
             ("purity", p.purity, found.purity[p.name][0]),
             ("recovery", p.recovery, found.recovery[p.name][0]),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -50,6 +51,7 @@ _READINGS = 64
 _FINE = 64
 _GONE = 1e-8
 _SETTLED = 1e-12
+_KEPT = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,6 +240,7 @@ def best_fraction(
     return float(times[start]), float(times[end]), float(got), pure
 
 
+@lru_cache(maxsize=_KEPT)
 def zone_length(alpha: float, spread: float, lag: float, edge: float = _EDGE) -> float:
     """Length of a boundary [m] from mole fraction ``edge`` to 1 - ``edge``, both causes together.
 
