@@ -328,6 +328,46 @@ def _numbers(pairs: Sequence[str]) -> dict[str, float]:
     return found
 
 
+def _is_case(table: str) -> bool:
+    """Whether what is to be fitted is a case file, by path or name, and no CSV of shake-outs."""
+    from sepmodel.case import names
+    from sepmodel.study.shakeout import find
+
+    return table.endswith(".toml") or (table in names() and not find(table).is_file())
+
+
+def _fit_curves(spec: str, json_to: str | None, out: str | None, force: bool) -> None:
+    """``sepmodel fit`` of a file of kind "curve-fit"."""
+    from sepmodel import plot_curve, report_curve
+    from sepmodel.files import json_text, write_folder
+    from sepmodel.run import inputs_hash, load
+    from sepmodel.study.curve_fit import fit_curves
+
+    loaded = load(spec)
+    terminal.announce(loaded.path, loaded.shadows)
+    targets.check(json_to, force)
+    with terminal.busy(f"fitting {loaded.name}"):
+        found = fit_curves(loaded)
+        drawn = plot_curve.figures(found)
+        document = report_curve.to_dict(found)
+        title = loaded.inputs.title or f"Fit of {loaded.name}"
+        contents: dict[str, str | bytes] = {
+            "residuals.csv": report_curve.residuals_csv(found),
+            "fit.json": json_text(document),
+            **drawn,
+            report_curve.PAGE: report_curve.page(found, drawn, title),
+        }
+    hashed = inputs_hash(loaded, found.used)
+    folder = targets.folder(out, Path("results") / f"{found.name}-{hashed[:8]}")
+    about = {"version": __version__, "name": found.name, "inputs_hash": hashed}
+    write_folder(folder, contents, about, force=force)
+    targets.deliver(document, json_to)
+    terminal.warn(found.warnings)
+    if json_to != "-":
+        click.echo("\n".join(report_curve.summary_lines(found)))
+        click.echo(f"wrote {folder}/")
+
+
 @app.command()
 @click.argument("table")
 @click.option("--activity", default="ideal", show_default=True, help="ideal, sit or pitzer.")
@@ -351,16 +391,22 @@ def fit(
     out: str | None,
     force: bool,
 ) -> None:
-    """Extraction constants with error bars from a CSV of shake-out tests.
+    """Constants with error bars: from a CSV of shake-out tests, or from curves of a column.
 
-    The header names columns with units: feed_acid [mol/L], extractant [mol/L], feed_Nd [g/L],
+    TABLE is a CSV of shake-outs, or a file of kind "curve-fit" (then only --json, --out and --force
+    count), which names the column case, the measured curves and the parameters. The header of
+    shake-outs names columns with units: feed_acid [mol/L], extractant [mol/L], feed_Nd [g/L],
     raffinate_Nd [g/L] ...; optional: laboratory, label, phase_ratio (O/A), saponification, pH, use.
 
     \b
     Examples:
       sepmodel fit nd-pr-pc88a
       sepmodel fit nd-pr-pc88a --loss soft_l1 --out robust --json fit.json
+      sepmodel fit s950-la-sm-curves
     """
+    if _is_case(table):
+        _fit_curves(table, json_to, out, force)
+        return
     from sepmodel import report_fit
     from sepmodel.files import json_text, write_folder
     from sepmodel.plot import fit_figures
@@ -566,7 +612,7 @@ def validate(
     targets.deliver(report.to_dict(), json_to)
     if json_to != "-":
         terminal.show_verdicts(report)
-    if report.summary["miss"] or report.summary["error"]:
+    if report.failed:
         raise _Exit(LIMIT_EXCEEDED)
 
 

@@ -231,7 +231,8 @@ def show_verdicts(report: Any) -> None:
             "\n".join(textwrap.wrap(f"{row.id} [{row.publication}]: {row.quantity}", columns))
         )
         click.echo(f"  {numbers}  {said:<8}{row.regression}")
-        for text in (limit, row.message):
+        stands = f"why the miss stands: {row.known}" if row.known and row.verdict == "miss" else ""
+        for text in (limit, stands, row.message):
             click.echo(
                 "\n".join(
                     textwrap.wrap(text, columns, initial_indent="    ", subsequent_indent="    ")
