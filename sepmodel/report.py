@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepmodel import __version__, files, units
+from sepmodel import __version__, files, report_engine, units
 from sepmodel.data import Constant, evidence, sources
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
@@ -129,6 +129,9 @@ def _block(
                 f"{purity(entry['purity'])} / {100 * entry['recovery']:.1f}" if entry else "-"
             )
         lines.append(line(f"{product.name}: purity/recov., %", cells))
+    if any(report_engine.asked(r) for r in results):
+        cells = [report_engine.cell(comparison, r) for r in results]
+        lines.append(line("columns on the engine", cells))
     lines.append("-" * width)
     for metric in shown:
         lines += _metric_lines(metric, results, line)
@@ -198,6 +201,7 @@ def verdicts(comparison: Comparison) -> list[str]:
     """What the comparison says, in sentences."""
     return [
         *_who_meets(comparison),
+        *report_engine.sentences(comparison),
         *_who_leads(comparison),
         *_by_mass_action(comparison),
         *_polishing(comparison),
@@ -419,6 +423,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         "computed": COMPUTED,
         "low_confidence": LOW_CONFIDENCE if low else "",
         "verdicts": verdicts(comparison),
+        "engine": report_engine.page(comparison),
         "routes": [_page_route(r) for r in results],
         "products": [_page_product(p, results) for p in study.product],
         "headline": _page_metrics(_SHOWN, results),

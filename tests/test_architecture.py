@@ -48,6 +48,7 @@ LAYERS = [
             "plot_sweep",
             "report",
             "report_design",
+            "report_engine",
             "report_fit",
             "report_curve",
             "plot_curve",
