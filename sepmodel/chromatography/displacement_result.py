@@ -8,13 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.chromatography import displacement, isotachic
-from sepmodel.chromatography.displacement_engine import (
-    CELLS,
-    ColumnRun,
-    Confirmation,
-    design_on_engine,
-)
+from sepmodel.chromatography import displacement
+from sepmodel.chromatography.band_train import Snapshot, best_cut
+from sepmodel.chromatography.displacement_engine import Confirmation, design_on_engine
+from sepmodel.chromatography.displacement_run import CELLS, ColumnRun
 from sepmodel.chromatography.inputs import DisplacementCase
 from sepmodel.data import Book
 from sepmodel.products import Product
@@ -214,7 +211,7 @@ def _bands(run: ColumnRun, names: list[str]) -> Profile:
     )
 
 
-def _sampled(shot: isotachic.Snapshot, z: Array, total: float) -> Array:
+def _sampled(shot: Snapshot, z: Array, total: float) -> Array:
     """Shares of every species at positions: what stands at the ends of the grid goes on."""
     share = np.clip(shot.conc / total, 0.0, 1.0)
     return np.stack([np.interp(z, shot.centres, s) for s in share.T], axis=-1)
@@ -268,6 +265,6 @@ def _yields(run: ColumnRun, names: list[str]) -> Profile:
     values = np.zeros((purities.size, len(names)))
     for k in range(len(names)):
         for n, purity in enumerate(purities):
-            i, j = isotachic.best_cut(amounts[:, k], total, float(purity))
+            i, j = best_cut(amounts[:, k], total, float(purity))
             values[n, k] = (amounts[j, k] - amounts[i, k]) / run.train.loaded[k]
     return Profile(unit="1", axes={"purity": purities.tolist(), "component": names}, values=values)

@@ -17,9 +17,7 @@ PAIR = Check(
     kind="displacement",
     unit="columns",
     feed={"Nd": 0.75, "Pr": 0.25},
-    products=tuple(
-        Product(name=e, elements=(e,), purity=0.99, recovery=0.9) for e in ("Nd", "Pr")
-    ),
+    products=tuple(Product(name=e, elements=(e,), purity=0.99, recovery=0.9) for e in ("Nd", "Pr")),
     options={"ligands": ("dtpa",), "presaturant": "Cu"},
     constants={},
     overrides={},
