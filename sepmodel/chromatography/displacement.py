@@ -51,7 +51,8 @@ class DisplacementDesign:
     """A displacement plant, averaged over whole cycles; strict SI.
 
     ``pools`` by product, by-product, "ahead" (left with the presaturant) and "loss";
-    ``one_column`` the yields of a single column without recycle against the recoveries demanded;
+    ``one_column`` the recoveries by one pass of a single column, cut as this plant's and with its
+    losses, against those demanded;
     ``alternatives`` ligand in circulation [mol/s] of every train that meets the products,
     ``refused`` why a ligand alone does not; ``duties`` under the names of the price tables.
     """
@@ -106,6 +107,7 @@ class _Plan:
     """The chosen train, what it circulates, and what else was looked at."""
 
     train: Train
+    purity: Mapping[str, float]
     circulated: Mapping[str, float]
     alternatives: Mapping[str, float]
     refused: Mapping[str, str]
@@ -204,7 +206,9 @@ def design(
             limit={p.name: p.purity for p in products},
             nearest=nearest,
         )
-    plan = _Plan(train=best[1], circulated=best[2], alternatives=alternatives, refused=refused)
+    plan = _Plan(
+        train=best[1], purity=purity, circulated=best[2], alternatives=alternatives, refused=refused
+    )
     return _assemble(feed, products, plan, chemistry, run, presaturant)
 
 
@@ -320,7 +324,7 @@ def _assemble(
         products=tuple(products),
         pools=pools,
         columns=columns,
-        one_column=_one_column(products, columns[0].ligand, feed, chemistry, run),
+        one_column=_one_column(products, plan.purity, columns[0].ligand, feed, chemistry, run),
         column_volume=volume,
         cycle_time=sum(c.volume * c.cycle_time for c in columns) / volume,
         productivity=rare_earth_total(feed) / volume,
@@ -360,6 +364,7 @@ def _assemble(
 
 def _one_column(
     products: Sequence[Product],
+    purity: Mapping[str, float],
     ligand: str,
     feed: Mapping[str, float],
     chemistry: Chemistry,
@@ -367,7 +372,6 @@ def _one_column(
 ) -> dict[str, tuple[float, float]]:
     """Yield of every product from one pass of one column with ``ligand``, and what is demanded."""
     moles = feed_earths(feed)
-    purity = {p.name: _mole_purity(p, moles) for p in products}
     found = {p.name: (0.0, p.recovery) for p in products}
     try:
         groups = groups_of(moles, products, purity, ligand, chemistry, run)
@@ -381,7 +385,7 @@ def _one_column(
         if group.name in found:
             band = longest * sum(moles[e] for e in group.elements) / total
             reached = pattern.pool_yield(band, group.purity, mixing, front, rear)
-            found[group.name] = (reached, found[group.name][1])
+            found[group.name] = (reached * (1 - run.loss), found[group.name][1])
     return found
 
 

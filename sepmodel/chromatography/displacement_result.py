@@ -21,6 +21,7 @@ from sepmodel.species import RARE_EARTHS
 Array = NDArray[np.float64]
 
 _POINTS = 400
+_FIRST = 1e-6
 _TIMES = 128
 _LEVELS = 16
 _BEYOND = 1e-9
@@ -150,8 +151,11 @@ def _quantities(
         out |= {f"{where} alpha {pair}": amount(a, "1") for pair, a in column.alpha.items()}
         out |= {f"{where} zone {pair}": amount(z, "cm") for pair, z in column.zone_length.items()}
     for name, (reached, demanded) in plant.one_column.items():
-        out[f"one column {name}"] = amount(reached, "1")
+        out[f"designed recovery {name}, one column"] = amount(reached, "1")
         out[f"demanded {name}"] = amount(demanded, "1")
+        alone = _one_pass(name, found)
+        if alone is not None:
+            out[f"engine recovery {name}, one column"] = amount(alone, "1")
     for p in plant.products:
         out[f"designed purity {p.name}"] = amount(plant.purity[p.name], "1")
         out[f"designed recovery {p.name}"] = amount(plant.recovery[p.name], "1")
@@ -162,6 +166,18 @@ def _quantities(
         out["difference"] = amount(found.difference, "1")
         out["designs"] = amount(found.rounds, "1")
     return out
+
+
+def _one_pass(name: str, found: Confirmation | None) -> float | None:
+    """Recovery of a product by one pass of the first column on the engine, losses included."""
+    if found is None:
+        return None
+    fed = {e: sum(p.moles.get(e, 0.0) for p in found.design.pools.values()) for e in RARE_EARTHS}
+    for cut in found.runs[0].cuts:
+        if cut.name == name:
+            own = found.runs[0].column.members[name]
+            return sum(cut.moles.get(e, 0.0) for e in own) / sum(fed[e] for e in own)
+    return None
 
 
 def _warnings(found: Confirmation | None, wanted: Sequence[Product]) -> list[Warned]:
@@ -219,12 +235,21 @@ def _sampled(shot: Snapshot, z: Array, total: float) -> Array:
 
 def _effluent(run: ColumnRun, names: list[str]) -> Profile:
     """Mole shares of the metals at the outlet against time; the pools are its bands."""
-    times, conc = run.train.outlet
-    thin = max(1, times.size // _POINTS)
+    train = run.train
+    times, gone = train.fine
+    whole = gone[-1].sum()
+    left = gone.sum(axis=1)
+    first, last = np.searchsorted(left, [_FIRST * whole, (1 - _FIRST) * whole])
+    # What left by the ends of even stretches: the difference at single readings is rounding.
+    ends = np.linspace(times[max(first - 1, 0)], times[min(last + 1, times.size - 1)], _POINTS + 1)
+    amounts = np.stack([np.interp(ends, times, g) for g in gone.T], axis=-1)
+    share = np.diff(amounts, axis=0) / (
+        train.bed.velocity * train.ligand_conc * (ends[1] - ends[0])
+    )
     return Profile(
         unit="1",
-        axes={"time": times[::thin].tolist(), "component": names},
-        values=np.clip(conc[::thin, 1:-1] / run.train.ligand_conc, 0.0, None),
+        axes={"time": (0.5 * (ends[1:] + ends[:-1])).tolist(), "component": names},
+        values=np.clip(share, 0.0, None),
         bands={cut.name: (cut.start, cut.end) for cut in run.cuts if cut.end > cut.start},
     )
 
