@@ -51,6 +51,16 @@ def sentences(comparison: Comparison) -> list[str]:
     return said
 
 
+def shortfalls(comparison: Comparison) -> list[str]:
+    """The answers that say less than the shortcut promised, for the headlines."""
+    said = []
+    for result in comparison.routes:
+        for answer in comparison.engine.get(result.route.name, ()):
+            if answer is not None and not answer.meets:
+                said.append(f"{result.route.title}: {_answer(answer)}")
+    return said
+
+
 def _answer(answer: Checked) -> str:
     if answer.failure:
         return f"on the transport engine the columns fail: {answer.failure}."

@@ -75,6 +75,9 @@ class UnitResult:
         what of this unit the transport engine can be asked.
     released
         mol/s of followed species that leave as gas (oxalate burnt to carbon dioxide).
+    sections
+        how many process sections of each kind it is to those who run it, for labour: ``fluids``,
+        ``solids-fluids``, ``cyclic`` (``sepmodel.plant.economics.SECTIONS``).
     """
 
     outlets: Mapping[str, Stream]
@@ -85,6 +88,7 @@ class UnitResult:
     released: Mapping[str, float] = field(default_factory=dict)
     circuits: tuple[Any, ...] = ()
     checks: tuple[Check, ...] = ()
+    sections: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[Mapping[str, str], ...] = ()
 
 
