@@ -25,6 +25,7 @@ WORDS = {
     "polishing": "a second technology that brings what the first leaves to the specification",
     "capital": "annuity on the plant; interest on rare earths, solvent, resin and beads held",
     "upkeep": "maintenance, insurance and property tax",
+    "labour": "wages of the people on shift, all year",
     "overheads": "quality assurance, administration and plant overhead",
     "people on shift": "operators by the process sections of the route, with supervisors, "
     "mechanics, technicians and engineers",
