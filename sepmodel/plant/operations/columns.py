@@ -55,6 +55,7 @@ def protein_column(
     metals = _metals(stream)
     conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
     pH = _rounded(_pH(free_acid(stream) / stream.flow))
+    before = set(book.used)
     done = context.memo(
         ("affinity", composition(metals), asked(groups), unit.protein, conc, pH),
         book,
@@ -66,6 +67,15 @@ def protein_column(
             feed_conc=conc,
             feed_pH=pH,
         ),
+    )
+    check = Check(
+        kind="protein",
+        unit=unit.id,
+        feed=dict(composition(metals)),
+        products=tuple(groups),
+        options={"protein": unit.protein, "feed_conc": conc, "feed_pH": pH},
+        constants=_read(book, before),
+        overrides=book.overrides,
     )
     scale = sum(metals.values())
     reagents = {n: reagent_mass(n, moles * scale) for n, moles in done.reagents.items()}
@@ -100,6 +110,7 @@ def protein_column(
             },
         ),
         equipment=(*sized.items, *fills),
+        checks=(check,),
         sections={"cyclic": 1},
         # Each mole takes the same binding site, whatever it is.
         shares=_by_moles(context, metals),
