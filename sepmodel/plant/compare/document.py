@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from sepmodel import files, units
@@ -140,7 +141,10 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
             "rows": rows(comparison),
             "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
             "warnings": beyond_practice(comparison),
-            "routes": [_route_dict(result) for result in comparison.routes],
+            "routes": [
+                {**_route_dict(result), **_engine_dict(comparison, result)}
+                for result in comparison.routes
+            ],
             "sources": evidence(used),
         }
     )
@@ -201,6 +205,20 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
             if column.ranked
         },
         "warnings": result.sheet.warnings,
+    }
+
+
+def _engine_dict(comparison: Comparison, result: RouteResult) -> dict[str, Any]:
+    """What the transport engine answered about a route's columns; nothing where it has none."""
+    if result.sheet is None or not any(u.result.checks for u in result.sheet.units.values()):
+        return {}
+    answers = [a for a in comparison.engine.get(result.route.name, ()) if a is not None]
+    return {
+        "engine": [
+            {**asdict(a), "difference": None if a.failure else a.difference, "meets": a.meets}
+            for a in answers
+        ]
+        or "not run"
     }
 
 
