@@ -38,7 +38,7 @@ def figures(comparison: Comparison) -> dict[str, bytes]:
         return {}
     written = {}
     drawn: dict[str, Any] = {"headlines": headlines, "composition": composition}
-    if any(r.swings.get("cost") for r in there):
+    if any(r.drivers.get("cost") for r in there):
         drawn["drivers"] = cost_drivers
     for name, draw in drawn.items():
         with style():
@@ -62,8 +62,9 @@ CAPTIONS = {
     ),
     "drivers": (
         "What moves the cost",
-        "Cost with one constant at the low and at the high end of its range, all others at their "
-        "base (vertical line); the strongest of each route. Pale: the constant is an estimate.",
+        "Median cost of the tenth of the draws in which a constant is lowest and of the tenth in "
+        "which it is highest; the strongest of each route. Vertical line: base. Pale: the constant "
+        "is an estimate.",
     ),
 }
 

@@ -81,7 +81,8 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             f"{number(units.to(study.rate, 't_REO/year'), 4)} t oxide a year in the feed; "
             f"prices {study.market}, grid {study.grid}, effluent {study.effluent}. "
             + (
-                f"Below each figure: 5 to 95 % of {comparison.members} draws of all constants."
+                f"Below each figure: 5 to 95 % of those of {comparison.members} draws whose plant "
+                "meets every specification."
                 if comparison.with_ranges
                 else "Ranges not computed."
             ),
@@ -121,6 +122,9 @@ def _block(
     lines = [line("", [t[k] if k < len(t) else "" for t in titles]) for k in range(height)]
     lines.append("-" * width)
     lines.append(line("meets specification", [r.status.replace("meets", "yes") for r in results]))
+    if any(r.met is not None for r in results):
+        met = ["-" if r.met is None else f"{100 * r.met:.0f}" for r in results]
+        lines.append(line("draws that do, %", met))
     for product in comparison.study.product:
         cells = []
         for r in results:
@@ -217,12 +221,12 @@ def _who_meets(comparison: Comparison) -> list[str]:
             said.append(f"{result.route.title} could not be designed: {result.reasons[0]}.")
         elif result.status == "FAILS":
             said.append(f"{result.route.title} FAILS: {'; '.join(result.reasons)}.")
-        if result.fragile:
-            ends = [f"{readable(key).replace(':', '')} ({end})" for key, end in result.fragile]
-            more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
+        if result.met is not None and result.met < 1:
+            sides = [f"{readable(key)} {side}" for key, side in result.fragile[:3]]
+            common = f"; they have in common: {', '.join(sides)}" if sides else ""
             said.append(
-                f"{result.route.title} misses a specification with one constant at an end of its "
-                f"range: {', '.join(ends[:3])}{more}."
+                f"{result.route.title}: {100 * (1 - result.met):.0f} % of draws miss a "
+                f"specification{common}."
             )
     return said
 
@@ -282,7 +286,7 @@ def _odds(comparison: Comparison, metric: str) -> str:
         return "nothing to compare with"
     least = min(odds)
     share = "all" if least == 1 else f"{100 * least:.1f} % or more"
-    return f"decided: so in {share} of draws where the routes work; model errors are not in them"
+    return f"decided: so in {share} of draws where both work; model errors are not in them"
 
 
 def _polishing(comparison: Comparison) -> list[str]:
@@ -581,7 +585,8 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
             ]
             for swing in compare.drivers(result, "cost")
         ],
-        "fragile": ", ".join(f"{key} ({end})" for key, end in result.fragile),
+        "fragile": ", ".join(f"{key} ({side})" for key, side in result.fragile),
+        "misses": [(f"{100 * m.share:.0f} %", m.reason) for m in result.misses[:6]],
         "warnings": list(result.sheet.warnings) if result.sheet else [],
         "unit_count": len(result.sheet.units) if result.sheet else 0,
         "worst": f"{max(closure.values(), default=0.0):.0e}",
