@@ -17,7 +17,7 @@ from sepmodel import data
 from sepmodel.errors import InputError, Problem
 from sepmodel.fields import meant
 
-FOLDERS = ("cases", "designs", "routes", "studies", "sweeps")
+FOLDERS = ("cases", "designs", "fits", "routes", "studies", "sweeps")
 _LONGEST_VALUE = 10_000
 _DEEPEST = 20
 

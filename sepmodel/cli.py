@@ -8,20 +8,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import sys
-import tempfile
-import textwrap
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sepmodel import __version__
+from sepmodel import __version__, targets, terminal
 from sepmodel.errors import (
     ConvergenceError,
     InfeasibleError,
@@ -31,10 +25,7 @@ from sepmodel.errors import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from sepmodel.result import Result
-    from sepmodel.study.sweep import Progress
+    pass
 
 # Matrices here are small and work is shared among processes: threads of the linear algebra library
 # would only get in each other's way (twice the time of a comparison). Set before numpy is loaded.
@@ -98,15 +89,15 @@ def run(
     from sepmodel.run import run as solve
 
     loaded = load(case, parse_settings(settings))
-    _announce(loaded.path, loaded.shadows)
-    _check_target(json_to, force)
+    terminal.announce(loaded.path, loaded.shadows)
+    targets.check(json_to, force)
     if parquet:
         from sepmodel.report_sweep import require_parquet
 
         require_parquet()
-    with _busy(f"solving {loaded.name}") as tell:
+    with terminal.busy(f"solving {loaded.name}") as tell:
         scratch = Path("results") / "checkpoints"
-        result = solve(loaded, progress=_clock(tell), scratch=scratch)
+        result = solve(loaded, progress=terminal.clock(tell), scratch=scratch)
         contents: dict[str, str | bytes] = {**result_files(result, loaded)}
         if parquet:
             contents["profiles.parquet"] = result.parquet()
@@ -114,14 +105,14 @@ def run(
             from sepmodel.plot import figures as drawn
 
             contents.update(drawn(result))
-    folder = _folder(out, result_folder(result))
+    folder = targets.folder(out, result_folder(result))
     about = {"version": __version__, "name": result.name, "inputs_hash": result.inputs_hash}
     write_folder(folder, contents, about, force=force)
-    _warn(result.warnings)
-    _deliver(result.to_dict(), json_to)
+    terminal.warn(result.warnings)
+    targets.deliver(result.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        _show_result(result)
-        _console().print(f"wrote {folder}/", highlight=False, markup=False)
+        terminal.show_result(result)
+        terminal.console().print(f"wrote {folder}/", highlight=False, markup=False)
 
 
 @app.command()
@@ -176,9 +167,9 @@ def compare(
     from sepmodel.run import load
 
     loaded = load(study, parse_settings(settings))
-    _announce(loaded.path, loaded.shadows)
-    _check_target(json_to, force)
-    with _busy(f"comparing the routes of {loaded.name}") as step:
+    terminal.announce(loaded.path, loaded.shadows)
+    targets.check(json_to, force)
+    with terminal.busy(f"comparing the routes of {loaded.name}") as step:
         found = compared(
             loaded,
             constants=_numbers(constants),
@@ -190,7 +181,7 @@ def compare(
         name = f"{found.study.name}-{found.inputs_hash[:8]}"
         folder = Path(out) if out else Path("results") / name
         page = report.write(found, folder, force=force, figures=figures)
-    _deliver(plant.to_dict(found), json_to)
+    targets.deliver(plant.to_dict(found), json_to)
     if json_to != "-" and not quiet:
         click.echo(report.table(found, wide=wide), nl=False)
         click.echo(f"wrote {folder}/; read {page}")
@@ -235,17 +226,17 @@ def design(
 
     found = _designed(spec, settings, json_to, force)
     report, drawn = _reporters(found)
-    with _busy(f"drawing {found.name}"):
-        contents = report.files(found, _width())
+    with terminal.busy(f"drawing {found.name}"):
+        contents = report.files(found, terminal.width())
         if figures:
             contents.update(drawn(found))
     more = _fronts(spec, settings, contents, figures) if pareto else []
-    folder = _folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
+    folder = targets.folder(out, Path("results") / f"{found.name}-{found.inputs_hash[:8]}")
     about = {"version": __version__, "name": found.name, "inputs_hash": found.inputs_hash}
     write_folder(folder, contents, about, force=force)
-    _deliver(found.to_dict(), json_to)
+    targets.deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join([*report.lines(found, _width()), *more]))
+        click.echo("\n".join([*report.lines(found, terminal.width()), *more]))
         then = f"; next: sepmodel run {folder}/circuit.toml" if "circuit.toml" in contents else ""
         click.echo(f"wrote {folder}/{then}")
 
@@ -269,9 +260,9 @@ def explain(spec: str, settings: tuple[str, ...], json_to: str | None) -> None:
         "name": found.name,
         "explanation": report.explanation(found),
     }
-    _deliver(document, json_to)
+    targets.deliver(document, json_to)
     if json_to != "-":
-        click.echo("\n".join(report.explained(found, _width())))
+        click.echo("\n".join(report.explained(found, terminal.width())))
 
 
 def _fronts(
@@ -283,7 +274,7 @@ def _fronts(
     from sepmodel.run import load, pareto
 
     loaded = load(spec, parse_settings(settings))
-    with _busy(f"circuits on the fronts of {loaded.name}"):
+    with terminal.busy(f"circuits on the fronts of {loaded.name}"):
         found = pareto(loaded)
     contents["pareto.csv"] = report_pareto.table(found)
     if figures:
@@ -308,19 +299,12 @@ def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: 
     from sepmodel.run import load
 
     loaded = load(spec, parse_settings(settings))
-    _announce(loaded.path, loaded.shadows)
-    _check_target(json_to, force)
-    with _busy(f"designing {loaded.name}"):
+    terminal.announce(loaded.path, loaded.shadows)
+    targets.check(json_to, force)
+    with terminal.busy(f"designing {loaded.name}"):
         found = designed(loaded)
-    _warn(getattr(found, "warnings", ()))
+    terminal.warn(getattr(found, "warnings", ()))
     return found
-
-
-def _warn(warnings: Sequence[Any]) -> None:
-    """Every warning of an answer, by name."""
-    for warning in warnings:
-        where = f" ({warning.where})" if warning.where else ""
-        _say(f"warning: {warning.code}: {warning.message}{where}")
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, float]:
@@ -342,6 +326,46 @@ def _numbers(pairs: Sequence[str]) -> dict[str, float]:
                 )
             )
     return found
+
+
+def _is_case(table: str) -> bool:
+    """Whether what is to be fitted is a case file, by path or name, and no CSV of shake-outs."""
+    from sepmodel.case import names
+    from sepmodel.study.shakeout import find
+
+    return table.endswith(".toml") or (table in names() and not find(table).is_file())
+
+
+def _fit_curves(spec: str, json_to: str | None, out: str | None, force: bool) -> None:
+    """``sepmodel fit`` of a file of kind "curve-fit"."""
+    from sepmodel import plot_curve, report_curve
+    from sepmodel.files import json_text, write_folder
+    from sepmodel.run import inputs_hash, load
+    from sepmodel.study.curve_fit import fit_curves
+
+    loaded = load(spec)
+    terminal.announce(loaded.path, loaded.shadows)
+    targets.check(json_to, force)
+    with terminal.busy(f"fitting {loaded.name}"):
+        found = fit_curves(loaded)
+        drawn = plot_curve.figures(found)
+        document = report_curve.to_dict(found)
+        title = loaded.inputs.title or f"Fit of {loaded.name}"
+        contents: dict[str, str | bytes] = {
+            "residuals.csv": report_curve.residuals_csv(found),
+            "fit.json": json_text(document),
+            **drawn,
+            report_curve.PAGE: report_curve.page(found, drawn, title),
+        }
+    hashed = inputs_hash(loaded, found.used)
+    folder = targets.folder(out, Path("results") / f"{found.name}-{hashed[:8]}")
+    about = {"version": __version__, "name": found.name, "inputs_hash": hashed}
+    write_folder(folder, contents, about, force=force)
+    targets.deliver(document, json_to)
+    terminal.warn(found.warnings)
+    if json_to != "-":
+        click.echo("\n".join(report_curve.summary_lines(found)))
+        click.echo(f"wrote {folder}/")
 
 
 @app.command()
@@ -367,24 +391,30 @@ def fit(
     out: str | None,
     force: bool,
 ) -> None:
-    """Extraction constants with error bars from a CSV of shake-out tests.
+    """Constants with error bars: from a CSV of shake-out tests, or from curves of a column.
 
-    The header names columns with units: feed_acid [mol/L], extractant [mol/L], feed_Nd [g/L],
+    TABLE is a CSV of shake-outs, or a file of kind "curve-fit" (then only --json, --out and --force
+    count), which names the column case, the measured curves and the parameters. The header of
+    shake-outs names columns with units: feed_acid [mol/L], extractant [mol/L], feed_Nd [g/L],
     raffinate_Nd [g/L] ...; optional: laboratory, label, phase_ratio (O/A), saponification, pH, use.
 
     \b
     Examples:
       sepmodel fit nd-pr-pc88a
       sepmodel fit nd-pr-pc88a --loss soft_l1 --out robust --json fit.json
+      sepmodel fit s950-la-sm-curves
     """
+    if _is_case(table):
+        _fit_curves(table, json_to, out, force)
+        return
     from sepmodel import report_fit
     from sepmodel.files import json_text, write_folder
     from sepmodel.plot import fit_figures
     from sepmodel.study import cross_validation, fit_report
     from sepmodel.study import fit as fitting
 
-    _check_target(json_to, force)
-    with _busy("fitting"):
+    targets.check(json_to, force)
+    with terminal.busy("fitting"):
         options = fitting.Options(
             activity=activity,
             loss=loss,
@@ -415,13 +445,15 @@ def fit(
             text = found.to_toml(title=f"Fit to {name}", source=source)
             contents[f"{name}-{activity}.toml"] = text
         else:
-            _say("warning: undetermined: no data set is written of constants nobody determined")
-    folder = _folder(out, Path("results") / f"{name}-fit")
+            terminal.say(
+                "warning: undetermined: no data set is written of constants nobody determined"
+            )
+    folder = targets.folder(out, Path("results") / f"{name}-fit")
     about = {"version": __version__, "name": name, "inputs_hash": ""}
     write_folder(folder, contents, about, force=force)
-    _deliver(document, json_to)
+    targets.deliver(document, json_to)
     for warned in found.warnings:
-        _say(f"warning: {warned.code}: {warned.message}")
+        terminal.say(f"warning: {warned.code}: {warned.message}")
     if json_to != "-":
         lines = fit_report.summary_lines(found, left) + fit_report.soap_lines(soap)
         click.echo("\n".join(lines))
@@ -489,16 +521,16 @@ def sweep(
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     loaded = load(study, {**parse_settings(settings), **chosen})
-    _announce(loaded.path, loaded.shadows)
-    _check_target(json_to, force)
+    terminal.announce(loaded.path, loaded.shadows)
+    targets.check(json_to, force)
     if parquet:
         report_sweep.require_parquet()
-    folder = _folder(out, default_folder(loaded.name))
+    folder = targets.folder(out, default_folder(loaded.name))
     try:
-        with _counting(f"{loaded.name}", quiet) as step:
+        with terminal.counting(f"{loaded.name}", quiet) as step:
             found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)
     except KeyboardInterrupt:
-        _say(f"interrupted; kept in {folder}/; the same command goes on")
+        terminal.say(f"interrupted; kept in {folder}/; the same command goes on")
         raise _Exit(INTERRUPTED) from None
     contents = report_sweep.contents(found, parquet=parquet)
     if figures:
@@ -507,9 +539,9 @@ def sweep(
         contents.update(drawn(found))
     about = {"version": __version__, "name": found.name, "inputs_hash": found.plan.hash}
     write_folder(folder, contents, about, force=force)
-    _deliver(found.to_dict(), json_to)
+    targets.deliver(found.to_dict(), json_to)
     if json_to != "-" and not quiet:
-        click.echo("\n".join(report_sweep.lines(found, _width())))
+        click.echo("\n".join(report_sweep.lines(found, terminal.width())))
         click.echo(f"wrote {folder}/")
     if not found.counts.get("solved"):
         raise _Exit(UNSOLVED)
@@ -537,15 +569,18 @@ def sources(key: str | None, case: str | None, json_to: str | None) -> None:
     if case is not None:
         from sepmodel.run import run as solve
 
-        with _busy("solving"):
+        with terminal.busy("solving"):
             used = solve(case).used
-        document, lines = provenance.used_document(used), provenance.used_lines(used, _width())
+        document, lines = (
+            provenance.used_document(used),
+            provenance.used_lines(used, terminal.width()),
+        )
     elif key is not None:
-        document, lines = provenance.document(key), provenance.lines(key, _width())
+        document, lines = provenance.document(key), provenance.lines(key, terminal.width())
     else:
         document = {"sources": provenance.overview()}
-        lines = provenance.overview_lines(_width())
-    _deliver({"schema": 1, **document}, json_to)
+        lines = provenance.overview_lines(terminal.width())
+    targets.deliver({"schema": 1, **document}, json_to)
     if json_to != "-":
         click.echo("\n".join(lines))
 
@@ -570,14 +605,14 @@ def validate(
     """
     from sepmodel.study import validation
 
-    with _busy("validating") as step:
+    with terminal.busy("validating") as step:
         report = validation.validate(ids, root=root, progress=step)
         if accept is not None:
             validation.accept(report, accept)
-    _deliver(report.to_dict(), json_to)
+    targets.deliver(report.to_dict(), json_to)
     if json_to != "-":
-        _show_verdicts(report)
-    if report.summary["miss"] or report.summary["error"]:
+        terminal.show_verdicts(report)
+    if report.failed:
         raise _Exit(LIMIT_EXCEEDED)
 
 
@@ -593,7 +628,7 @@ def doctor(json_to: str | None) -> None:
     from sepmodel.doctor import examine
 
     findings = examine()
-    _deliver(
+    targets.deliver(
         {
             "schema": 1,
             "checks": [
@@ -603,10 +638,10 @@ def doctor(json_to: str | None) -> None:
         json_to,
     )
     if json_to != "-":
-        table = _table("what", "found", "")
+        table = terminal.table("what", "found", "")
         for row in findings:
             table.add_row(*row)
-        _console().print(table)
+        terminal.console().print(table)
     if any(status == "wrong" for _, _, status in findings):
         raise _Exit(DEFECT)
 
@@ -662,9 +697,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _mute()
+        terminal.mute()
     except OSError as error:
-        _mute()
+        terminal.mute()
         code = _fail(InputError(Problem(message=str(error.strerror))), BAD_INPUT, False)
     sys.exit(code)
 
@@ -690,13 +725,13 @@ def _guarded(words: list[str]) -> int:
     except SepmodelError as error:
         return _fail(error, UNSOLVED, as_json)
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        terminal.say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        _mute()
+        terminal.mute()
         return OK
     except OSError as error:  # a full disk behind stdout, a folder that vanished
-        _mute()
+        terminal.mute()
         file = str(error.filename or "")
         return _fail(
             InputError(Problem(message=str(error.strerror or error), file=file)), BAD_INPUT, False
@@ -725,12 +760,12 @@ def _fail(error: SepmodelError, code: int, as_json: bool) -> int:
         document["errors"] = [problem.to_dict() for problem in error.problems]
     else:
         document["errors"] = [Problem(message=str(error)).to_dict()]
-    _say(f"error: {error}" if code != DEFECT else str(error))
+    terminal.say(f"error: {error}" if code != DEFECT else str(error))
     if isinstance(error, InfeasibleError):
         document.update(limit=error.limit, nearest=error.nearest)
-        _say(f"  limit: {_pairs(error.limit)}")
+        terminal.say(f"  limit: {terminal.pairs(error.limit)}")
         if error.nearest:
-            _say(f"  nearest feasible: {_pairs(error.nearest)}")
+            terminal.say(f"  nearest feasible: {terminal.pairs(error.nearest)}")
     if isinstance(error, ConvergenceError):
         trace = error.trace
         document["trace"] = {
@@ -741,306 +776,16 @@ def _fail(error: SepmodelError, code: int, as_json: bool) -> int:
             "advice": trace.advice,
         }
         where = {"equation": trace.equation, "stage": trace.stage, "component": trace.component}
-        if any(where.values()):
-            _say(f"  worst: {_pairs({k: v for k, v in where.items() if v not in (None, '')})}")
+        known = {key: value for key, value in where.items() if value not in (None, "")}
+        if known:
+            terminal.say(f"  worst: {terminal.pairs(known)}")
         if trace.advice:
-            _say(f"  advice: {trace.advice}")
+            terminal.say(f"  advice: {trace.advice}")
     if as_json:
         from sepmodel.files import json_text
 
         try:
             sys.stdout.write(json_text(document))
         except BrokenPipeError:
-            _mute()
+            terminal.mute()
     return code
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value:.6g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in values.items()
-    )
-
-
-def _say(text: str) -> None:
-    """One diagnostic on stderr."""
-    try:
-        click.echo(text, err=True)
-    except OSError:  # nobody listens any more
-        return
-
-
-def _mute() -> None:
-    """Send the rest of stdout nowhere: its reader has gone, or its disk is full."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _folder(out: str | None, otherwise: Path) -> Path:
-    """The folder of the results; refuses what is no name of one."""
-    if out is None:
-        return otherwise
-    if not out or "\0" in out:
-        raise InputError(
-            Problem(message="not a folder name", key="--out", value=out, expected="a folder")
-        )
-    return Path(out)
-
-
-def _announce(path: Path | None, shadows: Path | None) -> None:
-    """Tell which of the user's model files stand in front of shipped ones."""
-    from sepmodel.case import shadowed
-
-    if shadows is not None:
-        _say(f"note: using {path}, which stands in front of the shipped {shadows.name}")
-    for mine, ours in shadowed().items():
-        if mine != path:
-            _say(f"note: {mine} stands in front of the shipped {ours.name}")
-
-
-def _check_target(json_to: str | None, force: bool) -> None:
-    """Refuse a JSON file that would replace something that is not sepmodel's JSON."""
-    if json_to is None or json_to == "-":
-        return
-    if not json_to or "\0" in json_to:
-        problem = Problem(message="not a file name", key="--json", value=json_to)
-        raise InputError(replace(problem, expected="the name of a file, or - for stdout"))
-    parent = next(p for p in Path(json_to).absolute().parents if p.exists())
-    try:
-        tempfile.TemporaryFile(dir=parent).close()
-    except OSError:
-        raise InputError(
-            Problem(
-                message="cannot be written",
-                file=json_to,
-                key="--json",
-                expected="a file in a folder that can be written",
-            )
-        ) from None
-    if not os.path.lexists(json_to) or (force and os.path.isfile(json_to)):
-        return
-    try:
-        if not os.path.isfile(json_to):  # a device could be read for ever
-            raise ValueError
-        document = json.loads(Path(json_to).read_text(encoding="utf-8"))
-        if isinstance(document, dict) and "schema" in document:
-            return
-    except (OSError, ValueError, RecursionError):
-        pass
-    raise InputError(
-        Problem(
-            message="is in the way: not a JSON file that sepmodel wrote",
-            file=json_to,
-            expected="another file, or --force to replace it",
-        )
-    )
-
-
-def _deliver(document: Mapping[str, Any], json_to: str | None) -> None:
-    """Write a JSON document where it was asked for: a file, stdout, or nowhere."""
-    if json_to is None:
-        return
-    from sepmodel.files import json_text, write_atomic
-
-    if json_to == "-":
-        sys.stdout.write(json_text(document))
-    else:
-        _check_target(json_to, force=False)
-        write_atomic(json_to, json_text(document))
-
-
-@contextmanager
-def _busy(text: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show on a terminal that work is going on; gives a function that tells how far it is."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(text) as status:
-        yield lambda what, done, total: status.update(f"{text}: {what} ({done} of {total})")
-
-
-def _clock(tell: Callable[[str, int, int], None]) -> Callable[[float, float], None]:
-    """Turns simulated time reached, and the end, into what a terminal shows: how much is left."""
-    started, shown = time.monotonic(), 0.0
-    begun: float | None = None
-
-    def progress(reached: float, end: float) -> None:
-        nonlocal shown, begun
-        now = time.monotonic()
-        begun = reached if begun is None else begun
-        if now - shown < 0.2 or reached <= begun:
-            return
-        shown = now
-        left = (now - started) * (end - reached) / (reached - begun)
-        tell(f"{left:.0f} s left; hours of plant time", round(reached / 3600), round(end / 3600))
-
-    return progress
-
-
-@contextmanager
-def _counting(what: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show how many points are done, how fast, and how long it will take.
-
-    On a terminal a bar; elsewhere a line on stderr every half minute.
-    """
-    if not sys.stderr.isatty():
-        last = [0.0]
-
-        def line(now: Progress) -> None:
-            if not quiet and now.seconds - last[0] >= 30:
-                last[0] = now.seconds
-                _say(f"{what}: {_progress(now)}")
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task(what, total=None, said="the case itself")
-
-        def show(now: Progress) -> None:
-            bar.update(shown, completed=now.done, total=now.total, said=_progress(now))
-
-        yield show
-
-
-def _progress(now: Progress) -> str:
-    """How far a sweep is, as text.
-
-    >>> from sepmodel.study.sweep import Progress
-    >>> _progress(Progress(done=50, total=150, stored=0, failed=1, seconds=5.0))
-    '50 of 150, 1 failed, 10/s, 10 s left'
-    """
-    said = [f"{now.done} of {now.total}"]
-    if now.failed:
-        said.append(f"{now.failed} failed")
-    if now.rate > 0:
-        said.append(f"{now.rate:.3g}/s")
-    if now.left and now.left >= 1:
-        minutes, seconds = divmod(round(now.left), 60)
-        hours, minutes = divmod(minutes, 60)
-        parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
-        told = [f"{number} {unit}" for number, unit in parts if number]
-        said.append(" ".join(told[:2]) + " left")
-    return ", ".join(said)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(soft_wrap=False, highlight=False)
-
-
-def _table(*columns: str, title: str = "") -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _show_result(result: Result) -> None:
-    from rich.text import Text
-
-    from sepmodel.units import significant
-
-    console = _console()
-    document = result.to_dict()
-    title = f"{result.name} ({result.kind}): {result.status}"
-    streams = document["streams"].items()
-    acid = any(stream["pH"] is not None for _, stream in streams)
-    columns = ("stream", "phase", "stage", "flow", *(("pH",) if acid else ()))
-    table = _table(*columns, "purity", "recovery", title=title)
-    for name, stream in streams:
-        flow = stream["flow"]
-        cells = [
-            name,
-            stream["phase"],
-            "" if stream["stage"] is None else str(stream["stage"]),
-            _amount(flow),
-        ]
-        if acid:
-            cells.append("" if stream["pH"] is None else f"{stream['pH']:.2f}")
-        purest = _largest(stream["purity"]) or _largest(stream["recovery"])
-        table.add_row(
-            *cells,
-            _fractions({n: stream["purity"].get(n) for n in purest}),
-            _fractions({n: stream["recovery"].get(n) for n in purest}),
-        )
-    if document["streams"]:
-        console.print(table)
-    if document["quantities"]:
-        table = _table("quantity", "value")
-        for name, quantity in document["quantities"].items():
-            table.add_row(name, _amount(quantity))
-        console.print(table)
-    worst = document["balance"]["max"]
-    lines = [f"inputs {result.inputs_hash[:8]}"]
-    if worst is not None:
-        lines.append(f"balances close to {worst:.0e}")
-    numbers = "number" if len(result.used) == 1 else "numbers"
-    lines.append(f"{len(result.used)} {numbers}, estimated: {result.estimated['count']}")
-    if document["solver"]["seconds"] is not None:
-        lines.append(f"{significant(document['solver']['seconds'])} s")
-    console.print(Text("; ".join(lines)))
-
-
-def _amount(quantity: Mapping[str, Any]) -> str:
-    from sepmodel.units import significant
-
-    if quantity["value"] is None:
-        return "-"
-    unit = "" if quantity["unit"] == "1" else f" {quantity['unit']}"
-    value = quantity["value"]
-    text = f"{value:.0f}" if value == round(value) else significant(value, 4)
-    return f"{text}{unit}"
-
-
-def _largest(fractions: Mapping[str, float | None]) -> list[str]:
-    """The names of the three largest fractions."""
-    known = sorted(((v, k) for k, v in fractions.items() if v is not None), reverse=True)
-    return [name for _, name in known[:3]]
-
-
-def _fractions(fractions: Mapping[str, float | None]) -> str:
-    """Fractions as text, one a line, with the digits that tell 0.9999 from 1."""
-    return "\n".join(f"{n} {v:.5f}" if v is not None else "" for n, v in fractions.items())
-
-
-def _show_verdicts(report: Any) -> None:
-    """One block a quantity, numbers under one header, within 80 columns."""
-    width = _width()
-    head = f"{'role':<12}{'n':>5}{'bias':>10}{'rms':>9}{'worst':>9}{'limit':>9}"
-    click.echo(f"  {head}  {'verdict':<8}own past")
-    for row in report.rows:
-        numbers = f"{row.role:<12}{row.n:>5}{_small(row.bias):>10}{_small(row.rms):>9}"
-        numbers += f"{_small(row.worst):>9}{_small(row.limit):>9}"
-        said = row.verdict if row.verdict == "hit" else row.verdict.upper()
-        limit = f"limit on {row.statistic} ({row.scale}): {row.reason}"
-        click.echo("\n".join(textwrap.wrap(f"{row.id} [{row.publication}]: {row.quantity}", width)))
-        click.echo(f"  {numbers}  {said:<8}{row.regression}")
-        for text in (limit, row.message):
-            click.echo(
-                "\n".join(
-                    textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ")
-                ),
-                nl=bool(text),
-            )
-    counts = ", ".join(f"{count} {name}" for name, count in report.summary.items())
-    evidence = sum(row.role == "prediction" for row in report.rows)
-    click.echo(f"{counts}; {evidence} of {len(report.rows)} rows are predictions")
-
-
-def _width() -> int:
-    """Columns of the terminal, 80 where there is none."""
-    return max(shutil.get_terminal_size((80, 24)).columns, 60)
-
-
-def _small(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1e}"

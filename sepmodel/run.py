@@ -146,11 +146,18 @@ def _sweep() -> Kind:
     return Kind(SweepCase, None, "sweep")
 
 
+def _curve_fit() -> Kind:
+    from sepmodel.curve_tables import CurveFitCase
+
+    return Kind(CurveFitCase, None, "fit")
+
+
 # What a case file can be. Each entry imports its technology only when such a case is loaded.
 KINDS: dict[str, Callable[[], Kind]] = {
     "cascade": _cascade,
     "cascade-dynamic": _dynamic_cascade,
     "column": _column,
+    "curve-fit": _curve_fit,
     "displacement": _displacement,
     "elution": _elution,
     "isotherm": _isotherm,

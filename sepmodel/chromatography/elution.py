@@ -36,7 +36,7 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
     names = case.components
     total = sum(s.duration for s in case.section)
     count = int(np.floor(total / case.every * (1 + np.finfo(float).eps)))
-    times = case.every * np.arange(count + 1)
+    times: Array = np.asarray(case.every * np.arange(count + 1), dtype=np.float64)
     numerics = case.numerics
     given = {"shells": numerics.shells, "tolerance": numerics.tolerance}
     settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
@@ -83,13 +83,33 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
                 values=solved.state.conc,
             ),
         },
-        quantities={"duration": amount(total, "s"), "length": amount(case.bed.length, "m")},
+        quantities={
+            "duration": amount(total, "s"),
+            "length": amount(case.bed.length, "m"),
+            **_midpoints(case, times, solved.outlet),
+        },
         balance={
             "components": dict(zip(names, closures, strict=True)),
             "max": max(closures),
         },
         used=book.used,
     )
+
+
+def _midpoints(case: ElutionCase, times: Array, outlet: Array) -> dict[str, Mapping[str, float]]:
+    """Bed volumes at which a component fed to the end first leaves at half of its feed."""
+    found: dict[str, Mapping[str, float]] = {}
+    for k, name in enumerate(case.components):
+        fed = case.section[-1].composition.get(name, 0.0)
+        if not fed > 0 or case.section[-1].final is not None:
+            continue
+        above = np.flatnonzero(outlet[:, k] >= 0.5 * fed)
+        if not len(above) or above[0] == 0:
+            continue
+        i = int(above[0])
+        at = np.interp(0.5 * fed, outlet[i - 1 : i + 1, k], times[i - 1 : i + 1])
+        found[f"midpoint of {name}"] = amount(float(at) * case.bed.velocity / case.bed.length, "1")
+    return found
 
 
 def bed(case: ElutionCase) -> column.Bed:

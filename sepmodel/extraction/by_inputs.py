@@ -2,29 +2,26 @@
 
 Every input acts through few doors: ln A of a stage, moles that enter a stage, and the flows of
 water and solvent with the anions they bring. For the adjoint the multipliers are pulled back
-through these doors for all inputs at once; forward, the doors are opened one input after another.
+through these doors for all inputs at once; forward, each door is opened once and every input is a
+sum of doors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import circuit_plan, linearised, stagewise
+from sepmodel.extraction import linearised, stagewise
+from sepmodel.extraction.by_streams import MOVES, STENCIL, WEIGHTS, Solved, Stream, streams
 from sepmodel.extraction.chain import Link
-from sepmodel.extraction.circuit_plan import PHASES, CircuitInputs, Inlet
+from sepmodel.extraction.circuit_plan import CircuitInputs
 
 Array = NDArray[np.float64]
-
-# Step of the stencil in the logarithm of a parameter; its error is of the fourth power.
-STEP = 1e-3
-STENCIL = ((-2.0, 1.0), (-1.0, -8.0), (1.0, 8.0), (2.0, -1.0))
-MOVES = STEP * np.array([s for s, _ in STENCIL])
-WEIGHTS = np.array([w for _, w in STENCIL]) / (4.0 * 3.0 * STEP)
 
 
 def parameters(inputs: CircuitInputs) -> tuple[str, ...]:
@@ -49,39 +46,59 @@ def parameters(inputs: CircuitInputs) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Stream:
-    """What one stream's flow, or the anions it brings, does to all stages.
+class Doors:
+    """What each of P parameters opens, and how far.
 
-    ``water, solvent`` d ln(flow) (N,), ``totals`` (N, T - 1) anions and sulfate [mol/m3];
-    ``moles`` [mol/s] that enter (phase, stage) besides (C,), ``fractions`` d ln of outlets'.
+    ``ratio`` change of ln A of a component at every stage (P, C), ``dimer`` relative (P,),
+    ``entering`` (phase, stage) -> moles (P, C), ``streams`` (P, K) of the ``keys``.
     """
 
-    water: Array
-    solvent: Array
-    totals: Array
-    moles: tuple[tuple[int, int, Array], ...] = ()
-    fractions: Mapping[str, float] | None = None
+    ratio: Array
+    dimer: Array
+    entering: dict[tuple[int, int], Array]
+    keys: tuple[str, ...]
+    streams: Array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Taken:
+    """What O outputs take: ``flows`` weights of ln(flow leaving) of both phases at ``stages``
+    (2, O, E, C), ``fractions`` weights of ln of the outlets' fractions (O,)."""
+
+    stages: tuple[int, ...]
+    flows: Array
+    fractions: dict[str, Array]
 
 
 class Point:
     """A circuit at its solution: its equations linearised, factorised, and their doors."""
 
     def __init__(self, inputs: CircuitInputs, plan: stagewise.Plan, state: stagewise.State) -> None:
+        solved = Solved(inputs, plan, state)
         self.inputs, self.plan, self.state = inputs, plan, state
-        system = stagewise.system(plan, state)
-        self.factors = linearised.factorise(system)
-        self.answers, self.unknowns = system.answers, system.unknowns
-        self.stages, self.width = system.band.shape[1:3]
-        self.count = len(inputs.components)
-        self.by_aq, self.by_org = (
-            part[0].sum(axis=-1) for part in stagewise.by_fluxes(plan, state)
-        )
+        self.stages, self.count, self.port = solved.stages, solved.count, solved.port
+        self.unknowns = plan.model.unknowns
+        self.pitch = 1 if state.fluxes is None else 2
+        self.width = self.count * self.pitch + self.unknowns
+        self.by_fluxes = tuple(part[0] for part in stagewise.by_fluxes(plan, state))
+        self.by_aq, self.by_org = (part.sum(axis=-1) for part in self.by_fluxes)
         self.by_totals = _by_totals(plan, state)
-        at = 0
-        self.first: dict[str, int] = {}
-        for section in inputs.sections:
-            self.first[section.name] = at
-            at += section.stages
+        self.streams = streams(solved)
+
+    @cached_property
+    def system(self) -> linearised.System:
+        """The equations of all fluxes and unknowns."""
+        return stagewise.system(self.plan, self.state)
+
+    @cached_property
+    def factors(self) -> linearised.Factors:
+        """Their factors."""
+        return linearised.factorise(self.system)
+
+    @property
+    def answers(self) -> linearised.Answers:
+        """How they answer to what is no unknown."""
+        return self.system.answers
 
     def names(self, names: Sequence[str] | None) -> tuple[str, ...]:
         """The parameters asked for, which have to exist."""
@@ -92,33 +109,50 @@ class Point:
             raise InputError(Problem(message="no such parameter", value=", ".join(unknown)))
         return tuple(names)
 
-    def port(self, inlet: Inlet) -> tuple[int, int]:
-        """Phase and stage (0-based) of an inlet."""
-        return PHASES.index(inlet.phase), self.first[inlet.section] + inlet.stage - 1
-
-    def outputs(
-        self, weights: Sequence[Mapping[tuple[str, str], float]]
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        """Derivatives of weighted ln(outlet flows): by all unknowns (O, N K), besides by ln A
-        (O, N, C) and by the ln of outlets' fractions (O,)."""
-        count, index = len(weights), {c: i for i, c in enumerate(self.inputs.components)}
-        out = np.zeros((count, self.stages, self.width))
-        by_ratio = np.zeros((count, self.stages, self.count))
-        by_fraction: dict[str, Array] = {}
-        for o, output in enumerate(weights):
-            for (outlet, component), weight in output.items():
+    def taken(self, outputs: Sequence[Mapping[tuple[str, str], float]]) -> Taken:
+        """What weighted sums of ln(outlet flows) take from where."""
+        index = {c: i for i, c in enumerate(self.inputs.components)}
+        places: dict[int, int] = {}
+        rows: dict[tuple[str, int], tuple[int, int, list[int], list[float]]] = {}
+        fractions: dict[str, Array] = {}
+        for o, weights in enumerate(outputs):
+            for (outlet, component), weight in weights.items():
                 stage, phase, _ = self.plan.outlets[outlet]
-                i = index[component]
-                by_fraction.setdefault(outlet, np.zeros(count))[o] += weight
-                if self.answers.pitch == 2:
-                    out[o, stage, 2 * i + 1 - phase] += weight
-                    continue
-                out[o, stage, i] += weight
-                if phase == 1:
-                    slope = self.state.spot.slope[0, stage, i]
-                    out[o, stage, -self.unknowns :] += weight * slope
-                    by_ratio[o, stage, i] += weight
-        return out.reshape(count, -1), by_ratio, by_fraction
+                if (outlet, o) not in rows:
+                    rows[outlet, o] = (phase, places.setdefault(stage, len(places)), [], [])
+                _, _, which, amounts = rows[outlet, o]
+                which.append(index[component])
+                amounts.append(weight)
+        flows = np.zeros((2, len(outputs), len(places), self.count))
+        for (outlet, o), (phase, e, which, amounts) in rows.items():
+            flows[phase, o, e, which] += amounts
+            fractions.setdefault(outlet, np.zeros(len(outputs)))[o] = sum(amounts)
+        return Taken(stages=tuple(places), flows=flows, fractions=fractions)
+
+    def by_unknowns(self, taken: Taken) -> Array:
+        """Derivatives of outputs by all unknowns, (O, N K)."""
+        out = np.zeros((taken.flows.shape[1], self.stages, self.width))
+        at = list(taken.stages)
+        if self.pitch == 2:
+            for phase in (0, 1):
+                out[:, at, self._component_rows(1 - phase)] = taken.flows[phase]
+        else:
+            out[:, at, : self.count] = taken.flows.sum(axis=0)
+            out[:, at, -self.unknowns :] = self.by_own(taken)
+        return out.reshape(out.shape[0], -1)
+
+    def by_own(self, taken: Taken) -> Array:
+        """Derivatives of outputs by the own unknowns of the stages they are taken from, where the
+        fluxes are those of the aqueous: the organic's follow by ln A, (O, E, m)."""
+        slope = self.state.spot.slope[0]
+        at = slope[list(taken.stages)] if slope.shape[0] == self.stages else slope
+        out: Array = (taken.flows[1][..., None] * at).sum(axis=2)
+        return out
+
+    def by_ratio(self, taken: Taken) -> Array:
+        """Derivatives of outputs by ln A besides, (O, E, C)."""
+        out: Array = taken.flows[1] if self.pitch == 1 else np.zeros_like(taken.flows[1])
+        return out
 
     # --- backwards ---------------------------------------------------------------------------
 
@@ -126,14 +160,14 @@ class Point:
         self,
         names: Sequence[str],
         multipliers: Array,
-        by_ratio: Array,
-        by_fraction: Mapping[str, Array],
+        taken: Taken,
     ) -> Array:
         """d(outputs)/d(parameters) (O, P) from the multipliers (O, N K) of the equations."""
         inputs = self.inputs
         multipliers = multipliers.reshape(-1, self.stages, self.width)
         closing = multipliers[:, :, -self.unknowns :]
-        by_ratio = by_ratio - self._pulled_ratio(multipliers, closing)
+        by_ratio = -self._pulled_ratio(multipliers, closing)
+        by_ratio[:, list(taken.stages)] += self.by_ratio(taken)
         every = by_ratio.sum(axis=2)
         water = (closing * self.by_aq).sum(axis=2) - every
         solvent = (closing * self.by_org).sum(axis=2) + every
@@ -147,8 +181,8 @@ class Point:
             for phase, stage, moles in moved.moles:
                 out += self._worth(multipliers, phase, stage) @ moles
             for outlet, change in (moved.fractions or {}).items():
-                if outlet in by_fraction:
-                    out += by_fraction[outlet] * change
+                if outlet in taken.fractions:
+                    out += taken.fractions[outlet] * change
             return out
 
         found: dict[str, Array] = {}
@@ -159,7 +193,7 @@ class Point:
         own = self._worth(multipliers, 1, 0) * fresh
         for name, column in zip(inputs.components, own.T, strict=True):
             found[f"organic_conc:{name}"] = column
-        streams = self.streams()
+        streams = self.streams
         found["organic_flow"] = own.sum(axis=1) + stream(streams["organic_flow"])
         for inlet in inputs.inlets:
             moles = np.asarray(inlet.conc, dtype=float) * np.asarray(inlet.flow)
@@ -190,8 +224,7 @@ class Point:
         return out
 
     def _component_rows(self, first: int) -> slice:
-        pitch = self.answers.pitch
-        return slice(first, first + self.count * pitch, pitch)
+        return slice(first, first + self.count * self.pitch, self.pitch)
 
     def _organic_links(self) -> list[tuple[Link, Array]]:
         assert self.state.links is not None
@@ -208,60 +241,95 @@ class Point:
 
     # --- forwards ----------------------------------------------------------------------------
 
-    def rows(self, names: Sequence[str], by_ratio: Array) -> tuple[Array, Array, dict[str, Array]]:
-        """Derivatives by each parameter at fixed unknowns: of the equations (P, N K), of outputs
-        through ln A (O, P), given theirs by it (O, N, C), and of the ln of outlets' fractions (P,).
-        """
-        inputs = self.inputs
-        rows = np.zeros((len(names), self.stages, self.width))
-        direct = np.zeros((by_ratio.shape[0], len(names)))
-        by_component, by_stage = by_ratio.sum(axis=1), by_ratio.sum(axis=2)
-        fractions = {outlet: np.zeros(len(names)) for outlet in self.plan.outlets}
+    def doors(self, names: Sequence[str]) -> Doors:
+        """The doors each parameter opens."""
+        inputs, size = self.inputs, len(names)
         index = {c: i for i, c in enumerate(inputs.components)}
-        ports = {inlet.name: inlet for inlet in inputs.inlets}
-        streams = {key: (moved, self._stream(moved)) for key, moved in self.streams().items()}
         fresh = np.asarray(inputs.organic_conc) * np.asarray(inputs.organic_flow)
-        each = np.arange(self.count)
+        ports = {}
+        for inlet in inputs.inlets:
+            moles = np.asarray(inlet.conc, dtype=float) * np.asarray(inlet.flow)
+            acid = float(np.asarray(inlet.acid) * np.asarray(inlet.flow))
+            anions = (moles * inputs.charge).tolist() if inlet.phase == "aqueous" else []
+            ports[inlet.name] = (self.port(inlet), moles, anions, acid)
+        dimer, ratio = np.zeros(size), np.zeros((size, self.count))
+        opened: dict[str, list[tuple[int, float]]] = {}
+        entering: dict[tuple[int, int], Array] = {}
 
-        def follow(k: int, key: str, weight: float) -> None:
-            moved, row = streams[key]
-            rows[k] += weight * row
-            direct[:, k] += weight * (by_stage @ (moved.solvent - moved.water))
-            for outlet, change in (moved.fractions or {}).items():
-                fractions[outlet][k] += weight * change
+        def into(place: tuple[int, int]) -> Array:
+            if place not in entering:
+                entering[place] = np.zeros((size, self.count))
+            return entering[place]
 
         for k, name in enumerate(names):
             kind, _, rest = name.partition(":")
-            port, _, component = rest.partition(":")
             if kind == "log_k":
-                i = index[rest]
-                self._move(rows[k], np.ones(1), slice(i, i + 1))
-                direct[:, k] = by_component[:, i]
+                ratio[k, index[rest]] = 1.0
+            elif kind == "conc":
+                port, _, component = rest.partition(":")
+                place, moles, anions, _ = ports[port]
+                i = index[component]
+                into(place)[k, i] = moles[i]
+                if anions:
+                    opened.setdefault(f"anions:{port}", []).append((k, anions[i]))
             elif kind == "dimer":
-                rows[k, :, -self.unknowns :] += self.by_totals[..., 0] * np.asarray(inputs.dimer)
+                dimer[k] = 1.0
             elif kind == "organic_conc":
-                self._enter(rows[k], 1, 0, np.where(each == index[rest], fresh, 0.0))
-            elif kind == "organic_flow":
-                self._enter(rows[k], 1, 0, fresh)
-                follow(k, name, 1.0)
-            elif kind == "draw":
-                follow(k, name, 1.0)
+                into((1, 0))[k, index[rest]] = fresh[index[rest]]
+            elif kind == "acid":
+                _, _, anions, acid = ports[rest]
+                if anions:
+                    opened.setdefault(f"anions:{rest}", []).append((k, acid))
             else:
-                inlet = ports[port]
-                moles = np.asarray(inlet.conc, dtype=float) * np.asarray(inlet.flow)
-                anions = 0.0
-                if kind == "flow":
-                    self._enter(rows[k], *self.port(inlet), moles)
-                    follow(k, name, 1.0)
-                elif kind == "conc":
-                    i = index[component]
-                    self._enter(rows[k], *self.port(inlet), np.where(each == i, moles, 0.0))
-                    anions = float(inputs.charge[i] * moles[i])
-                else:
-                    anions = float(np.asarray(inlet.acid) * np.asarray(inlet.flow))
-                if anions and inlet.phase == "aqueous":
-                    follow(k, f"anions:{port}", anions)
-        return rows.reshape(len(names), -1), direct, fractions
+                opened.setdefault(name, []).append((k, 1.0))
+                if kind != "draw":
+                    place, moles = ports[rest][:2] if kind == "flow" else ((1, 0), fresh)
+                    if moles.any():
+                        into(place)[k] = moles
+        streams = np.zeros((size, len(opened)))
+        for j, weights in enumerate(opened.values()):
+            for k, weight in weights:
+                streams[k, j] = weight
+        return Doors(
+            ratio=ratio, dimer=dimer, entering=entering, keys=tuple(opened), streams=streams
+        )
+
+    def direct(self, doors: Doors, taken: Taken) -> Array:
+        """Derivatives of outputs at fixed unknowns, (O, P)."""
+        by_ratio = self.by_ratio(taken)
+        out: Array = by_ratio.sum(axis=1) @ doors.ratio.T
+        if not doors.keys:
+            return out
+        moved, at = [self.streams[key] for key in doors.keys], list(taken.stages)
+        shifts = np.array([(s.solvent - s.water)[at] for s in moved])
+        by = by_ratio.sum(axis=2) @ shifts.T
+        for k, stream in enumerate(moved):
+            for outlet, change in (stream.fractions or {}).items():
+                if outlet in taken.fractions:
+                    by[:, k] += taken.fractions[outlet] * change
+        out += by @ doors.streams.T
+        return out
+
+    def rows(self, doors: Doors) -> Array:
+        """Derivatives of the equations by each parameter at fixed unknowns, (P, N K)."""
+        size, answers = len(doors.dimer), self.answers
+        rows = np.zeros((size, self.stages, self.width))
+        ratio = doors.ratio[:, None]
+        for first, own in enumerate(answers.own):
+            rows[:, :, self._component_rows(first)] += ratio * own[0]
+        if answers.following is not None:
+            rows[:, 1:, self._component_rows(0)] += ratio * answers.following[0]
+            for link, flow in self._organic_links():
+                self._enter(rows, *link.target[::-1], doors.ratio * flow)
+        rows[..., -self.unknowns :] += np.tensordot(doors.ratio, answers.closing[0], (1, 2))
+        fresh = self.by_totals[..., 0] * np.asarray(self.inputs.dimer)
+        rows[..., -self.unknowns :] += doors.dimer[:, None, None] * fresh
+        for place, moles in doors.entering.items():
+            self._enter(rows, *place, moles)
+        if doors.keys:
+            moved = np.stack([self._stream(self.streams[key]) for key in doors.keys])
+            rows += np.tensordot(doors.streams, moved, 1)
+        return rows.reshape(size, -1)
 
     def _enter(self, rows: Array, phase: int, stage: int, moles: Array) -> None:
         """Subtract from rows (..., N, K) what moles (..., C) entering a stage do."""
@@ -270,165 +338,22 @@ class Point:
                 effect = np.nan_to_num(moles * weights[phase][0, stage])
             rows[..., stage, self._component_rows(first)] -= effect
 
-    def _move(self, rows: Array, change: Array, which: slice) -> None:
-        """Add to rows (N, K) what a change of ln A, (N,) or (1,), of some components does."""
-        answers = self.answers
-        change = change[:, None]
-        for first, own in enumerate(answers.own):
-            rows[:, self._component_rows(first)][:, which] += own[0][:, which] * change
-        if answers.following is not None:
-            below = change if change.shape[0] == 1 else change[:-1]
-            rows[1:, self._component_rows(0)][:, which] += answers.following[0][:, which] * below
-            for link, flow in self._organic_links():
-                moles = np.zeros(self.count)
-                moles[which] = flow[which] * change[min(link.source[0], change.shape[0] - 1)]
-                self._enter(rows, *link.target[::-1], moles)
-        rows[:, -self.unknowns :] += answers.closing[0][:, :, which].sum(axis=-1) * change
-
     def _stream(self, moved: Stream) -> Array:
         """What a stream does to the equations, (N, K)."""
-        rows = np.zeros((self.stages, self.width))
+        answers, rows = self.answers, np.zeros((self.stages, self.width))
+        change = (moved.solvent - moved.water)[:, None]
+        for first, own in enumerate(answers.own):
+            rows[:, self._component_rows(first)] += own[0] * change
+        if answers.following is not None:
+            rows[1:, self._component_rows(0)] += answers.following[0] * change[:-1]
+            for link, flow in self._organic_links():
+                self._enter(rows, *link.target[::-1], flow * change[link.source[0]])
         closing = np.einsum("nmt,nt->nm", self.by_totals[..., 1:], moved.totals)
         closing -= self.by_aq * moved.water[:, None] + self.by_org * moved.solvent[:, None]
-        rows[:, -self.unknowns :] = closing
-        self._move(rows, moved.solvent - moved.water, slice(None))
+        rows[:, -self.unknowns :] = closing + answers.closing[0].sum(axis=-1) * change
         for phase, stage, moles in moved.moles:
             self._enter(rows, phase, stage, moles)
         return rows
-
-    # --- water and solvent ---------------------------------------------------------------------
-
-    def streams(self) -> dict[str, Stream]:
-        """Answers to each stream: by ln of its flow and by the anions [mol/s] it brings."""
-        if self.inputs.draws or self.plan.chain.carry is not None:
-            return self._stencilled()
-        inputs, plan = self.inputs, self.plan
-        water, solvent = plan.flow_aq[0], plan.flow_org[0]
-        totals = plan.totals[0, :, 1:]
-        none, nothing = np.zeros(self.stages), np.zeros((self.stages, 2))
-        share = float(np.asarray(inputs.organic_flow)) / solvent
-        out = {"organic_flow": Stream(water=none, solvent=share, totals=nothing)}
-        for inlet in inputs.inlets:
-            flow = float(np.asarray(inlet.flow))
-            phase, stage = self.port(inlet)
-            if phase == 1:
-                share = np.where(np.arange(self.stages) >= stage, flow, 0.0) / solvent
-                out[f"flow:{inlet.name}"] = Stream(water=none, solvent=share, totals=nothing)
-                continue
-            by_flow = np.zeros(self.stages)
-            self._descend(stage, 1.0, by_flow)
-            by_flow /= water
-            acid = float(np.asarray(inlet.acid) + np.asarray(inlet.conc) @ inputs.charge)
-            brought = np.array([acid, float(np.asarray(inlet.sulfate))])
-            share = flow * by_flow
-            out[f"flow:{inlet.name}"] = Stream(
-                water=share, solvent=none, totals=share[:, None] * (brought - totals)
-            )
-            out[f"anions:{inlet.name}"] = Stream(
-                water=none, solvent=none, totals=np.stack([by_flow, none], axis=1)
-            )
-        return out
-
-    def _descend(self, stage: int, part: float, passing: Array) -> None:
-        """Where part of the aqueous entering a stage passes, down to the section it leaves from."""
-        inputs = self.inputs
-        names = [section.name for section in inputs.sections]
-        at = max(k for k, name in enumerate(names) if self.first[name] <= stage)
-        while at > 0 and inputs.sections[at].aqueous_to != "out":
-            at -= 1
-        passing[self.first[names[at]] : stage + 1] += part
-        for source, target, share in inputs.reflux:
-            if source == names[at] and at > 0:
-                last = self.first[target] + inputs.sections[names.index(target)].stages - 1
-                self._descend(last, part * share, passing)
-
-    def _leaving(self, phase: int, stage: int) -> Array:
-        """Flux that leaves a stage in a phase before draws, (C,)."""
-        state = self.state
-        if state.fluxes is None:
-            assert state.aqueous is not None
-            assert state.organic is not None
-            flux = state.organic if phase else state.aqueous
-        else:
-            flux = np.exp(state.fluxes.up if phase else state.fluxes.down)
-        out: Array = flux[0, stage]
-        return out
-
-    def _stencilled(self) -> dict[str, Stream]:
-        """The same where fractions are drawn or carried: a few smooth quotients, by a stencil."""
-        inputs = self.inputs
-        keys = ["organic_flow", *(f"flow:{i.name}" for i in inputs.inlets)]
-        keys += [f"anions:{i.name}" for i in inputs.inlets if i.phase == "aqueous"]
-        keys += [f"draw:{draw.name}" for draw in inputs.draws]
-        count, scales = len(keys), np.ones(len(keys))
-
-        def moves(key: str) -> Array:
-            out = np.zeros((count, len(STENCIL)))
-            out[keys.index(key)] = MOVES
-            return out.ravel()
-
-        inlets = []
-        for inlet in inputs.inlets:
-            flow, acid = np.asarray(inlet.flow), np.asarray(inlet.acid)
-            if inlet.phase == "aqueous":
-                brought = float(acid + np.asarray(inlet.conc) @ inputs.charge) or 1.0
-                acid = acid + brought * moves(f"anions:{inlet.name}")
-                scales[keys.index(f"anions:{inlet.name}")] = brought * float(flow)
-            inlets.append(
-                replace(inlet, flow=flow * np.exp(moves(f"flow:{inlet.name}")), acid=acid)
-            )
-        moved = replace(
-            inputs,
-            organic_flow=np.asarray(inputs.organic_flow) * np.exp(moves("organic_flow")),
-            inlets=tuple(inlets),
-            draws=tuple(
-                replace(d, flow=np.asarray(d.flow) * np.exp(moves(f"draw:{d.name}")))
-                for d in inputs.draws
-            ),
-        )
-        flows = circuit_plan.flows(moved, (count * len(STENCIL),))
-
-        def change(values: Array) -> Array:
-            by = np.tensordot(values.reshape(count, len(STENCIL), -1), WEIGHTS, axes=(1, 0))
-            out: Array = (by / scales[:, None]).reshape(count, *values.shape[1:])
-            return out
-
-        water = change(np.log(flows.aqueous[..., 0]))
-        solvent = change(np.log(flows.organic))
-        totals = change(flows.aqueous[..., 1:] / flows.aqueous[..., :1])
-        tiny = np.finfo(float).tiny
-        fractions = {
-            outlet: change(np.log(np.maximum(fraction, tiny)))
-            for outlet, (_, _, fraction) in flows.outlets.items()
-        }
-        entering: list[list[tuple[int, int, Array]]] = [[] for _ in keys]
-        chain = self.plan.chain
-        for phase in (0, 1):
-            by = change(flows.draw[phase, :, :, 0])
-            for stage in np.flatnonzero(by.any(axis=0)).tolist():
-                leaving = by[:, stage, None] * self._leaving(phase, stage)
-                target = stage + 2 * phase - 1
-                for k, moles in enumerate(leaving):
-                    if 0 <= target < self.stages:
-                        entering[k].append((phase, target, -moles))
-                    for link in chain.links:
-                        if link.source == (stage, phase):
-                            entering[k].append((*link.target[::-1], moles * link.share[0]))
-        for link, other in zip(chain.links, flows.links, strict=True):
-            stage, phase = link.source
-            drawn = chain.draw[phase, 0, stage, 0] * self._leaving(phase, stage)
-            for k, share in enumerate(change(other.share)):
-                entering[k].append((*link.target[::-1], drawn * share))
-        return {
-            key: Stream(
-                water=water[k],
-                solvent=solvent[k],
-                totals=totals[k],
-                moles=tuple(entering[k]),
-                fractions={outlet: float(by[k]) for outlet, by in fractions.items()},
-            )
-            for k, key in enumerate(keys)
-        }
 
 
 def _by_totals(plan: stagewise.Plan, state: stagewise.State) -> Array:

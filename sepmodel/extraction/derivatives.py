@@ -1,9 +1,10 @@
 """How the outlets of a solved circuit answer to its inputs: implicit differentiation.
 
 With all equations of all stages F(x, p) = 0, x the ln of the fluxes and the stages' unknowns, an
-output g obeys dg/dp = g_p - g_x (dF/dx)^-1 F_p. One factorised band matrix serves every parameter
-and every output: forward, one solve a parameter; adjoint, one solve an output. F_p is written down
-(``by_inputs``); nothing is differenced except flows where streams are drawn or carried.
+output g obeys dg/dp = g_p - g_x (dF/dx)^-1 F_p. F_p is written down
+(``by_inputs``); nothing is differenced except flows where streams are drawn or carried. Adjoint: one
+factorised band matrix of all fluxes (``linearised``), one solve an output. Forward: the fluxes are
+eliminated (``reduced``, ``pushed``), one dense solve a parameter; by the band where that is not so.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import linearised
+from sepmodel.extraction import linearised, reduced
 from sepmodel.extraction.by_inputs import Point, parameters
 from sepmodel.extraction.circuit import CircuitResult
+from sepmodel.extraction.pushed import Pushed
 
 __all__ = [
     "Derivatives",
@@ -93,12 +95,12 @@ def adjoint(
     """
     point = _point(result)
     names = point.names(names)
-    by_x, by_ratio, by_fraction = point.outputs([output.weights for output in outputs])
-    multipliers = linearised.solve_transposed(point.factors, 0, by_x)
+    taken = point.taken([output.weights for output in outputs])
+    multipliers = linearised.solve_transposed(point.factors, 0, point.by_unknowns(taken))
     return Derivatives(
         outputs=tuple(o.name for o in outputs),
         parameters=names,
-        values=point.pulled(names, multipliers, by_ratio, by_fraction),
+        values=point.pulled(names, multipliers, taken),
     )
 
 
@@ -108,11 +110,15 @@ def forward(
     """The same derivatives, one solve a parameter."""
     point = _point(result)
     names = point.names(names)
-    by_x, by_ratio, by_fraction = point.outputs([output.weights for output in outputs])
-    rows, values, fractions = point.rows(names, by_ratio)
-    values -= by_x @ linearised.solve(point.factors, 0, rows).T
-    for outlet, weight in by_fraction.items():
-        values += weight[:, None] * fractions[outlet]
+    taken = point.taken([output.weights for output in outputs])
+    doors = point.doors(names)
+    values = point.direct(doors, taken)
+    closed = reduced.reduce(point.plan, point.state, point.by_fluxes)
+    if closed is None:
+        changes = linearised.solve(point.factors, 0, point.rows(doors))
+        values -= point.by_unknowns(taken) @ changes.T
+    else:
+        values -= Pushed(point, closed, doors).outputs(point, taken)
     return Derivatives(outputs=tuple(o.name for o in outputs), parameters=names, values=values)
 
 
@@ -121,9 +127,14 @@ def tangent(result: CircuitResult, names: Sequence[str] | None = None) -> Array:
     point = _point(result)
     names = point.names(names)
     stages, m = result.u.shape
-    rows = point.rows(names, np.zeros((0, *point.plan.shift.shape[1:])))[0]
-    changes = linearised.solve(point.factors, 0, rows)
-    out: Array = -changes.reshape(len(names), stages, -1)[..., -m:]
+    doors = point.doors(names)
+    closed = reduced.reduce(point.plan, point.state, point.by_fluxes)
+    if closed is None:
+        changes = linearised.solve(point.factors, 0, point.rows(doors))
+        changes = changes.reshape(len(names), stages, -1)[..., -m:]
+    else:
+        changes = Pushed(point, closed, doors).own.reshape(len(names), stages, m)
+    out: Array = -changes
     return out
 
 

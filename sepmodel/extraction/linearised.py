@@ -286,7 +286,7 @@ def factorise(system: System) -> Factors:
             dgbtrs(lu, low, high, answers[member].T, pivots, overwrite_b=1)
     if corners is not None and answers is not None:
         inner = np.eye(count) - _gather(corners.weight, corners.columns, answers).swapaxes(-1, -2)
-        inner = _inverses(inner)
+        inner = inverses(inner)
     return Factors(
         system=system, lower_upper=found[0], pivots=found[1], answers=answers, inner=inner
     )
@@ -298,14 +298,14 @@ def _gather(weight: Array, columns: NDArray[np.int64], x: Array) -> Array:
     return out
 
 
-def _inverses(matrices: Array) -> Array:
+def inverses(matrices: Array) -> Array:
     """Inverses of small matrices, NaN where one is singular."""
     try:
         return np.asarray(np.linalg.inv(matrices), dtype=np.float64)
     except np.linalg.LinAlgError:
         if matrices.shape[0] == 1:
             return np.full_like(matrices, np.nan)
-        return np.concatenate([_inverses(m[None]) for m in matrices])
+        return np.concatenate([inverses(m[None]) for m in matrices])
 
 
 def solve(factors: Factors, member: int, rhs: Array) -> Array:

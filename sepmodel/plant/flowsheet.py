@@ -74,6 +74,9 @@ class UnitResult:
         mol/s of followed species that leave as gas (oxalate burnt to carbon dioxide).
     design
         what was designed, where a plant of the same build may be asked for again.
+    sections
+        how many process sections of each kind it is to those who run it, for labour: ``fluids``,
+        ``solids-fluids``, ``cyclic`` (``sepmodel.plant.economics.SECTIONS``).
     """
 
     outlets: Mapping[str, Stream]
@@ -83,6 +86,7 @@ class UnitResult:
     shares: Mapping[str, float] = field(default_factory=dict)
     released: Mapping[str, float] = field(default_factory=dict)
     circuits: tuple[Any, ...] = ()
+    sections: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[Mapping[str, str], ...] = ()
     design: Any = None
 

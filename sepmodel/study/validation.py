@@ -43,6 +43,7 @@ class Check(fields.Table):
     statistic: Literal["worst", "rms", "bias"] = "worst"
     scale: Literal["absolute", "relative", "log10", "logit"] = "absolute"
     regression: fields.Positive = REGRESSION
+    known: fields.Text = ""
 
     @model_validator(mode="after")
     def _one_way(self) -> Check:
@@ -93,6 +94,7 @@ class Row:
     worst: float | None = None
     worst_at: str = ""
     message: str = ""
+    known: str = ""
     points: tuple[Point, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,6 +117,13 @@ class Report:
         """How many hit, miss, failed, and changed against our own accepted results."""
         counts = {v: sum(r.verdict == v for r in self.rows) for v in ("hit", "miss", "error")}
         return {**counts, "changed": sum(r.regression == "changed" for r in self.rows)}
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything was not computed, or misses without its folder saying why it stands."""
+        return any(
+            row.verdict == "error" or (row.verdict == "miss" and not row.known) for row in self.rows
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as the JSON of ``sepmodel validate``."""
@@ -250,6 +259,7 @@ def _rows(path: Path, folder: Folder) -> list[Row]:
             "scale": check.scale,
             "reason": check.reason,
             "computed": check.computed,
+            "known": check.known,
         }
         try:
             points = _points(path, check, cache)

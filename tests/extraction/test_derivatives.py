@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_circuit import SERIES, closed, magnet
+from test_circuit import SERIES, benchmark, closed, magnet
+from test_circuit_lift import with_impurities
 
 from sepmodel.errors import InputError
-from sepmodel.extraction import derivatives
+from sepmodel.extraction import derivatives, reduced
 from sepmodel.extraction.circuit import Draw, solve
 
 RELATIVE, ABSOLUTE, SMALL = 1e-6, 1e-8, 1e-3
@@ -138,6 +139,85 @@ def test_against_differences(extras):
     )
     # The differences of so small a draw are themselves no better.
     assert_agree(backward.values, exact, noise=ABSOLUTE)
+
+
+def returned(*reflux):
+    return replace(magnet("Nd", (9, 10, 4)), reflux=reflux)
+
+
+def without_dysprosium():
+    inputs = magnet("Nd", (9, 10, 4))
+    keep = np.array([c != "Dy" for c in inputs.components])
+    return replace(inputs, inlets=tuple(replace(i, conc=i.conc * keep) for i in inputs.inlets))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outlet"),
+    [
+        (benchmark(100, 15), "organic"),
+        (magnet("Nd", (9, 10, 4)), "strip"),
+        (returned(("strip", "scrub", 0.2), ("strip", "extraction", 0.1)), "strip"),
+        (without_dysprosium(), "strip"),
+        (with_impurities(1.0, 10.0), "strip"),
+    ],
+    ids=["open", "closed", "liquor returned", "absent", "two unknowns a stage"],
+)
+def test_closures_alone_answer_as_the_band_of_all_fluxes_does(monkeypatch, inputs, outlet):
+    result = solve(inputs)
+    outputs = [
+        derivatives.log_flow("raffinate", inputs.components[0]),
+        derivatives.log_flow(outlet, inputs.components[1]),
+        derivatives.logit_purity(result, outlet, inputs.components[1:2]),
+    ]
+    ahead, moves = derivatives.forward(result, outputs).values, derivatives.tangent(result)
+    monkeypatch.setattr(reduced, "LIMIT", 0)
+    band, band_moves = derivatives.forward(result, outputs).values, derivatives.tangent(result)
+    backward = derivatives.adjoint(result, outputs).values
+    # Rounding of a few thousand unknowns; the two ways round alike against the third.
+    assert np.allclose(band, backward, rtol=1e-9, atol=1e-11)
+    assert np.allclose(ahead, backward, rtol=1e-9, atol=1e-11)
+    assert np.allclose(moves, band_moves, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("stages", "m"), [(1, 1), (5, 1), (17, 2), (40, 1), (53, 2)])
+def test_products_of_passages(stages, m):
+    rng = np.random.default_rng(stages)
+    left = rng.normal(size=(2, stages, m, 3))
+    right = rng.normal(size=(2, stages, 3, m))
+    passing = rng.uniform(size=(2, stages, 3)) ** 4
+    passing[rng.uniform(size=passing.shape) < 0.1] = 0.0
+    passing[:, ::3, 1] = 1e-15
+    found = reduced.products(left, passing, right)
+    for n in range(stages):
+        for a in range(n, stages):
+            through = np.prod(passing[:, n:a], axis=1)
+            exact = (left[:, n] * through[:, None]) @ right[:, a]
+            assert np.allclose(found[:, n, :, a], exact, rtol=1e-12, atol=1e-14)
+
+
+def test_chains_are_inverses():
+    rng = np.random.default_rng(0)
+    aqueous, organic = rng.uniform(size=(2, 7, 3))
+    kept = np.ones((2, 7, 1))
+    kept[0, 0] = kept[1, -1] = kept[0, 4] = 0.0
+    entering = np.zeros((7, 3))
+    entering[:-1] += (aqueous * kept[0])[1:]
+    entering[1:] += (organic * kept[1])[:-1]
+    # Scaled so that something is fed to every stage.
+    aqueous, organic = 3.0 ** np.arange(7)[:, None] * np.stack([aqueous, organic])
+    chains = reduced.chains_of(aqueous, organic, kept)
+    for i in range(3):
+        pool = (aqueous + organic)[:, i]
+        matrix = np.eye(7)
+        for n in range(6):
+            matrix[n, n + 1] = -(kept[0, n + 1, 0] * aqueous[n + 1, i]) / pool[n]
+            matrix[n + 1, n] = -(kept[1, n, 0] * organic[n, i]) / pool[n + 1]
+        inverse = np.linalg.inv(matrix)
+        unit = np.zeros((7, 3, 7))
+        unit[np.arange(7), :, np.arange(7)] = 1.0
+        assert np.allclose(chains.solve(unit)[:, i].T, inverse, rtol=1e-10)
+        assert np.allclose(chains.reached(range(7), np.ones((7, 3)))[:, i].T, inverse, rtol=1e-10)
+        assert np.allclose(chains.seen(range(7))[:, i], inverse, rtol=1e-10)
 
 
 @pytest.mark.slow

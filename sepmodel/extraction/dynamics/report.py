@@ -273,6 +273,14 @@ def _warnings(
     labels: dict[str, str],
 ) -> list[Warned]:
     out = []
+    if found.ignored:
+        out.append(
+            Warned(
+                code="checkpoint-unreadable",
+                message="the checkpoint of a stopped run could not be read; the run began anew",
+                where="checkpoint",
+            )
+        )
     for spec, crossing in zip(case.specification, found.crossings, strict=True):
         if not crossing.on_at_end:
             out.append(

@@ -8,7 +8,15 @@ ranking of two routes is decided when 90 of 100 members agree on it, those at bo
 
 from __future__ import annotations
 
-from sepmodel.plant.compare.accounting import LINES, PLANT, Account, Contribution, account, figures
+from sepmodel.plant.compare.accounting import (
+    LINES,
+    PLANT,
+    Account,
+    Contribution,
+    account,
+    breakdown,
+    figures,
+)
 from sepmodel.plant.compare.document import (
     BOUNDARY,
     RANGES,
@@ -56,6 +64,7 @@ __all__ = [
     "RouteResult",
     "Share",
     "account",
+    "breakdown",
     "compare",
     "csv_text",
     "drivers",

@@ -8,6 +8,7 @@ from typing import Any
 from sepmodel import files, units
 from sepmodel.data import Constant, evidence
 from sepmodel.plant.circuits import Solved
+from sepmodel.plant.compare.cautions import beyond_practice
 from sepmodel.plant.compare.metrics import ALLOCATIONS, METRICS, SLATE
 from sepmodel.plant.compare.ranges import Range
 from sepmodel.plant.compare.results import Comparison, RouteResult, drivers, estimated, ranking
@@ -139,6 +140,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
             },
             "rows": rows(comparison),
             "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
+            "warnings": beyond_practice(comparison),
             "routes": [_route_dict(result) for result in comparison.routes],
             "sources": evidence(used),
         }
@@ -179,6 +181,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
             {
                 "operation": c.unit,
                 "line": c.line,
+                "item": c.item,
                 "metric": c.metric,
                 **quantity(c.value, c.metric),
             }

@@ -103,6 +103,7 @@ def protein_column(
             },
         ),
         equipment=(*sized.items, *fills),
+        sections={"cyclic": 1},
         # Each mole takes the same binding site, whatever it is.
         shares=_by_moles(context, metals),
         facts={
@@ -241,6 +242,8 @@ def displacement_train(
             },
         ),
         equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
+        # Columns on one ligand are a section, and what recovers the ligand is another.
+        sections={"cyclic": sum(1 for rate in ligands.values() if rate > 0), "solids-fluids": 1},
         shares=_by_columns(done, products),
         facts={
             "column volume": (volume, "m^3"),

@@ -83,6 +83,8 @@ def extraction_train(
         shares=plant.shares(),
         circuits=running.circuits,
         design=train,
+        # Each circuit is a section of its own: its solvent goes round in it.
+        sections={"fluids": len(running.circuits)},
         warnings=(*plant.warnings(book), *sizes(*sized)),
     )
 

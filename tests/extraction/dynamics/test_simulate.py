@@ -8,7 +8,6 @@ import pytest
 from scipy.integrate import solve_ivp
 from trains_for_tests import binary, circuit_train
 
-from sepmodel.errors import InputError
 from sepmodel.extraction import cascade, circuit
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
@@ -165,7 +164,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(tmp_path):
     class StoppedError(Exception):
         pass
 
-    for after in (3, 17, 40, 55):
+    for after in (3, 9, 17, 24):
         file = tmp_path / f"after-{after}.npz"
         steps = itertools.count(1)
 
@@ -186,13 +185,19 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(tmp_path):
             assert np.array_equal(a.times, b.times)
 
 
-@pytest.mark.parametrize("rubbish", [b"", b"no checkpoint", b"PK\x03\x04 cut short"])
-def test_a_damaged_checkpoint_is_named(tmp_path, rubbish):
+@pytest.mark.parametrize("rubbish", [b"", b"no checkpoint", b"PK\x03\x04 cut short", "half"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, rubbish):
     file = tmp_path / "run.npz"
+    run = run_of(circuit_train(), 0.1 * DAY)
+    whole = simulate(run)
+    if rubbish == "half":
+        simulate(run, checkpoint=file, every=lambda: True)
+        rubbish = file.read_bytes()[:-400]
     file.write_bytes(rubbish)
-    with pytest.raises(InputError, match="a damaged checkpoint"):
-        simulate(run_of(circuit_train(), 0.1 * DAY), checkpoint=file)
-    assert file.read_bytes() == rubbish
+    found = simulate(run, checkpoint=file)
+    assert found.ignored
+    assert not whole.ignored
+    assert np.array_equal(found.final.y, whole.final.y)
 
 
 def test_an_outage_is_conservative_and_passes():
