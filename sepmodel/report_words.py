@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from sepmodel import units
+from sepmodel import report_engine, units
 from sepmodel.data import Constant
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, cautions
@@ -25,6 +25,7 @@ WORDS = {
     "polishing": "a second technology that brings what the first leaves to the specification",
     "capital": "annuity on the plant; interest on rare earths, solvent, resin and beads held",
     "upkeep": "maintenance, insurance and property tax",
+    "labour": "wages of the people on shift, all year",
     "overheads": "quality assurance, administration and plant overhead",
     "people on shift": "operators by the process sections of the route, with supervisors, "
     "mechanics, technicians and engineers",
@@ -173,6 +174,7 @@ def headlines(comparison: Comparison) -> list[str]:
     """What the comparison says, in a handful of sentences."""
     return [
         *_who_meets(comparison),
+        *report_engine.shortfalls(comparison),
         *_who_leads(comparison),
         *_cautions(comparison),
         *_estimates(comparison),
@@ -182,6 +184,7 @@ def headlines(comparison: Comparison) -> list[str]:
 def details(comparison: Comparison) -> list[str]:
     """What stands behind the headlines, in sentences."""
     return [
+        *report_engine.sentences(comparison),
         *_fragile(comparison),
         *_base_outside(comparison),
         *_by_mass_action(comparison),

@@ -307,6 +307,18 @@ def test_operators_by_section_as_published():
         economics.operators({"plasma": 1}, day, book)
 
 
+def test_support_lies_between_the_two_models_it_is_taken_from():
+    """Eight of fifteen persons on shift (prommis-costing), and 15 % of wages (reeps)."""
+    book = Book()
+    constant = book.constant("economics/labour:support")
+    staff = {n: book[f"economics/labour:{n}_staff"] for n in economics.OPERATORS}
+    behind = {n: book[f"economics/labour:{n}_staff"] for n in economics.SUPPORT}
+    high = sum(behind.values()) / sum(staff.values())
+    assert sum(staff.values()) + sum(behind.values()) == 15
+    assert constant.high == pytest.approx(high, rel=0.01)
+    assert constant.value == pytest.approx(math.sqrt(constant.low * constant.high), rel=0.02)
+
+
 def test_operators_beside_another_published_rule():
     """Alkhayat and Gerrard, as far as it goes: two solids steps, and vessels by the dozen.
 

@@ -52,7 +52,9 @@ METRICS: Mapping[str, Metric] = {
     "protein": Metric(label="protein made up", unit="g/kg_REO"),
     "solvent": Metric(label="solvent made up", unit="g/kg_REO"),
     "waste": Metric(label="solid waste", unit="kg/kg_REO"),
-    "stages": Metric(label="extraction stages", unit="1"),
+    "stages": Metric(
+        label="extraction stages", unit="1", what="those that saponify and wash included"
+    ),
     "columns": Metric(label="column volume", unit="L*day/kg_REO", what="per kg oxide a day"),
     "held": Metric(label="rare earths held", unit="day", what="in the separation, days of feed"),
     "people": Metric(label="people on shift", unit="1", what="operators and who supports them"),
