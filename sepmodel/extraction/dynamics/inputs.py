@@ -51,7 +51,7 @@ class Holdup(Table):
     settler_aq: Volume | None = None
     settler_org: Volume | None = None
     cells: Count = 1
-    dead: Annotated[float, Number("a part below 1", low=0, below=1)] = 0.0
+    dead: Annotated[float, Number("a part", low=0, below=1)] = 0.0
 
     @model_validator(mode="after")
     def _one_way(self) -> Holdup:
