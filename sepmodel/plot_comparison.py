@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sepmodel import units
-from sepmodel.plant.compare import METRICS, Comparison, RouteResult, drivers
+from sepmodel.data import Constant
+from sepmodel.plant.compare import METRICS, Comparison, RouteResult, Swing, breakdown, drivers
 from sepmodel.plot import FAINT, INK, rendered, style
-from sepmodel.report import number, pretty, readable
+from sepmodel.report_words import number, pretty, readable, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +25,15 @@ _LINES = (
 )  # fmt: skip
 _SHARED = ("cost", "carbon")
 _DRIVERS = 6
+# Width of every figure, inches: letters stay legible on a narrow screen.
+_ACROSS = 6.4
 # Columns of a legend.
-_COLUMNS = 4
+_COLUMNS = 3
 # Bars that are a smaller share of the whole than this carry no number.
 _LEGIBLE = 0.06
+# Groups that are a smaller share than this in every bar are drawn together.
+_SLIGHT = 0.01
+SLIGHT = "all else"
 # Beyond this ratio of its ends an axis is logarithmic.
 _WIDE = 5
 
@@ -40,9 +47,10 @@ def figures(comparison: Comparison) -> dict[str, bytes]:
     drawn: dict[str, Any] = {"headlines": headlines, "composition": composition}
     if any(r.swings.get("cost") for r in there):
         drawn["drivers"] = cost_drivers
+    names = short(comparison)
     for name, draw in drawn.items():
         with style():
-            figure = draw(there)
+            figure = draw(there, names)
             written[f"{name}.svg"] = rendered(figure, "svg")
             written[f"{name}.png"] = rendered(figure, "png")
     return written
@@ -51,29 +59,34 @@ def figures(comparison: Comparison) -> dict[str, bytes]:
 CAPTIONS = {
     "headlines": (
         "The figures routes are ranked by",
-        "Point: base. Line: 5 to 95 % of draws of all constants together. Logarithmic axes; every "
-        "figure per kg of separated oxide, smaller is better.",
+        "Point: base, every constant at its stated value. Line: 5 to 95 % of the draws of all "
+        "constants together, with a tick at their median; the base lies to one side of it where "
+        "ranges reach further to the other. Logarithmic axes; every figure per kg of separated "
+        "oxide, smaller is better.",
     ),
     "composition": (
         "What makes up cost and carbon",
         "Share of each group in a route's cost and carbon at the base; the total stands at the "
-        "right of each bar. Stock and fillings: interest on the rare earths, solvent, resin and "
-        "beads held in the plant.",
+        "right of each bar. Capital: annuity on the plant, and interest on the rare earths, "
+        "solvent, resin and beads held. Labour: operators for each process section of the route, "
+        "and who supports them; overheads go with it. All else: groups below 1 % in every bar. "
+        "The same parts stand in contributions.csv and in the tables below.",
     ),
     "drivers": (
         "What moves the cost",
         "Cost with one constant at the low and at the high end of its range, all others at their "
-        "base (vertical line); the strongest of each route. Pale: the constant is an estimate.",
+        "base (vertical line); the figures beside a bar are the constant's own ends, the one that "
+        "gives the lower cost at the left. Pale: the constant is an estimate.",
     ),
 }
 
 
-def headlines(routes: Sequence[RouteResult]) -> Figure:
+def headlines(routes: Sequence[RouteResult], names: Mapping[str, str]) -> Figure:
     """Base and range of every ranked figure, a panel each, a row for each route."""
     from matplotlib.figure import Figure
 
     ranked = [metric for metric, column in METRICS.items() if column.ranked]
-    figure: Figure = Figure(figsize=(8.0, 0.55 * len(ranked) * (len(routes) + 1)))
+    figure: Figure = Figure(figsize=(_ACROSS, 0.42 * len(ranked) * (len(routes) + 1)))
     panels = figure.subplots(len(ranked), 1, squeeze=False)
     for metric, axes in zip(ranked, panels[:, 0], strict=True):
         unit = METRICS[metric].unit
@@ -82,7 +95,7 @@ def headlines(routes: Sequence[RouteResult]) -> Figure:
         axes.set_xscale("log")
         _plain_log(axes)
         axes.set_ylim(0.4, len(routes) + 0.6)
-        axes.set_yticks(range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes])
+        axes.set_yticks(range(len(routes), 0, -1), labels=_labels(routes, names))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color="#e6e9ec", linewidth=0.7)
@@ -101,67 +114,69 @@ def _headline(
     if span is not None:
         ends = [units.to(end, unit) for end in (span.low, span.high)]
         axes.plot(ends, [height, height], color=colour, linewidth=3, solid_capstyle="butt")
+        axes.plot(
+            [units.to(span.median, unit)], [height], "|", color=colour, markersize=13,
+            markeredgewidth=2.2,
+        )  # fmt: skip
     axes.plot([value], [height], "o", color=colour, markersize=7, markeredgecolor="white")
     axes.annotate(
         number(value),
         (value, height),
         textcoords="offset points",
-        xytext=(0, 7),
+        xytext=(0, 9),
         ha="center",
         fontsize=8,
         color=INK,
     )
 
 
-def composition(routes: Sequence[RouteResult]) -> Figure:
+def composition(routes: Sequence[RouteResult], names: Mapping[str, str]) -> Figure:
     """Shares of the groups of duties in cost and carbon, a bar for each route."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    lines = list(
-        dict.fromkeys(
-            c.line
-            for r in routes
-            if r.account
-            for c in r.account.contributions
-            if c.metric in _SHARED and c.value > 0
-        )
-    )
+    bars = {
+        (metric, r.route.name): breakdown(r.account, metric)
+        for metric in _SHARED
+        for r in routes
+        if r.account
+    }
+    every = dict.fromkeys(line for parts in bars.values() for line in parts)
+    lines = [
+        line
+        for line in every
+        if any(p.get(line, 0.0) > _SLIGHT * math.fsum(p.values()) for p in bars.values())
+    ]
+    lines += [SLIGHT] if len(lines) < len(every) else []
     colour = {line: _LINES[k % len(_LINES)] for k, line in enumerate(lines)}
-    figure: Figure = Figure(figsize=(8.0, 0.9 * len(_SHARED) * (len(routes) + 1)))
+    figure: Figure = Figure(figsize=(_ACROSS, 0.75 * len(_SHARED) * (len(routes) + 1.6)))
     panels = figure.subplots(len(_SHARED), 1, squeeze=False)
     for metric, axes in zip(_SHARED, panels[:, 0], strict=True):
         for row, result in enumerate(routes):
-            _bar(axes, result, metric, len(routes) - row, lines, colour)
+            parts = bars.get((metric, result.route.name), {})
+            _bar(axes, parts, metric, len(routes) - row, colour)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], labels=["0", "50 %", "100 %"])
-        axes.set_yticks(range(len(routes), 0, -1), labels=[_short(r.route.title) for r in routes])
+        axes.set_yticks(range(len(routes), 0, -1), labels=_labels(routes, names))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_title(f"{METRICS[metric].label}: shares; total in {pretty(METRICS[metric].unit)}")
     handles = [Rectangle((0, 0), 1, 1, color=colour[line]) for line in lines]
     rows = -(-len(lines) // _COLUMNS)
-    figure.tight_layout(rect=(0, 0.25 * (rows + 1) / figure.get_figheight(), 1, 1))
+    figure.tight_layout(rect=(0, 0.2 * (rows + 0.5) / figure.get_figheight(), 1, 1))
     figure.legend(handles, lines, loc="lower center", ncols=_COLUMNS, fontsize=8)
     return figure
 
 
 def _bar(
-    axes: Axes,
-    result: RouteResult,
-    metric: str,
-    height: int,
-    lines: Sequence[str],
-    colour: dict[str, str],
+    axes: Axes, parts: Mapping[str, float], metric: str, height: int, colour: Mapping[str, str]
 ) -> None:
-    assert result.account is not None
-    parts = dict.fromkeys(lines, 0.0)
-    for part in result.account.contributions:
-        if part.metric == metric and part.line in parts:
-            parts[part.line] += part.value
-    total = sum(parts.values())
+    total = math.fsum(parts.values())
+    shown = {line: parts.get(line, 0.0) for line in colour if line != SLIGHT}
+    if SLIGHT in colour:
+        shown[SLIGHT] = total - math.fsum(shown.values())
     left = 0.0
-    for line, value in parts.items():
+    for line, value in shown.items():
         share = value / total
         axes.barh(height, share, left=left, color=colour[line], height=0.6, edgecolor="white")
         if share > _LEGIBLE:
@@ -170,16 +185,16 @@ def _bar(
                 ha="center", va="center", fontsize=8, color="white",
             )  # fmt: skip
         left += share
-    text = number(units.to(result.account.metrics[metric], METRICS[metric].unit))
+    text = number(units.to(total, METRICS[metric].unit))
     axes.text(1.01, height, text, va="center", fontsize=9, color=INK, weight="bold")
 
 
-def cost_drivers(routes: Sequence[RouteResult]) -> Figure:
+def cost_drivers(routes: Sequence[RouteResult], names: Mapping[str, str]) -> Figure:
     """The constants that move each route's cost most: a tornado for each route."""
     from matplotlib.figure import Figure
 
     unit = METRICS["cost"].unit
-    figure: Figure = Figure(figsize=(8.0, 0.33 * len(routes) * (_DRIVERS + 3)))
+    figure: Figure = Figure(figsize=(_ACROSS, 0.36 * len(routes) * (_DRIVERS + 2.5)))
     panels = figure.subplots(len(routes), 1, squeeze=False)
     for row, (result, axes) in enumerate(zip(routes, panels[:, 0], strict=True)):
         assert result.account is not None
@@ -193,27 +208,50 @@ def cost_drivers(routes: Sequence[RouteResult]) -> Figure:
                 ends, [height, height], color=_ROUTES[row % len(_ROUTES)], linewidth=6,
                 alpha=1.0 if solid else 0.55, solid_capstyle="butt",
             )  # fmt: skip
+            _own_ends(axes, swing, result.used[swing.key], ends, height)
         axes.axvline(base, color=FAINT, linewidth=1)
         every = [units.to(end, unit) for swing in found for end in (swing.low, swing.high)]
         if max(every, default=1.0) > _WIDE * min(every, default=1.0):
             axes.set_xscale("log")
+        axes.margins(x=0.14)
+        if axes.get_xscale() == "log":
             _plain_log(axes)
         axes.set_ylim(0.3, max(len(found), 1) + 0.7)
-        axes.set_yticks(range(len(found), 0, -1), labels=[_named(swing.key) for swing in found])
+        axes.set_yticks(range(len(found), 0, -1), labels=[_named(result, s) for s in found])
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.spines["left"].set_visible(False)
-        axes.set_title(f"{result.route.title}: cost, {pretty(unit)}")
+        axes.set_title(names[result.route.name])
+    panels[-1, 0].set_xlabel(f"cost, {pretty(unit)}")
     figure.tight_layout()
     return figure
 
 
-def _named(key: str) -> str:
-    """A constant in words, on as many lines as it takes."""
-    return "\n".join(textwrap.wrap(readable(key), 32))
+def _own_ends(
+    axes: Axes, swing: Swing, constant: Constant, ends: Sequence[float], height: int
+) -> None:
+    """The constant's own low and high end beside the ends of its bar."""
+    own = [constant.low, constant.high]
+    if None in own:
+        return
+    pairs = sorted(zip(ends, own, strict=True), key=lambda pair: pair[0])
+    for (place, value), side in zip(pairs, ("right", "left"), strict=True):
+        axes.annotate(
+            number(value or 0.0, 2), (place, height), textcoords="offset points",
+            xytext=(-4 if side == "right" else 4, 0), ha=side, va="center", fontsize=7,
+            color=FAINT,
+        )  # fmt: skip
 
 
-def _short(title: str) -> str:
-    return "\n".join(textwrap.wrap(title, 26))
+def _named(result: RouteResult, swing: Swing) -> str:
+    """A constant in words, on as many lines as it takes, and its unit."""
+    constant = result.used[swing.key]
+    unit = pretty(constant.unit).replace("^", "")
+    told = readable(swing.key, constant) + (f", {unit}" if unit else "")
+    return "\n".join(textwrap.wrap(told, 30))
+
+
+def _labels(routes: Sequence[RouteResult], names: Mapping[str, str]) -> list[str]:
+    return ["\n".join(textwrap.wrap(names[r.route.name], 18)) for r in routes]
 
 
 def _plain_log(axes: Axes) -> None:

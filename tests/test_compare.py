@@ -9,12 +9,13 @@ import math
 import pytest
 
 import sepmodel
-from sepmodel import distributions, files, report
+from sepmodel import distributions, files, report, report_page, report_words
 from sepmodel.data import Book, load_set, models_dir
 from sepmodel.errors import InputError
 from sepmodel.plant import compare
-from sepmodel.plant.compare import propagation
+from sepmodel.plant.compare import cautions, propagation
 from sepmodel.plant.operations import common, spent_liquors
+from sepmodel.products import amounts
 from sepmodel.run import load
 
 STUDY = "magnet-scrap"
@@ -58,7 +59,7 @@ def base():
     return run()
 
 
-@pytest.mark.parametrize("module", [common, spent_liquors, propagation, report])
+@pytest.mark.parametrize("module", [common, spent_liquors, propagation, report_words, report_page])
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 
@@ -82,9 +83,14 @@ def test_every_balance_closes(base):
 
 def test_what_units_contribute_adds_up_to_the_route(base):
     for result in base.routes:
-        for metric in ("cost", "carbon"):
-            parts = [c.value for c in result.account.contributions if c.metric == metric]
-            assert math.fsum(parts) == pytest.approx(result.account.metrics[metric], rel=1e-9)
+        figures = result.account.metrics
+        for metric in ("cost", "carbon", "energy"):
+            parts = compare.breakdown(result.account, metric)
+            assert math.fsum(parts.values()) == pytest.approx(figures[metric], rel=1e-9)
+        # The same word for the same content: capital in the table is capital among the parts.
+        cost = compare.breakdown(result.account, "cost")
+        assert cost["capital"] == pytest.approx(figures["capital"], rel=1e-9)
+        assert figures["opex"] == pytest.approx(figures["cost"] - cost["capital"], rel=1e-9)
 
 
 def test_allocations_share_out_the_whole_burden(base):
@@ -307,7 +313,9 @@ def test_contributions_name_the_operation_and_facts_the_equipment(base):
         assert {entry["unit"] for entry in route["contributions"]} == {
             "USD2025/kg_REO",
             "kg/kg_REO",
+            "kWh/kg_REO",
         }
+        assert all(entry["item"] for entry in route["contributions"])
     columns = next(r for r in base.routes if r.route.name == "displacement").sheet.units["columns"]
     names = [item.name for item in columns.result.equipment]
     assert any("ligand recovery" in name for name in names)
@@ -317,3 +325,57 @@ def test_contributions_name_the_operation_and_facts_the_equipment(base):
 def test_a_train_larger_than_the_plant_is_refused():
     with pytest.raises(InputError, match="larger than the plant"):
         sepmodel.load("magnet-scrap", {"rate": "10 t_REO/year"})
+
+
+def test_a_purity_beyond_practice_is_told():
+    study = document(routes=[DISPLACEMENT])
+    study["product"] = [{**p, "purity": 0.99995} for p in study["product"][:1]]
+    found = run(study)
+    (warning,) = compare.to_dict(found)["warnings"]
+    assert (warning["code"], warning["where"]) == ("purity-beyond-practice", "NdPr")
+    assert "purity-beyond-practice" in report.table(found)
+    assert compare.to_dict(run(document(routes=[DISPLACEMENT])))["warnings"] == []
+
+
+def test_loading_beyond_the_data_is_a_headline(base):
+    result = base.routes[0]
+    loads = [c.loading for c in result.sheet.units["train"].result.circuits]
+    full = cautions.loading(result)
+    assert full.circuits == len(loads)
+    assert sorted(full.loaded.values()) == sorted(x for x in loads if x > full.seen)
+    (line,) = [s for s in report_words.headlines(base) if "stoichiometric" in s]
+    assert f"{len(full.loaded)} of {len(loads)} circuits" in line
+    assert cautions.loading(base.routes[2]) is None
+
+
+def test_people_follow_the_sections_of_a_route(base):
+    """Operators by section, scaled to the oxide handled, and those behind them: by hand."""
+    constants = load_set("economics/labour")
+    handled = sum(amounts(base.routes[0].sheet.context.feed).values())
+    average = handled * load_set("economics/finance")["capacity_factor"].si
+    size = average / constants["reference_capacity"].si
+    scale = size ** constants["capacity_exponent"].si * (1 + constants["support"].si)
+    circuits = {r.route.name: 0 for r in base.routes}
+    for r in base.routes:
+        circuits[r.route.name] = sum(len(u.result.circuits) for u in r.sheet.units.values())
+    at_reference = {
+        SX: 4 * 2 + circuits[SX],  # iron, finishing, by-product, effluent
+        PROTEIN: 6 * 2 + 1 + 2 + circuits[PROTEIN],  # two precipitations more, pH, columns
+        DISPLACEMENT: 5 * 2 + 1 + 2 * 2,  # ligand recovery, pH, columns on two ligands
+    }
+    for route, people in ((r.route.name, r.account.metrics["people"]) for r in base.routes):
+        assert people == pytest.approx(at_reference[route] * scale, rel=1e-9)
+
+
+def test_a_price_of_carbon_dioxide_reaches_the_fuel_behind_heat(base):
+    key = "prices/reagents-us-2025:CO2"
+    price = 0.1
+    taxed = run(constants={key: price})
+    stack = Book()["factors/stack:heat"]
+    for before, after in zip(base.routes, taxed.routes, strict=True):
+        old, new = (compare.breakdown(r.account, "cost") for r in (before, after))
+        rise = new["energy"] - old["energy"]
+        assert rise == pytest.approx(stack * price * before.account.metrics["heat"], rel=1e-9)
+        assert new["process gas"] > old.get("process gas", 0.0)
+        # What leaves the stack is part of what heat is charged with, never more.
+        assert stack < Book()["factors/carbon:heat"]

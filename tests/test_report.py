@@ -16,7 +16,7 @@ from sepmodel.plant import compare
 
 @pytest.fixture(scope="module")
 def comparison():
-    keys = ["prices/reagents-us-2025:HCl", "economics/labour:positions"]
+    keys = ["prices/reagents-us-2025:HCl", "economics/labour:staffing"]
     return sepmodel.compare("magnet-scrap", ranges=keys)
 
 
@@ -60,12 +60,16 @@ def test_files_hold_units_and_no_nan(comparison, tmp_path):
     assert all("[" in name for name in header[4:])
     parts = list(csv.DictReader((tmp_path / "out/contributions.csv").open()))
     for row in slate:
-        booked = sum(
-            float(p["value"])
-            for p in parts
-            if p["route"] == row["route"] and p["figure"] == compare.METRICS["cost"].label
-        )
-        assert booked == pytest.approx(row["metrics"]["cost"]["value"], rel=1e-9)
+        for metric in ("cost", "carbon", "energy"):
+            booked = sum(
+                float(p["value"])
+                for p in parts
+                if p["route"] == row["route"] and p["figure"] == compare.METRICS[metric].label
+            )
+            assert booked == pytest.approx(row["metrics"][metric]["value"], rel=1e-9)
+            route = next(r for r in document["routes"] if r["name"] == row["route"])
+            told = sum(p["value"] for p in route["contributions"] if p["metric"] == metric)
+            assert told == pytest.approx(row["metrics"][metric]["value"], rel=1e-9)
     (tmp_path / "out/report.html").write_text("mine", encoding="utf-8")
     with pytest.raises(sepmodel.InputError, match="in the way"):
         report.write(comparison, tmp_path / "out")

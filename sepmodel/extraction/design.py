@@ -9,23 +9,26 @@
    once; where the two marches meet, the stages of both sections follow; the objective is
    interpolated over the grid and gives S;
 4. the circuit found is solved as a whole by ``cascade.solve``, with its neighbours of one stage
-   more or less, and the smallest one that meets every specification is the design.
+   more or less, and the smallest one that meets every specification is the design;
+5. from its stages and flows alone it is simulated again, stage to stage (``remarch``); where the
+   two calculations contradict one another there is no design.
 
 Marching alone would be exact for two elements; with more, the traces at the far ends are found
-by repetition, and step 4, which shares no code with it, decides.
+by repetition, and steps 4 and 5, which share no code with it nor with one another, decide.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import products
 from sepmodel.errors import InfeasibleError
-from sepmodel.extraction import shortcut
+from sepmodel.extraction import remarch, shortcut
 from sepmodel.extraction.design_march import Start, choose
 from sepmodel.extraction.design_search import confirm
 from sepmodel.extraction.design_task import (
@@ -63,7 +66,8 @@ class CircuitDesign:
 
     ``minimum`` holds Underwood's solvent and scrub and Fenske's stages for the same outlets;
     ``active`` names the specifications that decide; ``iterations`` counts cascade solutions;
-    ``draw`` is the third outlet, where there is one.
+    ``draw`` is the third outlet, where there is one; ``recheck`` the largest difference of any
+    outlet's flow to the independent simulation, not a number where none was asked for.
     """
 
     components: tuple[str, ...]
@@ -85,6 +89,7 @@ class CircuitDesign:
     active: tuple[str, ...]
     iterations: int
     draw: Drawn | None = None
+    recheck: float = math.nan
 
     @property
     def stages(self) -> int:
@@ -129,13 +134,15 @@ def design_circuit(
     efficiency
         Murphree efficiency of every stage; the marches count equilibrium stages, step 4 adds.
     exact
-        False leaves out step 4: stages as marched, and outlets at the specification itself, which
-        the whole number of stages surpasses a little.
+        False leaves out steps 4 and 5: stages as marched, and outlets at the specification itself,
+        which the whole number of stages surpasses a little.
 
     Raises
     ------
     InfeasibleError
         with the bound that is violated and the nearest feasible value.
+    ConvergenceError
+        when the circuit's second simulation contradicts the first.
 
     >>> both = Outlet(purity=0.995, basis="mole")
     >>> found = design_circuit(
@@ -162,11 +169,13 @@ def design_circuit(
         start = choose(task, stray_heavy, stray_light, solvent)
         if not exact:
             marched = (start.up, start.down, start.raffinate, task.f - start.raffinate)
-            return _finished(task, start, marched, 0)
+            return _finished(task, start, marched, 0, math.nan)
         found, count = confirm(task, start)
         solved += count
+        if found is not None and solvent is None and _stages(task, *found[:2])[1] == 0:
+            start, found = _without_scrub(task, start, found)
         if found is not None:
-            return _finished(task, start, found, solved)
+            return _finished(task, start, found, solved, _again(task, start, found))
         tightened *= 0.5
     raise InfeasibleError(
         f"no circuit of at most {task.most} stages parts {task.light[-1]} from {task.heavy[0]} "
@@ -218,13 +227,43 @@ def design_binary(
     )
 
 
+def _stages(task: Task, up: int, down: int) -> tuple[int, int]:
+    """n and m of the steps of both marches: an organic feed enters the march down."""
+    return (up + 1, down - 1) if task.phase == "organic" else (up, down)
+
+
+def _without_scrub(
+    task: Task, start: Start, found: tuple[int, int, Array, Array]
+) -> tuple[Start, tuple[int, int, Array, Array]]:
+    """The same circuit with nothing scrubbed back, where no stage is left to scrub in."""
+    none = replace(start, solvent=start.solvent - start.scrub, scrub=0.0)
+    if start.scrub <= 0 or none.solvent <= 0:
+        return start, found
+    again, _ = confirm(task, none)
+    return (none, again) if again is not None and again[:2] == found[:2] else (start, found)
+
+
+def _again(task: Task, start: Start, found: tuple[int, int, Array, Array]) -> float:
+    """Difference to the circuit simulated again by code of its own, where they agree."""
+    up, down, r, d = found
+    n, m = _stages(task, up, down)
+    second = remarch.remarch(
+        task.a, task.f, start.solvent, start.scrub, n, m, task.phase, task.efficiency
+    )
+    outlets = {"raffinate": r, "organic": d}
+    return remarch.agree(remarch.difference(second, task.f, outlets))
+
+
 def _finished(
-    task: Task, start: Start, found: tuple[int, int, Array, Array], solved: int
+    task: Task,
+    start: Start,
+    found: tuple[int, int, Array, Array],
+    solved: int,
+    recheck: float,
 ) -> CircuitDesign:
     """The design as a result, in the caller's terms."""
-    n, m, r, d = found
-    if task.phase == "organic":
-        n, m = n + 1, m - 1
+    up, down, r, d = found
+    n, m = _stages(task, up, down)
     feed = {**dict(zip(task.names, task.f.tolist(), strict=True)), **task.traces}
     raffinate = dict(zip(task.names, r.tolist(), strict=True))
     organic = dict(zip(task.names, d.tolist(), strict=True))
@@ -260,4 +299,5 @@ def _finished(
         objective=float(task.weights.of(start.solvent, n + m)),
         active=tuple(missed_specs(task, r, d, -0.5)),
         iterations=solved,
+        recheck=recheck,
     )

@@ -4,6 +4,10 @@ The product flows follow from the specifications: a purity with a recovery fixes
 recovery is asked of gets the rest. For a solvent flow and a number of stages the feed and draw
 stages that leave the most margin are sought among whole circuits, many at once; the number of
 stages is the least at which every specification is met.
+
+About the feed stage the margin is flat: several circuits of that size and draw stage will do. Among
+them the feed enters where stage-by-stage design ends its first section, at the first stage whose
+liquor has passed the feed in the ratio of the keys, the two elements at the feed's own cut.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from sepmodel import products
 from sepmodel.errors import InfeasibleError, InputError, Problem
-from sepmodel.extraction import cascade, shortcut
+from sepmodel.extraction import cascade, remarch, shortcut
 from sepmodel.extraction.design import CircuitDesign, Drawn
 
 Array = NDArray[np.float64]
@@ -92,7 +96,7 @@ def design_draw(
     least = task.least_solvent()
     score = score or (lambda design: design.phi)
     if solvent is not None:
-        only = _finished(task, _fewest(task, solvent, most_stages, least), least)
+        only = _finished(task, _by_keys(task, _fewest(task, solvent, most_stages, least)), least)
         return only, [only]
     # From much solvent, where circuits are short, down to little, each from the one before.
     members: list[CircuitDesign] = []
@@ -104,7 +108,7 @@ def design_draw(
         except InfeasibleError as error:
             refused = error
             break
-        members.append(_finished(task, near, least))
+        members.append(_finished(task, _by_keys(task, near), least))
         if score(members[-1]) > GROWTH * min(map(score, members)):
             break
     if not members:
@@ -184,6 +188,20 @@ class _Task:
                 for value, allowed in self.strays(wanted, flows):
                     worst = np.maximum(worst, np.log(value / allowed))
         return np.where(np.isfinite(worst), worst, np.inf)
+
+    def passing(self, solved: cascade.CascadeResult, *, above: bool) -> int:
+        """First stage, marched from the end the feed does not enter, whose liquor (the feed's
+        phase) is beyond the feed in the keys' ratio; ``above``: the draw is above the feed."""
+        heavy = len(self.outlets[0].elements)
+        if not above:
+            heavy += len(self.outlets[1].elements)
+        flows = solved.log_aqueous if self.feed_phase == "aqueous" else solved.log_organic
+        beyond = flows[:, heavy] - flows[:, heavy - 1] - np.log(self.f[heavy] / self.f[heavy - 1])
+        if self.feed_phase == "aqueous":
+            passed = np.flatnonzero(beyond >= 0)
+            return int(passed[0]) + 1 if passed.size else len(flows)
+        passed = np.flatnonzero(beyond <= 0)
+        return int(passed[-1]) + 1 if passed.size else 1
 
     def strays(self, wanted: Wanted, flows: Array) -> list[tuple[Array, float]]:
         """What each specification of an outlet counts, and how much of it is allowed."""
@@ -423,14 +441,59 @@ def _fewest(
     return again if again.violation <= 0 else found
 
 
+def _by_keys(task: _Task, found: _Found) -> _Found:
+    """Of the circuits of this size and draw stage, the one fed where the keys pass the feed.
+
+    The keys are the neighbours at the cut between the outlets on both sides of the feed. From the
+    end the march begins at, the feed stage is the first whose liquor holds them in a ratio beyond
+    the feed's; of circuits that hold none such, the one whose own passing is nearest.
+    """
+    near = range(found.feed_stage - COARSE, found.feed_stage + COARSE + 1)
+    places = [n for n in near if 1 <= n <= found.stages and n != found.draw_stage]
+    solved = task.solve(
+        found.solvent, found.stages, np.array([(n, found.draw_stage) for n in places])
+    )
+    best, at = found, math.inf
+    for k, violation in enumerate(task.violation(solved).tolist()):
+        if violation > 0:
+            continue
+        member = _member(solved, k)
+        off = abs(task.passing(member, above=found.draw_stage > places[k]) - places[k])
+        if (off, violation) < (at, best.violation):
+            at = off
+            best = _Found(
+                solvent=found.solvent,
+                stages=found.stages,
+                feed_stage=places[k],
+                draw_stage=found.draw_stage,
+                violation=violation,
+                solved=member,
+                count=found.count + len(places),
+            )
+    return best
+
+
 def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
-    """The design in the caller's terms."""
+    """The design in the caller's terms, once its second simulation says the same."""
     solved = found.solved
+    scrub = task.scrub(found.solvent)
     flows = {
         "raffinate": solved.raffinate,
         "draw": solved.draws["draw"],
         "organic": solved.loaded_organic,
     }
+    second = remarch.remarch(
+        task.a,
+        task.f,
+        found.solvent,
+        scrub,
+        found.feed_stage,
+        found.stages - found.feed_stage,
+        task.feed_phase,
+        task.efficiency,
+        draw=(found.draw_stage, task.draw_phase, task.flows[1]),
+    )
+    recheck = remarch.agree(remarch.difference(second, task.f, flows))
     moles = {k: dict(zip(task.names, v.tolist(), strict=True)) for k, v in flows.items()}
     feed = dict(zip(task.names, task.f.tolist(), strict=True))
     active = []
@@ -454,7 +517,7 @@ def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
         stages_extraction=found.feed_stage,
         stages_scrub=found.stages - found.feed_stage,
         solvent=found.solvent,
-        scrub=task.scrub(found.solvent),
+        scrub=scrub,
         feed=feed,
         raffinate=moles["raffinate"],
         organic=moles["organic"],
@@ -474,6 +537,7 @@ def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
         objective=found.solvent * found.stages,
         active=tuple(dict.fromkeys(f"purity of {name}" for name in active)),
         iterations=found.count,
+        recheck=recheck,
         draw=Drawn(
             name=task.outlets[1].name,
             phase=task.draw_phase,

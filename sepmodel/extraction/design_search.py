@@ -2,17 +2,20 @@
 
 Circuits of equilibrium stages are solved from their ends (``ends``), which takes a few unknowns
 whatever the number of stages. The one that is chosen is solved again by ``cascade.solve``, all
-stages together by Newton's method, which shares no code with it and has the last word.
+stages together by Newton's method, which shares no code with it and has the last word; ``remarch``
+then simulates it once more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.errors import ConvergenceError
 from sepmodel.extraction import cascade, ends
 from sepmodel.extraction.design_march import Start
 from sepmodel.extraction.design_task import ROUNDS, Task, meets
@@ -65,7 +68,11 @@ def confirm(task: Task, start: Start) -> tuple[tuple[int, int, Array, Array] | N
         return None, len(tried)
     # The search solves circuits from their ends; all stages together have the last word.
     sides = logs[best]
-    r, d = tried[best][1:] if sides is None else _together(task, start, best, sides)
+    r, d = tried[best][1:]
+    if sides is not None:
+        # Traces far apart may stall them: then the ends stand, if the second simulation agrees.
+        with contextlib.suppress(ConvergenceError):
+            r, d = _together(task, start, best, sides)
     return (*best, r, d), len(tried) + 1
 
 

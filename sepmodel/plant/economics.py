@@ -21,8 +21,13 @@ from sepmodel.species import oxide
 _FINANCE = "economics/finance"
 _LANG = "economics/lang"
 _LABOUR = "economics/labour"
+_STACK = "factors/stack"
 MATURITIES = ("sx", "displacement", "protein")
-POSITIONS = ("skilled", "unskilled", "supervisor", "maintenance", "technician", "engineer")
+# Who runs the sections of a plant, and who stands behind them.
+OPERATORS = ("skilled", "unskilled")
+SUPPORT = ("supervisor", "maintenance", "technician", "engineer")
+# Process sections by what they handle, as labour is reckoned.
+SECTIONS = ("fluids", "solids-fluids", "cyclic")
 
 
 def capital_recovery_factor(rate: float, years: float) -> float:
@@ -224,22 +229,45 @@ def operating_cost(duties: Mapping[str, float], prices: Mapping[str, float]) -> 
     return {key: rate * prices[key] for key, rate in duties.items()}
 
 
-def wage(book: Book, year: int) -> float:
-    """Mean hourly cost of a position [money of ``year`` per s], burden included.
+def wage(book: Book, year: int, positions: Sequence[str] = OPERATORS) -> float:
+    """Mean hourly cost of some positions [money of ``year`` per s], burden included.
 
     Staff-weighted mean of the wages of economics/labour, carried by the plant cost index.
     """
-    staff = [book[f"{_LABOUR}:{n}_staff"] for n in POSITIONS]
-    rates = [in_money_of(f"{_LABOUR}:{n}_rate", year, book) for n in POSITIONS]
+    staff = [book[f"{_LABOUR}:{n}_staff"] for n in positions]
+    rates = [in_money_of(f"{_LABOUR}:{n}_rate", year, book) for n in positions]
     mean = math.fsum(s * r for s, r in zip(staff, rates, strict=True)) / math.fsum(staff)
     return mean * (1 + book[f"{_LABOUR}:burden"])
 
 
-def positions(product_rate: float, book: Book) -> float:
-    """Persons on shift for a calendar-average oxide rate [kg/s]: n (Q / Q_ref)^a."""
-    reference = book[f"{_LABOUR}:reference_capacity"]
-    exponent = book[f"{_LABOUR}:capacity_exponent"]
-    return book[f"{_LABOUR}:positions"] * math.exp(exponent * math.log(product_rate / reference))
+def operators(sections: Mapping[str, float], oxide: float, book: Book) -> float:
+    """Operators on shift of a plant by its process sections.
+
+    n = f (Q / Q_ref)^a sum of sections x operators each, at least one; ``sections`` by what they
+    handle (``SECTIONS``), ``oxide`` the calendar-average rate Q [kg/s]. Sources: seider,
+    peters-timmerhaus.
+
+    >>> at_reference = Book()["economics/labour:reference_capacity"]
+    >>> operators({"fluids": 5, "solids-fluids": 2}, at_reference, Book())
+    9.0
+    """
+    if wrong := [k for k, n in sections.items() if k not in SECTIONS or not n >= 0]:
+        raise InputError(
+            Problem(
+                message="no such process section",
+                value=wrong,
+                expected=f"a number of {', '.join(SECTIONS)}",
+            )
+        )
+    if not oxide > 0:
+        raise InputError(Problem(message="operators need an oxide rate above zero", value=oxide))
+    at_reference = math.fsum(
+        count * book[f"{_LABOUR}:operators_{kind.replace('-', '_')}"]
+        for kind, count in sections.items()
+    )
+    size = oxide / book[f"{_LABOUR}:reference_capacity"]
+    needed = at_reference * math.exp(book[f"{_LABOUR}:capacity_exponent"] * math.log(size))
+    return max(needed * book[f"{_LABOUR}:staffing"], book[f"{_LABOUR}:least_operators"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,9 +276,12 @@ class Cost:
 
     ``capital`` total plant cost; ``annual_product`` kg a year; ``lines`` money per kg by name:
     capital, maintenance, insurance, labour, quality, administration, overhead, then every duty.
+    ``operators`` on shift, and ``people`` with those who support them.
     """
 
     year: int
+    operators: float
+    people: float
     capital: float
     annual_product: float
     lines: dict[str, float]
@@ -283,14 +314,17 @@ def annual_cost(
     book: Book,
     *,
     handled: float | None = None,
+    sections: Mapping[str, float] | None = None,
     prices: str = PRICES,
     maturity: str = "sx",
 ) -> Cost:
     """Cost per kg of a plant from its duties [SI per s] and equipment, both while it runs.
 
-    ``product_rate`` [kg/s] while running; people are counted by the oxide ``handled`` [kg/s], by
-    default the product. Capital: Lang x bare cost x CRF; fixed: labour,
-    maintenance, insurance, quality, administration, overhead on these; variable: duties x prices.
+    ``product_rate`` [kg/s] while running. Operators are counted by the process ``sections``
+    (default: one of fluids) and the oxide ``handled`` [kg/s], by default the product; with them go
+    supervisors, mechanics and the like. Capital: Lang x bare cost x CRF; fixed: labour,
+    maintenance, insurance, quality, administration, overhead on these; variable: duties x prices,
+    and for heat the price of the carbon dioxide its fuel gives off.
     The plant runs ``capacity_factor`` of the year; people are paid all year.
 
     >>> cost = annual_cost({"HCl": 0.65e-2}, [], 1e-2, Book())
@@ -316,7 +350,9 @@ def annual_cost(
     recovery = capital_recovery_factor(
         book[f"{_FINANCE}:discount_rate"], book[f"{_FINANCE}:plant_life"]
     )
-    labour = positions((handled or product_rate) * running, book) * wage(book, year) * seconds
+    count = operators(sections or {"fluids": 1.0}, (handled or product_rate) * running, book)
+    behind = count * book[f"{_LABOUR}:support"]
+    labour = (count * wage(book, year) + behind * wage(book, year, SUPPORT)) * seconds
     fixed = {
         "labour": labour,
         "quality": labour * book[f"{_FINANCE}:quality_assurance"],
@@ -326,12 +362,16 @@ def annual_cost(
     }
     fixed["overhead"] = math.fsum(fixed.values()) * book[f"{_FINANCE}:overhead"]
     table = {key: book[f"{prices}:{key}"] for key in duties if f"{prices}:{key}" in book}
+    if "heat" in table:
+        table["heat"] += book[f"{_STACK}:heat"] * book[f"{prices}:CO2"]
     variable = operating_cost(duties, table)
     lines = {"capital": capital * recovery / product}
     lines |= {key: value / product for key, value in fixed.items()}
     lines |= {key: value / product_rate for key, value in variable.items()}
     return Cost(
         year=year,
+        operators=count,
+        people=count + behind,
         capital=capital,
         annual_product=product,
         lines=lines,

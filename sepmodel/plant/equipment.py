@@ -111,15 +111,20 @@ def piece(
     """Cost of ``count`` pieces of a kind of ``FAMILIES``; sizes beyond its accounts are flagged.
 
     ``size`` [SI]: tank m3, mixer W, pump m3/s, filter m3 of chamber, thickener m2, kiln W of heat.
+    A piece smaller than any that is built (equipment/sizing) is that smallest one.
 
     >>> piece("tank", 20.0, Book(), count=2.0).extrapolated
     False
+    >>> piece("tank", 0.01, Book()).size
+    1.0
     """
     if kind not in FAMILIES:
         raise InputError(
             Problem(message="unknown equipment", value=kind, expected=", ".join(FAMILIES))
         )
     numbers = FAMILIES[kind]
+    if size > 0:
+        size = max(size, book[f"{_RULES}:{kind}_smallest"])
     item = account(numbers[0], size, book, name=name or kind, count=count, year=year)
     sizes = [book[f"{_ACCOUNTS}:{number}_size"] for number in numbers]
     return Item(
@@ -230,7 +235,8 @@ def columns(
     """Cost of ``count`` column vessels for beds of ``bed_volume`` [m3] each, with their tanks.
 
     C = a (V / 1 gallon)^b for the vessel (bed and freeboard), and one backwash and one
-    regeneration tank of a vessel's volume for the set. Source: equipment/correlations.
+    regeneration tank of a vessel's volume for the set. A vessel smaller than any that is built
+    costs what the smallest does. Sources: equipment/correlations, equipment/sizing.
 
     >>> columns(1.0, 2, Book()).items[0].count
     2
@@ -238,7 +244,10 @@ def columns(
     if not (bed_volume > 0 and count > 0):
         raise InputError(Problem(message="columns need a volume and a count", value=bed_volume))
     year = year or money_year(PRICES)
-    volume = bed_volume * book[f"{_RULES}:column_vessel_over_bed"]
+    volume = max(
+        bed_volume * book[f"{_RULES}:column_vessel_over_bed"],
+        book[f"{_RULES}:column_vessel_smallest"],
+    )
     gallon = book[f"{_CURVES}:gallon"]
 
     def item(kind: str, pieces: float) -> Item:

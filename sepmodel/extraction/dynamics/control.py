@@ -120,8 +120,8 @@ class Loops:
             return float(-np.log10(free[k, -1] / C_STANDARD))
         c = len(self.components)
         amounts = {
-            "share_aq": found.x[k, :c],
-            "share_org": found.y[k, :c],
+            "share_aq": found.x[k],
+            "share_org": found.y[k],
         }.get(loop.measure)
         if amounts is None:
             amounts = flows[loop.outlet][:c]

@@ -1,49 +1,66 @@
-"""Steps in time: Rodas5P with error control on the exact derivative.
+"""Steps in time: Radau IIA of order 9, all five stages at once, on the exact derivative.
 
-Every stage of the method obeys the same linear balances as the train, so moles in the train plus
-moles that left minus moles fed stay what they were, to rounding, whatever the step.
+What changes linearly on the way (the sum of what is held, what left, less what was fed) is kept by
+every Newton step whatever it starts from, so balances close to rounding at any tolerance. Rates of
+all stages are one call; the derivative is taken in the middle of the step, where the prediction has
+been settled anyway; a prediction is the polynomial of the step before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.errors import ConvergenceError, Trace
-from sepmodel.extraction.dynamics import tableau
-from sepmodel.extraction.dynamics.kernel import STILL, Kernel
-from sepmodel.extraction.dynamics.mixers import Contents, Slopes
+from sepmodel.extraction.dynamics import radau
+from sepmodel.extraction.dynamics.kernel import Kernel
+from sepmodel.extraction.dynamics.mixers import CLOSE
+from sepmodel.extraction.dynamics.radau import STAGES
+from sepmodel.extraction.dynamics.stages import ROUGH, PlainStages, Stages, norm
 
 Array = NDArray[np.float64]
 
 # Step control: aim below the tolerance, and at most this change of the step at once.
 SAFETY = 1.0 - 1.0 / 8.0
 SHRINK, GROW = 1.0 / 8.0, 8.0
+# A polynomial is trusted for so many of its own steps ahead.
+AHEAD = 3.0
+# Newton: part of the tolerance that may be left, steps, and what a step becomes if it fails.
+LEFT = 1e-1
+ROUNDS = 10
+RETRY = 1.0 / 2.0
+OVERSHOOT = 8.0
 # First step after a break: its rate is taken this part of the time in which the state changes.
 CAUTION = 1e-2
-# Relative length over which a derivative by time is taken.
+# Relative length within which the end of a stretch is reached.
 INSTANT = 1e-6
+# Carriers that change by less than this, relative to what passes, stand still.
+STILL = 1e-13
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """Accuracy: relative tolerance of contents above ``floor`` of a stage's total content.
 
-    ``longest`` [s] bounds a step; ``most`` is the number of steps after which a run gives up.
+    ``longest`` [s] bounds a step; ``most`` is the number of steps after which a run gives up;
+    ``as_given`` takes steps of the length they have, whatever the error (to see the order).
     """
 
     rtol: float = 1e-5
     floor: float = 1e-3
     longest: float = np.inf
     most: int = 1_000_000
+    as_given: bool = False
 
 
 @dataclass(slots=True)
 class Memory:
-    """Everything the next step depends on: time, state, unknowns, step length, counts."""
+    """Everything the next step depends on: time, state, unknowns, step length, counts, the rate
+    [.../s] of what is in the train at ``t``, and the stages of the step before (``past``, with the
+    changes of the unknowns in it and its length; empty after a break)."""
 
     t: float
     y: Array
@@ -53,26 +70,36 @@ class Memory:
     steps: int = 0
     rejected: int = 0
     factorised: int = 0
+    newton: int = 0
+    contraction: float = 1.0
+    rate: Array = field(default_factory=lambda: np.zeros(0))
+    past: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    past_u: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    past_h: float = 0.0
+
+    ARRAYS = ("y", "u", "rate", "past", "past_u")
 
 
 @dataclass(slots=True)
 class Step:
-    """An accepted step: dense output from ``t`` to ``t + h``."""
+    """An accepted step: ``moved`` (S, size) since ``t`` at the stages, ``moved_u`` of unknowns,
+    ``flows`` (S, P, K) that leave at the stages."""
 
     t: float
     h: float
     y: Array
     y_new: Array
-    q: Array
+    moved: Array
     u: Array
+    moved_u: Array
+    flows: Array
     kernel: Kernel
 
-    def at(self, s: float) -> Array:
-        """State at t + s h."""
-        q = self.q
-        bend = q[0] + s * (q[1] + s * q[2])
-        out: Array = (1.0 - s) * self.y + s * (self.y_new + (1.0 - s) * bend)
-        return out
+    def at(self, s: Array) -> tuple[Array, Array]:
+        """States and unknowns at t + s h, s (T,)."""
+        part = s[:, None] ** np.arange(1, STAGES + 1) @ radau.method().bend
+        u = (part @ self.moved_u.reshape(STAGES, -1)).reshape(s.size, *self.u.shape)
+        return self.y + part @ self.moved, self.u + u
 
 
 # Gives the kernel at a time, and whether it stays the same until the end of the stretch.
@@ -80,23 +107,20 @@ Kernels = Callable[[float], Kernel]
 
 
 def scale(kernel: Kernel, y: Array, options: Options) -> Array:
-    """Tolerance of every state, as the norm takes it; 0 where the norm does not look."""
+    """Tolerance of every state in the train (inner,), as the norm takes it."""
     lay, c = kernel.lay, kernel.c
-    out = options.rtol * np.abs(y)
-    out_mixer, out_by, *out_cells, ports, fed = lay.split(out)
-    mixer, _, *cells, _, _ = lay.split(y)
-    total = np.abs(mixer[:, :c]).sum(axis=1, keepdims=True)
-    least = options.rtol * options.floor * total
-    out_mixer[:, :c] += least
-    out_mixer[:, c:] += np.finfo(float).tiny
-    if out_by is not None:
-        out_by += least
-    for part, own in zip(cells, out_cells, strict=True):
-        if part.size:
-            own += options.rtol * options.floor * np.abs(part[..., :c]).sum(axis=-1, keepdims=True)
+    out = np.abs(y[: lay.inner])
+    mixer, by, *cells = lay.parts(out)
+    least = options.floor * mixer[:, :c].sum(axis=1, keepdims=True)
+    mixer[:, :c] += least
+    mixer[:, c:] += np.finfo(float).tiny
+    if by is not None:
+        by += least
+    for own in cells:
+        if own.size:
+            own += options.floor * own[..., :c].sum(axis=-1, keepdims=True)
             own += np.finfo(float).tiny
-    ports[:] = np.inf
-    fed[:] = np.inf
+    out *= options.rtol
     return out
 
 
@@ -119,20 +143,21 @@ def advance(
     ConvergenceError
         naming the stage where steps became too short.
     """
-    a, c, b = tableau.A, tableau.C, tableau.B
-    exponent = 1.0 / tableau.ORDER
+    exponent = 1.0 / (STAGES + 1)
     kernel = kernels(memory.t)
-    size = kernel.lay.size
-    watched = size - (kernel.lay.ports + 1) * kernel.lay.k
-    k = np.empty((tableau.STAGES, size))
-    found = kernel.contents(memory.y, memory.u)
-    rate = kernel.rates(memory.y, found)
+    inner = kernel.lay.inner
     weight = scale(kernel, memory.y, options)
-    if fresh or memory.h <= 0:
-        memory.h = _first(kernel, memory, found, rate, options, until)
+    if fresh or memory.h <= 0 or not memory.rate.size:
+        memory.past = np.zeros((0, 0))
+        kernel.moving = bool(kernel.t)
+        found = kernel.contents(memory.y, memory.u)
+        memory.u, memory.contraction = found.u, 1.0
+        memory.rate = kernel.changes(memory.y, found)[0]
+        if not options.as_given:
+            memory.h = _first(kernel, memory, options, until)
     while memory.t < until:
         if memory.steps + memory.rejected >= options.most:
-            raise _stuck(kernel, memory, rate, options, "the limit of steps is reached")
+            raise _stuck(kernel, memory, options, "the limit of steps is reached")
         left = until - memory.t
         planned = memory.h
         h = min(planned, options.longest)
@@ -141,115 +166,142 @@ def advance(
             h = left
         elif h > 0.5 * left:
             h = 0.5 * left
-        if kernel.t:
-            # On a ramp carriers move even if they rest at its beginning.
-            kernel.moving = not constant or _moving(kernel, rate)
-        slope = kernel.linearise(found)
-        w = 1.0 / (tableau.GAMMA * h)
-        system = kernel.factor(found, slope, w)
-        memory.factorised += 1
-        by_time = None
-        if not constant:
-            nudge = INSTANT * h
-            later = kernels(memory.t + nudge)
-            by_time = (later.rates(memory.y, later.contents(memory.y, found.u)) - rate) / nudge
-        y, u = memory.y, found.u
-        good = True
-        for i in range(tableau.STAGES):
-            if i == 0:
-                r = rate
-            else:
-                state = y + a[i, :i] @ k[:i]
-                here = kernel if constant else kernels(memory.t + tableau.ALPHA[i] * h)
-                moved = state - y
-                guess = u + _predict(kernel, slope, moved)
-                try:
-                    inside = here.contents(state, guess)
-                except ConvergenceError:
-                    good = False
-                    break
-                r = here.rates(state, inside) + (c[i, :i] / h) @ k[:i]
-            if by_time is not None:
-                r = r + (tableau.D[i] * h) * by_time
-            k[i] = system.solve(r)
-        error = np.inf
-        if good:
-            y_new = y + b @ k
-            weight_new = scale(kernel, y_new, options)
-            ratio = k[-1, :watched] / np.maximum(weight, weight_new)[:watched]
-            error = float(np.sqrt(np.mean(ratio * ratio)))
+        # On a ramp carriers move even if they rest at its beginning.
+        kernel.moving = bool(kernel.t) and (not constant or _moving(kernel, memory.rate))
+        solved = _solve(kernels, kernel, memory, h, weight, options, constant)
+        if solved is None:
+            memory.rejected += 1
+            memory.failed = True
+            memory.h = h * RETRY
+            if memory.h <= np.finfo(float).eps * max(abs(memory.t), h):
+                raise _stuck(kernel, memory, options, "steps became too short")
+            continue
+        moved, moved_u, flows = solved.finish()
+        y_new = memory.y + moved[-1]
+        after = kernel if constant else kernels(until if last else memory.t + h)
+        weight_new = scale(after, y_new, options)
+        error = norm(solved.estimate(), np.maximum(weight, weight_new))
+        if options.as_given:
+            error = 1.0
         if not error <= 1.0:
             memory.rejected += 1
+            memory.failed = True
             factor = SHRINK if not np.isfinite(error) else max(SHRINK, SAFETY * error**-exponent)
             memory.h = h * factor
-            memory.failed = True
             if memory.h <= np.finfo(float).eps * max(abs(memory.t), h):
-                raise _stuck(kernel, memory, rate, options, "steps became too short")
+                raise _stuck(kernel, memory, options, "steps became too short")
             continue
-        start = memory.t
-        memory.t = until if last else start + h
-        memory.y, weight = y_new, weight_new
-        after = kernel if constant else kernels(memory.t)
-        guess = u + _predict(kernel, slope, y_new - y)
-        # The guess, not what is found from it: so a resumed run repeats every bit.
-        memory.u = guess
-        found = after.contents(y_new, guess)
-        rate = after.rates(y_new, found)
         factor = min(GROW, SAFETY * max(error, np.finfo(float).tiny) ** -exponent)
-        factor = max(factor, SHRINK)
         if memory.failed:
             factor = min(factor, 1.0)
+        if seen is not None:
+            step = Step(
+                t=memory.t, h=h, y=memory.y, y_new=y_new, moved=moved, u=memory.u,
+                moved_u=moved_u, flows=flows, kernel=after,
+            )  # fmt: skip
+        memory.t = until if last else memory.t + h
+        memory.y, weight = y_new, weight_new
+        found = after.contents(y_new, memory.u + moved_u[-1])
+        memory.u = found.u
+        memory.rate = after.changes(y_new, found)[0]
+        memory.past, memory.past_u, memory.past_h = moved[:, :inner], moved_u, h
         # A step cut short by the end of a stretch says nothing about the next one.
+        if options.as_given:
+            factor = 1.0
         memory.h = max(h * factor, planned) if h < planned else h * factor
         memory.failed = False
         memory.steps += 1
-        if seen is not None:
-            q = tableau.DENSE @ k
-            seen(Step(t=start, h=memory.t - start, y=y, y_new=y_new, q=q, u=u, kernel=after))
         kernel = after
+        if seen is not None:
+            seen(step)
 
 
-def _predict(kernel: Kernel, slope: Slopes, moved: Array) -> Array:
-    """Change of the unknowns for a change of the state, to first order."""
-    lay, c = kernel.lay, kernel.c
-    mixer = moved[: lay.mixers].reshape(lay.n, lay.k)
-    out: Array = np.einsum("nmc,nc->nm", slope.u_m, mixer[:, :c])
-    if slope.u_a is not None:
-        beside = moved[lay.mixers : 2 * lay.mixers].reshape(lay.n, lay.k)[:, :c]
-        out += np.einsum("nmc,nc->nm", slope.u_a, beside / kernel.net.aside[:, None])
-    if slope.u_t is not None:
-        out += np.einsum("nmt,nt->nm", slope.u_t, mixer[:, c:] * kernel.amount)
-    return out
+def _solve(
+    kernels: Kernels,
+    kernel: Kernel,
+    memory: Memory,
+    h: float,
+    weight: Array,
+    options: Options,
+    constant: bool,
+) -> Stages | None:
+    """The stages of a step by Newton's method, or None if it does not get there."""
+    method = radau.method()
+    close = CLOSE if options.as_given else min((LEFT * options.rtol) ** 0.5, ROUGH)
+    target = 1e-6 if options.as_given else LEFT
+    z, moved_u = _predicted(memory, h, weight)
+    kind = PlainStages if constant and kernel.one_way else Stages
+    at = [kernel] if constant else [kernels(memory.t + s * h) for s in method.nodes]
+    step = kind(at, memory.y, memory.u, memory.rate, h, z, moved_u, weight)
+    before = 0.0
+    contraction = max(memory.contraction, np.finfo(float).eps) ** 0.5
+    for k in range(ROUNDS):
+        try:
+            slack = step.evaluate()
+        except ConvergenceError:
+            if k or not np.any(z):
+                return None
+            try:
+                step.restart()
+                slack = step.evaluate()
+            except ConvergenceError:
+                return None
+        if k == 0:
+            step.linearise()
+            memory.factorised += 1
+        size = step.newton(first=k == 0)
+        memory.newton += 1
+        if not np.isfinite(size):
+            return None
+        # Below a thousandth of what may be left there is nothing but rounding.
+        if k and size > 1e-3 * target:
+            ratio = size / before
+            # A first step from far away may overshoot.
+            if ratio > (OVERSHOOT if k == 1 else 2.0 if k == 2 else 1.0):
+                return None
+            contraction = ratio / (1.0 - ratio) if ratio < 1.0 else np.inf
+            if k > 3 and size * ratio ** (ROUNDS - 1 - k) * contraction > target:
+                return None
+        if size * contraction < target and slack < close and not (options.as_given and k < 3):
+            memory.contraction = contraction
+            return step
+        before = size
+    return None
+
+
+def _predicted(memory: Memory, h: float, weight: Array) -> tuple[Array, Array]:
+    """Stages by the polynomial of the step before; at rest without one, or far beyond it."""
+    if memory.past.size and h <= AHEAD * memory.past_h:
+        part = radau.ahead(h / memory.past_h)
+        z = part @ memory.past
+        if not np.any(memory.y[: weight.size] + z < -weight):
+            moved = (part @ memory.past_u.reshape(STAGES, -1)).reshape(memory.past_u.shape)
+            return z, moved
+    return np.zeros((STAGES, weight.size)), np.zeros((STAGES, *memory.u.shape))
 
 
 def _moving(kernel: Kernel, rate: Array) -> bool:
     """Whether any carrier still changes."""
-    mixer, _, *cells, _, _ = kernel.lay.split(rate)
+    mixer, _, *cells = kernel.lay.parts(rate)
     c = kernel.c
     passing = np.abs(kernel.fed[c:]) + np.finfo(float).tiny
     parts = [mixer[:, c:], *(part[..., c:] for part in cells)]
     return any(bool(np.any(np.abs(part) > STILL * passing)) for part in parts if part.size)
 
 
-def _first(
-    kernel: Kernel, memory: Memory, found: Contents, rate: Array, options: Options, until: float
-) -> float:
+def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> float:
     """A first step from how fast the state and its rate change."""
-    watched = kernel.lay.size - (kernel.lay.ports + 1) * kernel.lay.k
-    weight = scale(kernel, memory.y, options)[:watched]
-
-    def norm(v: Array) -> float:
-        ratio = v[:watched] / weight
-        return float(np.linalg.norm(ratio)) / float(np.sqrt(ratio.size))
-
-    first = norm(rate)
+    inner = kernel.lay.inner
+    weight = scale(kernel, memory.y, options)
+    first = norm(memory.rate, weight)
     if first == 0.0:
         return min(until - memory.t, options.longest)
     h = CAUTION / (options.rtol * first)
-    moved = memory.y + h * rate
+    moved = memory.y.copy()
+    moved[:inner] += h * memory.rate
     try:
-        later = kernel.rates(moved, kernel.contents(moved, found.u))
-        second = norm(later - rate) / h
+        later = kernel.changes(moved, kernel.contents(moved, memory.u))[0]
+        second = norm(later - memory.rate, weight) / h
     except ConvergenceError:
         return h * CAUTION
     if second <= 0:
@@ -259,11 +311,9 @@ def _first(
     return min(max(step, h * CAUTION), until - memory.t, options.longest)
 
 
-def _stuck(
-    kernel: Kernel, memory: Memory, rate: Array, options: Options, what: str
-) -> ConvergenceError:
+def _stuck(kernel: Kernel, memory: Memory, options: Options, what: str) -> ConvergenceError:
     weight = scale(kernel, memory.y, options)
-    mixer = kernel.lay.split(np.abs(rate) / np.maximum(weight, np.finfo(float).tiny))[0]
+    mixer = kernel.lay.parts(np.abs(memory.rate) / np.maximum(weight, np.finfo(float).tiny))[0]
     stage = int(np.argmax(mixer.max(axis=1)))
     return ConvergenceError(
         f"the run stopped at {memory.t:.6g} s: {what}; the contents of stage {stage + 1} change "

@@ -1,4 +1,4 @@
-"""Rates of change of a train's contents, and linear systems with their exact derivative.
+"""Rates of change of a train's contents, for one state or many at once.
 
 States are moles, so that whatever leaves one place enters another: y is flat and holds, in this
 order, mixers (N, K), cells that pass by (N, K, only where an efficiency is below one), aqueous and
@@ -8,28 +8,20 @@ In a mixer x = M / (Va + Vo D) and y = D x conserve M whatever D is; the log-unk
 equilibrium follow from M by Newton's method. With s = 1/(Va + Vo D)
 
     dx = s dM - x Vo D s slope du,  dy = D s dM + y Va s slope du,  r(u, x, y) = 0.
-
-(w - J) k = r is solved by eliminating settler cells (bidiagonal), then a block-tridiagonal system
-over the mixers, bordered where streams are returned.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dgbtrf, dgbtrs
 
-from sepmodel.errors import ConvergenceError, Trace
-from sepmodel.extraction.dynamics.mixers import CLOSE, Contents, Slopes, mixers
+from sepmodel.errors import ConvergenceError
+from sepmodel.extraction.dynamics.mixers import CLOSE, LIMIT, Contents, Slopes, mixers
 from sepmodel.extraction.dynamics.network import AQUEOUS, ORGANIC, Network
 
 Array = NDArray[np.float64]
-
-# Carriers that change by less than this, relative to what passes, stand still.
-STILL = 1e-13
 
 
 @dataclass(slots=True)
@@ -47,30 +39,36 @@ class Layout:
         return self.n * self.k
 
     @property
-    def size(self) -> int:
-        layers = 1 + self.bypass + sum(self.cells)
-        return self.n * self.k * layers + (self.ports + 1) * self.k
+    def inner(self) -> int:
+        """Length of the part of a state that is in the train."""
+        return self.n * self.k * (1 + self.bypass + sum(self.cells))
 
-    def split(self, y: Array) -> tuple[Array, Array | None, Array, Array, Array, Array]:
-        """Views: mixers, bypass, aqueous cells, organic cells, outlets, fed; (..., their shape)."""
+    @property
+    def size(self) -> int:
+        """Length of a state."""
+        return self.inner + (self.ports + 1) * self.k
+
+    def parts(self, y: Array) -> tuple[Array, Array | None, Array, Array]:
+        """Views of what is in the train: mixers, bypass, aqueous cells, organic cells."""
         nk = self.n * self.k
         lead = y.shape[:-1]
 
         def part(first: int, layers: int) -> Array:
             return y[..., first * nk : (first + layers) * nk].reshape(*lead, layers, self.n, self.k)
 
-        mixer = part(0, 1)[..., 0, :, :]
+        mixer = y[..., :nk].reshape(*lead, self.n, self.k)
         at = 1
         bypass = None
         if self.bypass:
             bypass = part(at, 1)[..., 0, :, :]
             at += 1
         aq = part(at, self.cells[0])
-        at += self.cells[0]
-        org = part(at, self.cells[1])
-        at += self.cells[1]
-        tail = y[..., at * nk :].reshape(*lead, self.ports + 1, self.k)
-        return mixer, bypass, aq, org, tail[..., :-1, :], tail[..., -1, :]
+        return mixer, bypass, aq, part(at + self.cells[0], self.cells[1])
+
+    def split(self, y: Array) -> tuple[Array, Array | None, Array, Array, Array, Array]:
+        """Views: mixers, bypass, aqueous cells, organic cells, outlets, fed; (..., their shape)."""
+        tail = y[..., self.inner :].reshape(*y.shape[:-1], self.ports + 1, self.k)
+        return *self.parts(y), tail[..., :-1, :], tail[..., -1, :]
 
 
 def layout(net: Network) -> Layout:
@@ -100,8 +98,6 @@ class Kernel:
         self.fixed_x = np.where(phase == AQUEOUS, 1.0, 0.0) / self.va
         self.fixed_y = np.where(phase == ORGANIC, 1.0, 0.0) / self.vo
         self.amount = self.fixed_x + self.fixed_y
-        self.part_x = np.concatenate([np.zeros((n, c)), self.fixed_x], axis=1)
-        self.part_y = np.concatenate([np.zeros((n, c)), self.fixed_y], axis=1)
         self.mixers = mixers(net.model, net.shift, self.va, self.vo)
         self.close = CLOSE
         self.carried_aq, self.carried_org = self.qa * self.fixed_x, self.qo * self.fixed_y
@@ -119,43 +115,92 @@ class Kernel:
         self.moving = True
         self.plain = net.bypass is None and net.carry is None and not any(net.cells)
         self.feed = net.feed.sum(axis=0)
+        # Rows as long as the state's, for the same reason as in ``contents``.
+        self.wide_aq, self.wide_org = (
+            np.array(np.broadcast_to(part, (n, c))) for part in (self.qa, self.qo)
+        )
+        self.kept = [
+            tuple(np.array(np.broadcast_to(part, (n, count))) for part in self.keep)
+            for count in (c, self.t)
+        ]
+        self.feeds = [np.array(self.feed[:, :c]), np.array(self.feed[:, c:])]
+        busy = {port.stage for port in net.ports.values()}
+        idle = [i for i in range(n) if i not in busy]
+        # Nothing that carriers leave with comes back.
+        self.one_way = self.plain and not any(
+            np.any(link.share[c:][phase == link.source[1]]) for link in net.links
+        )
+        # The stage nearest to where a stream returns from which nothing leaves the train.
+        self.near = {
+            link.target[0]: min(idle, key=lambda i: abs(i - link.target[0])) if idle else None
+            for link in net.links
+        }
 
     # -- equilibrium -------------------------------------------------------------------------
 
-    def contents(self, y: Array, u: Array) -> Contents:
-        """Concentrations of all mixers, from unknowns ``u`` (N, m) nearby."""
+    def contents(
+        self, y: Array, u: Array, close: float | None = None, *, limit: int = LIMIT
+    ) -> Contents:
+        """Concentrations of all mixers, from unknowns ``u`` (..., N, m) nearby.
+
+        With few Newton steps (``limit``) a guess that is far off is refused, not mended.
+
+        Raises
+        ------
+        ConvergenceError
+        """
         net, c, nk = self.net, self.c, self.lay.mixers
-        mixer = y[:nk].reshape(net.stages, net.species)
-        totals = mixer[:, c:] * self.amount if self.t else net.totals
+        lead = y.shape[:-1]
+        mixer = y[..., :nk].reshape(*lead, net.stages, net.species)
+        if self.t:
+            totals = mixer[..., c:] * self.amount
+        else:
+            totals = np.broadcast_to(net.totals, (*lead, *net.totals.shape))
         aside = None
         if self.lay.bypass:
-            aside = y[nk : 2 * nk].reshape(mixer.shape)[:, :c] / net.aside[:, None]
-        moles = mixer[:, :c]
+            beside = y[..., nk : 2 * nk].reshape(mixer.shape)
+            aside = beside[..., :c] / net.aside[:, None]
+        # Contiguous: numpy runs through short rows ten times as slowly.
+        moles = np.ascontiguousarray(mixer[..., :c])
+        close = self.close if close is None else close
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             try:
-                u, d, s = self.mixers.settle(moles, totals, u, aside, self.close)
+                u, d, s, slack = self.mixers.settle(moles, totals, u, aside, close, limit)
             except ConvergenceError:
+                if limit < LIMIT:
+                    raise
                 # Behind a sharp front the last unknowns are no guess: from the contents alone.
                 u = net.model.guess(np.maximum(moles, 0.0), net.mixer[0], net.mixer[1], totals)
-                u, d, s = self.mixers.settle(moles, totals, u, aside, self.close)
+                u, d, s, slack = self.mixers.settle(moles, totals, u, aside, close)
+        x = moles * s
+        return Contents(u=u, x=x, y=d * x, s=s, d=d, totals=totals, aside=aside, slack=slack)
+
+    def concentrations(self, y: Array, found: Contents) -> tuple[Array, Array]:
+        """Of all species in both phases, carriers too, (..., N, K)."""
         if not self.t:
-            x = mixer * s
-            return Contents(u=u, x=x, y=d * x, s=s, d=d, totals=totals, aside=aside)
-        part_x, part_y = self.part_x.copy(), self.part_y.copy()
-        part_x[:, :c] = s
-        np.multiply(d, s, out=part_y[:, :c])
-        return Contents(
-            u=u, x=mixer * part_x, y=mixer * part_y, s=s, d=d, totals=totals, aside=aside
+            return found.x, found.y
+        carried = y[..., : self.lay.mixers].reshape(*y.shape[:-1], self.lay.n, self.lay.k)
+        carried = carried[..., self.c :]
+        return (
+            np.concatenate([found.x, carried * self.fixed_x], axis=-1),
+            np.concatenate([found.y, carried * self.fixed_y], axis=-1),
         )
 
     # -- transport ---------------------------------------------------------------------------
 
-    def _spread(
-        self, leaving: Array, exits: tuple[Array, Array], passing: Array | None, out: Array
-    ) -> None:
-        """Put fluxes where they go: ``leaving`` the mixers in all, ``exits`` the settlers."""
+    def spread(
+        self,
+        leaving: Array,
+        exits: tuple[Array, Array],
+        passing: Array | None,
+        mixer: Array,
+        bypass: Array | None,
+    ) -> tuple[Array, Array]:
+        """Put fluxes where they go: ``leaving`` the mixers in all, ``exits`` the settlers.
+
+        Added to ``mixer`` and ``bypass``; what leaves the stages in each phase is returned.
+        """
         net = self.net
-        mixer, bypass, _, _, outlets, _ = self.lay.split(out)
         aq, org = exits
         if self.carry is None:
             down, up = aq, org
@@ -166,47 +211,57 @@ class Kernel:
         if passing is not None:
             up = up + passing
         mixer -= leaving
-        mixer[:-1] += self.keep[0, 1:] * down[1:]
-        into = np.zeros_like(up)
-        into[1:] = self.keep[1, :-1] * up[:-1]
+        mixer[..., :-1, :] += self.keep[0, 1:] * down[..., 1:, :]
+        arriving = np.zeros_like(up)
+        arriving[..., 1:, :] = self.keep[1, :-1] * up[..., :-1, :]
         both = (down, up)
         for link in net.links:
             stage, phase = link.source
-            back = link.share * both[phase][stage]
+            back = link.share * both[phase][..., stage, :]
             where, which = link.target
             if which == AQUEOUS:
-                mixer[where] += back
+                mixer[..., where, :] += back
             else:
-                into[where] += back
+                arriving[..., where, :] += back
         if bypass is None:
-            mixer += into
+            mixer += arriving
         else:
-            aside = self.k_by * into
-            mixer += into - aside
+            aside = self.k_by * arriving
+            mixer += arriving - aside
             bypass += aside
             if passing is not None:
                 bypass -= passing
-        for row, port in zip(outlets, net.ports.values(), strict=True):
-            row += port.share * both[port.phase][port.stage]
+        return both
 
     def rates(self, y: Array, found: Contents) -> Array:
-        """dy/dt."""
-        net = self.net
+        """dy/dt of states (..., size)."""
+        out = np.empty_like(y)
+        inner = self.lay.inner
+        out[..., :inner], exits = self.changes(y, found)
+        tail = out[..., inner:].reshape(*y.shape[:-1], self.lay.ports + 1, self.lay.k)
+        tail[..., :-1, :] = self.leaving(y, exits)
+        tail[..., -1, :] = self.fed
+        return out
+
+    def changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
+        """Rates of what is in the train (..., inner), and what leaves the stages in each phase."""
+        net, lay = self.net, self.lay
         if self.plain:
-            return self._plain_rates(found)
-        _, bypass, *cells, _, _ = self.lay.split(y)
-        out = np.zeros_like(y)
-        mixer_dot, bypass_dot, *cells_dot, _, fed = self.lay.split(out)
-        fluxes = [self.qa * found.x, self.qo * found.y]
+            return self._plain_changes(y, found)
+        _, bypass, *cells = lay.parts(y)
+        out = np.zeros((*y.shape[:-1], lay.inner))
+        mixer_dot, bypass_dot, *cells_dot = lay.parts(out)
+        aqueous, organic = self.concentrations(y, found)
+        fluxes = [self.qa * aqueous, self.qo * organic]
         leaving = fluxes[0] + fluxes[1]
         for p in (0, 1):
             if net.cells[p]:
                 through = self.kappa[p] * cells[p]
-                cells_dot[p][0] += fluxes[p] - through[0]
-                cells_dot[p][1:] += through[:-1] - through[1:]
-                fluxes[p] = through[-1]
+                cells_dot[p][..., 0, :, :] += fluxes[p] - through[..., 0, :, :]
+                cells_dot[p][..., 1:, :, :] += through[..., :-1, :, :] - through[..., 1:, :, :]
+                fluxes[p] = through[..., -1, :, :]
         passing = None if bypass is None else self.beside * bypass
-        self._spread(leaving, (fluxes[0], fluxes[1]), passing, out)
+        exits = self.spread(leaving, (fluxes[0], fluxes[1]), passing, mixer_dot, bypass_dot)
         mixer_dot += net.feed[0]
         if bypass_dot is None:
             mixer_dot += net.feed[1]
@@ -214,286 +269,63 @@ class Kernel:
             aside = self.k_by * net.feed[1]
             mixer_dot += net.feed[1] - aside
             bypass_dot += aside
-        fed += self.fed
+        return out, exits
+
+    def leaving(self, y: Array, exits: tuple[Array, Array]) -> Array:
+        """What leaves through each outlet (..., P, K), from what leaves the stages."""
+        lay, c = self.lay, self.c
+        out = np.empty((*y.shape[:-1], lay.ports, lay.k))
+        count = exits[0].shape[-1]
+        for row, port in enumerate(self.net.ports.values()):
+            i = port.stage
+            out[..., row, :count] = port.share[:count] * exits[port.phase][..., i, :]
+            if count < lay.k:
+                first = i * lay.k
+                each = (self.carried_aq, self.carried_org)[port.phase][i]
+                out[..., row, c:] = port.share[c:] * each * y[..., first + c : first + lay.k]
         return out
 
-    def _plain_rates(self, found: Contents) -> Array:
-        """dy/dt of mixers alone."""
-        net, lay = self.net, self.lay
-        down, up = self.qa * found.x, self.qo * found.y
-        out = np.empty(lay.size)
-        mixer = out[: lay.mixers].reshape(lay.n, lay.k)
-        np.subtract(self.feed, down, out=mixer)
-        mixer -= up
-        mixer[:-1] += self.keep[0, 1:] * down[1:]
-        mixer[1:] += self.keep[1, :-1] * up[:-1]
-        both = (down, up)
-        for link in net.links:
+    def _plain_changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
+        """Rates of mixers alone; of carriers nothing is said of what leaves."""
+        lay, c = self.lay, self.c
+        change, both = self.exchange(found)
+        if not self.t:
+            return change.reshape(*y.shape[:-1], lay.inner), both
+        mixer = np.zeros((*y.shape[:-1], lay.n, lay.k))
+        mixer[..., :c] = change
+        if self.moving:
+            held = y[..., : lay.mixers].reshape(mixer.shape)[..., c:]
+            held = np.ascontiguousarray(held)
+            mixer[..., c:] = self._moved((self.carried_aq * held, self.carried_org * held), 1)
+        return mixer.reshape(*y.shape[:-1], lay.inner), both
+
+    def exchange(self, found: Contents) -> tuple[Array, tuple[Array, Array]]:
+        """Rates of the components in mixers alone (..., N, C), and what leaves the stages."""
+        both = (self.wide_aq * found.x, self.wide_org * found.y)
+        return self._moved(both, 0), both
+
+    def _moved(self, both: tuple[Array, Array], kind: int) -> Array:
+        """Rates in mixers alone of components (0) or carriers (1), from what leaves them."""
+        down, up = both
+        on_down, on_up = self.kept[kind]
+        change = self.feeds[kind] - down
+        change -= up
+        change[..., :-1, :] += (on_down * down)[..., 1:, :]
+        change[..., 1:, :] += (on_up * up)[..., :-1, :]
+        which = slice(self.c, None) if kind else slice(0, self.c)
+        for link in self.net.links:
             stage, phase = link.source
-            mixer[link.target[0]] += link.share * both[phase][stage]
-        at = lay.mixers
-        for port in net.ports.values():
-            np.multiply(port.share, both[port.phase][port.stage], out=out[at : at + lay.k])
-            at += lay.k
-        out[at:] = self.fed
-        return out
+            change[..., link.target[0], :] += link.share[which] * both[phase][..., stage, :]
+        return change
+
+    def free(self, found: Contents) -> Array | None:
+        """Free dimer and protons (..., N, 2) [mol/m3], where the equilibrium knows them."""
+        organic = found.y if found.aside is None else found.y + found.aside
+        free: Array | None = self.net.model.spot(found.u, found.totals, found.x, organic).free
+        return free
 
     # -- derivative --------------------------------------------------------------------------
 
     def linearise(self, found: Contents) -> Slopes:
         """How the mixers respond."""
         return self.mixers.slopes(found, bool(self.t) and self.moving)
-
-    def factor(self, found: Contents, slope: Slopes, w: float) -> System:
-        """Factorised w - J."""
-        return System(self, found, slope, w)
-
-
-class System:
-    """(w - J) k = r, factorised."""
-
-    def __init__(self, kernel: Kernel, found: Contents, slope: Slopes, w: float) -> None:
-        net = kernel.net
-        self.kernel, self.slope, self.w = kernel, slope, w
-        # What of a change in the mixer's outflow reaches the end of the settler within the step.
-        self.reach = [(k / (w + k)) ** m for k, m in zip(kernel.kappa, net.cells, strict=True)]
-        c = kernel.c
-        # d(fluxes)/du, and d(fluxes) by moles in the mixer and beside it.
-        self.aq_u = kernel.qa[..., None] * slope.x_u
-        self.org_u = kernel.qo[..., None] * slope.y_u
-        own = np.arange(c)
-        a, v = self.aq_u @ slope.u_m, self.org_u @ slope.u_m
-        a[:, own, own] += kernel.qa * found.s
-        v[:, own, own] += kernel.qo * (found.d * found.s)
-        if slope.u_a is not None:
-            u_b = slope.u_a / net.aside[:, None, None]
-            a = np.concatenate([a, self.aq_u @ u_b], axis=2)
-            v = np.concatenate([v, self.org_u @ u_b], axis=2)
-        self.bands = _Band(self, a, v, np.s_[:c])
-        self.carriers = None
-        if kernel.t and kernel.moving:
-            eye = np.eye(kernel.t)
-            # Carriers never pass by.
-            self.carriers = _Band(
-                self,
-                kernel.qa[..., None] * (kernel.fixed_x[..., None] * eye),
-                kernel.qo[..., None] * (kernel.fixed_y[..., None] * eye),
-                np.s_[c:],
-            )
-            assert slope.u_t is not None
-            self.u_t = slope.u_t * kernel.amount[:, None]
-        self.out_aq, self.out_org = a, v
-        self.plain = kernel.plain
-        if self.plain:
-            self.port_rows = [
-                (port.stage, port.share[:c, None] * (a, v)[port.phase][port.stage])
-                for port in net.ports.values()
-            ]
-
-    def solve(self, r: Array) -> Array:
-        """k for right-hand sides r (size,)."""
-        kernel, w = self.kernel, self.w
-        if self.plain:
-            return self._plain_solve(r)
-        net, c = kernel.net, kernel.c
-        r_mixer, r_by, *r_cells, r_ports, r_fed = kernel.lay.split(r)
-        k = np.zeros_like(r)
-        k_mixer, k_by, *k_cells, k_ports, k_fed = kernel.lay.split(k)
-        # Changes of the mixers' outflows that are known: those from carriers.
-        known = [np.zeros_like(r_mixer), np.zeros_like(r_mixer)]
-        if self.carriers is not None:
-            held = [np.zeros_like(r_mixer), np.zeros_like(r_mixer)]
-            exits = self._cells(held, r_cells, k_cells)
-            extra = np.zeros_like(r)
-            kernel._spread(np.zeros_like(r_mixer), exits, None, extra)
-            right = (r_mixer + kernel.lay.split(extra)[0])[:, c:]
-            moved = self.carriers.solve(right)
-            k_mixer[:, c:] = moved
-            known[0][:, c:] = kernel.qa * (kernel.fixed_x * moved)
-            known[1][:, c:] = kernel.qo * (kernel.fixed_y * moved)
-            moved_u = self.u_t @ moved[..., None]
-            known[0][:, :c] = (self.aq_u @ moved_u)[..., 0]
-            known[1][:, :c] = (self.org_u @ moved_u)[..., 0]
-        simple = not any(net.cells) and self.carriers is None
-        if simple:
-            right = r_mixer[:, :c]
-        else:
-            exits = self._cells(known, r_cells, k_cells)
-            extra = np.zeros_like(r)
-            kernel._spread(known[0] + known[1], exits, None, extra)
-            right = (r_mixer + kernel.lay.split(extra)[0])[:, :c]
-        if r_by is not None:
-            beside = r_by[:, :c]
-            if not simple:
-                beside = beside + kernel.lay.split(extra)[1][:, :c]  # type: ignore[index]
-            right = np.concatenate([right, beside], axis=1)
-        found = self.bands.solve(right)
-        k_mixer[:, :c] = found[:, :c]
-        flux_aq, flux_org = known
-        flux_aq[:, :c] += (self.out_aq @ found[..., None])[..., 0]
-        flux_org[:, :c] += (self.out_org @ found[..., None])[..., 0]
-        passing = None
-        if k_by is not None:
-            k_by[:, :c] = found[:, c:]
-            passing = kernel.beside * k_by
-        exits = self._cells([flux_aq, flux_org], r_cells, k_cells)
-        change = np.zeros_like(r)
-        kernel._spread(flux_aq + flux_org, exits, passing, change)
-        k_ports[:] = (r_ports + kernel.lay.split(change)[4]) / w
-        k_fed[:] = r_fed / w
-        return k
-
-    def _plain_solve(self, r: Array) -> Array:
-        """k of mixers alone."""
-        kernel, net, lay = self.kernel, self.kernel.net, self.kernel.lay
-        c = kernel.c
-        full = r[: lay.mixers].reshape(lay.n, lay.k)
-        right = full[:, :c]
-        k = r / self.w
-        mixer = k[: lay.mixers].reshape(lay.n, lay.k)
-        known: tuple[Array, Array] | None = None
-        if self.carriers is not None:
-            moved = self.carriers.solve(full[:, c:])
-            mixer[:, c:] = moved
-            moved_u = np.einsum("nmt,nt->nm", self.u_t, moved)
-            down = np.einsum("ncm,nm->nc", self.aq_u, moved_u)
-            up = np.einsum("ncm,nm->nc", self.org_u, moved_u)
-            right = right - down
-            right -= up
-            right[:-1] += kernel.keep[0, 1:] * down[1:]
-            right[1:] += kernel.keep[1, :-1] * up[:-1]
-            known = (down, up)
-            for link in net.links:
-                stage, phase = link.source
-                right[link.target[0]] += link.share[:c] * known[phase][stage]
-        elif kernel.t:
-            mixer[:, c:] = 0.0
-        found = self.bands.solve(right)
-        mixer[:, :c] = found
-        at = lay.mixers
-        for (stage, response), port in zip(self.port_rows, net.ports.values(), strict=True):
-            change = response @ found[stage]
-            if known is not None:
-                change += port.share[:c] * known[port.phase][stage]
-                carried = (kernel.carried_aq, kernel.carried_org)[port.phase][stage]
-                k[at + c : at + lay.k] += port.share[c:] * carried * moved[stage] / self.w
-            k[at : at + c] += change / self.w
-            at += lay.k
-        return k
-
-    def _cells(
-        self, entering: list[Array], r_cells: list[Array], k_cells: list[Array]
-    ) -> tuple[Array, Array]:
-        """Settler cells for given changes of what enters them; the changes of what leaves."""
-        out = []
-        for p in (0, 1):
-            flux, kappa = entering[p], self.kernel.kappa[p]
-            for row, k in zip(r_cells[p], k_cells[p], strict=True):
-                k[:] = (row + flux) / (self.w + kappa)
-                flux = kappa * k
-            out.append(flux)
-        return out[0], out[1]
-
-
-class _Band:
-    """Block-tridiagonal system over the mixers, with a border for streams that are returned."""
-
-    def __init__(self, system: System, a: Array, v: Array, which: slice) -> None:
-        kernel = system.kernel
-        net = kernel.net
-        n, c = a.shape[:2]
-        size = a.shape[2]
-        aq = system.reach[0][..., None] * a
-        org = system.reach[1][..., None] * v
-        if kernel.carry is None:
-            down, up = aq, org
-        else:
-            e, f = kernel.carry[..., None]
-            down = (1.0 - e) * aq + f * org
-            up = (1.0 - f) * org + e * aq
-        if size > c:
-            up = up.copy()
-            index = np.arange(c)
-            up[:, index, c + index] += kernel.beside
-        blocks = np.zeros((3, n, size, size))  # from n - 1, own, from n + 1
-        blocks[1, :, :c] = a + v
-        index = np.arange(size)
-        blocks[1, :, index, index] += system.w
-        if size > c:
-            index = np.arange(c)
-            blocks[1, :, c + index, c + index] += kernel.beside.T
-        passed = kernel.keep[1, :-1, :, None] * up[:-1]
-        if size > c:
-            share = kernel.k_by[1:, which, None]
-            blocks[0, 1:, :c] = -(1.0 - share) * passed
-            blocks[0, 1:, c:] = -share * passed
-        else:
-            blocks[0, 1:] = -passed
-        blocks[2, :-1, :c] = -kernel.keep[0, 1:, :, None] * down[1:]
-        self.n, self.size = n, size
-        place, order, rows = _places(n, size)
-        ab = np.zeros(n * size * rows)
-        ab[place] = blocks.reshape(-1)[order]
-        half = 2 * size - 1
-        self.half = half
-        self.lu, self.pivots, info = dgbtrf(
-            ab.reshape(n * size, rows).T, half, half, overwrite_ab=True
-        )
-        if info:
-            raise ConvergenceError("a singular step", trace=Trace(equation="time step"))
-        self.returned: list[tuple[int, Array]] = []
-        self.border: Array | None = None
-        links = [k for k in net.links if np.any((down, up)[k.source[1]][k.source[0]])]
-        links = [link for link in links if np.any(link.share[which])]
-        if links:
-            columns = np.zeros((n * size, len(links) * c))
-            for j, link in enumerate(links):
-                stage, phase = link.source
-                where, kind = link.target
-                response = (down, up)[phase][stage]
-                self.returned.append((stage, link.share[which, None] * response))
-                own = np.arange(c)
-                first = where * size
-                aside = np.zeros(c)
-                if size > c and kind == ORGANIC:
-                    aside = kernel.k_by[where, which]
-                    columns[first + c + own, j * c + own] = aside
-                columns[first + own, j * c + own] = 1.0 - aside
-            border: Array = dgbtrs(self.lu, half, half, columns, self.pivots)[0]
-            self.border = border
-            back = self._back(border)
-            self.small = np.linalg.inv(np.eye(back.shape[0]) - back)
-
-    def _back(self, k: Array) -> Array:
-        """Change of the returned streams for changes of the contents (N size, any)."""
-        k = k.reshape(self.n, self.size, -1)
-        return np.concatenate([response @ k[stage] for stage, response in self.returned])
-
-    def solve(self, r: Array) -> Array:
-        """k (N, size)."""
-        k = dgbtrs(self.lu, self.half, self.half, r.reshape(-1), self.pivots)[0]
-        if self.border is not None:
-            back = self._back(k[:, None])[:, 0]
-            k = k + self.border @ (self.small @ back)
-        out: Array = k.reshape(self.n, self.size)
-        return out
-
-
-@cache
-def _places(n: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Where the entries of three block diagonals stand in LAPACK's band storage (by columns).
-
-    Places, the entries that stand there, and the rows of the storage.
-    """
-    half = 2 * size - 1
-    rows = 3 * half + 1
-    stage, i, j = np.meshgrid(np.arange(n), np.arange(size), np.arange(size), indexing="ij")
-    index = []
-    for shift in (-1, 0, 1):
-        good = (stage + shift >= 0) & (stage + shift < n)
-        row = stage[good] * size + i[good]
-        column = (stage[good] + shift) * size + j[good]
-        index.append(column * rows + 2 * half + row - column)
-    numbers = np.arange(3 * n * size * size).reshape(3, n, size, size)
-    kept = [numbers[0, 1:], numbers[1], numbers[2, :-1]]
-    return np.concatenate(index), np.concatenate([part.reshape(-1) for part in kept]), rows

@@ -31,8 +31,9 @@ NUDGE = 1e-6
 
 @dataclass(slots=True)
 class Contents:
-    """Mixers in equilibrium: unknowns u (N, m), concentrations x, y (N, K), s = 1/(Va + Vo D) and
-    D (N, C), totals (N, T), and what passed by [mol/m3 organic] (N, C)."""
+    """Mixers in equilibrium: unknowns u (..., N, m), concentrations x, y (..., N, C),
+    s = 1/(Va + Vo D) and D (..., N, C), totals (..., N, T), and what passed by [mol/m3 organic]
+    (..., N, C). ``slack`` is the last Newton step, applied: what is left is about its square."""
 
     u: Array
     x: Array
@@ -41,6 +42,7 @@ class Contents:
     d: Array
     totals: Array
     aside: Array | None
+    slack: float = 0.0
 
 
 @dataclass(slots=True)
@@ -60,11 +62,18 @@ class Mixers(Protocol):
     """How the mixers of a train settle, and how that responds."""
 
     def settle(
-        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
-    ) -> tuple[Array, Array, Array]:
-        """u, D and s = 1/(Va + Vo D) for moles (N, C), from u (N, m) nearby.
+        self,
+        moles: Array,
+        totals: Array,
+        u: Array,
+        aside: Array | None,
+        close: float = CLOSE,
+        limit: int = LIMIT,
+    ) -> tuple[Array, Array, Array, float]:
+        """u, D and s = 1/(Va + Vo D) for moles (..., N, C), from u (..., N, m) nearby.
 
-        Newton ends with a step below ``close``; what is left is of the order of its square.
+        Newton ends with a step below ``close``, which comes last; what is left is of the order of
+        its square.
         """
         ...
 
@@ -89,11 +98,17 @@ class GeneralMixers:
         self.model, self.shift, self.va, self.vo = model, shift, va, vo
 
     def settle(
-        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
-    ) -> tuple[Array, Array, Array]:
+        self,
+        moles: Array,
+        totals: Array,
+        u: Array,
+        aside: Array | None,
+        close: float = CLOSE,
+        limit: int = LIMIT,
+    ) -> tuple[Array, Array, Array, float]:
         """As the protocol says."""
         va, vo, model = self.va, self.vo, self.model
-        for _ in range(LIMIT):
+        for _ in range(limit):
             bare = model.spot(u, totals)
             d = np.exp(bare.log_d + self.shift)
             s = 1.0 / (va + vo * d)
@@ -103,18 +118,18 @@ class GeneralMixers:
             residual, by_u, by_aq, by_org = _closures(spot)
             x_u, y_u = self._by_u(x, y, s, d, bare.slope)
             matrix = by_u + by_aq @ x_u + by_org @ y_u
-            if u.shape[1] == 1:
+            if u.shape[-1] == 1:
                 step = -residual / matrix[..., 0]
             else:
                 step = -_over(matrix, residual[..., None])[..., 0]
-            step, done = _bounded(step, close)
+            step, size = _bounded(step)
             u = u + step
-            if done:
+            if size < close:
                 break
         else:
             raise _lost(step)
-        d = d * np.exp((bare.slope * step[:, None, :]).sum(axis=-1))
-        return u, d, 1.0 / (va + vo * d)
+        d = d * np.exp((bare.slope * step[..., None, :]).sum(axis=-1))
+        return u, d, 1.0 / (va + vo * d), size
 
     def _by_u(self, x: Array, y: Array, s: Array, d: Array, slope: Array) -> tuple[Array, Array]:
         in_org = self.vo * d * s
@@ -122,7 +137,7 @@ class GeneralMixers:
 
     def slopes(self, found: Contents, moving: bool) -> Slopes:
         """As the protocol says; by the totals with central differences."""
-        c = found.s.shape[1]
+        c = found.s.shape[-1]
         x, y = found.x[:, :c], found.y[:, :c]
         conc_org = y if found.aside is None else y + found.aside
         spot = self.model.spot(found.u, found.totals, x, conc_org)
@@ -160,20 +175,34 @@ class ExchangeMixers:
         self.zz = self.z * self.z
         constant = model.log_k if model.log_gamma is None else model.log_k + model.log_gamma
         self.base = constant + shift
-        self.va, self.vo, self.a, self.o = va, vo, va[:, 0], vo[:, 0]
+        self.a, self.o = va[:, 0], vo[:, 0]
+        # As wide as the contents: numpy runs through short rows ten times as slowly.
+        self.va, self.vo, self.wide = (
+            np.array(np.broadcast_to(v, shift.shape)) for v in (va, vo, self.z)
+        )
+
+    def _times(self, w: Array) -> Array:
+        """w z for every component."""
+        return np.repeat(w, self.z.size).reshape(*w.shape, self.z.size) * self.wide
 
     def settle(
-        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
-    ) -> tuple[Array, Array, Array]:
+        self,
+        moles: Array,
+        totals: Array,
+        u: Array,
+        aside: Array | None,
+        close: float = CLOSE,
+        limit: int = LIMIT,
+    ) -> tuple[Array, Array, Array, float]:
         """As the protocol says."""
         z, va, vo = self.z, self.va, self.vo
-        dimer, charge = totals[:, 0], totals[:, 1]
+        dimer, charge = totals[..., 0], totals[..., 1]
         if aside is not None:
             dimer = dimer - aside @ z
-        w = u[:, 0]
-        for _ in range(LIMIT):
+        w = u[..., 0]
+        for _ in range(limit):
             e = np.exp(w)
-            d = np.exp(self.base + w[:, None] * z)
+            d = np.exp(self.base + self._times(w))
             s = 1.0 / (va + vo * d)
             x = moles * s
             y = d * x
@@ -182,14 +211,14 @@ class ExchangeMixers:
             acid = e * charge
             left, right = acid + y @ z, dimer + bound
             slope = (acid + self.a * bend) / left - (bound - e * self.o * bend) / right
-            step, done = _bounded(np.log(right / left) / slope, close)
+            step, size = _bounded(np.log(right / left) / slope)
             w = w + step
-            if done:
+            if size < close:
                 break
         else:
-            raise _lost(step[:, None])
-        d *= np.exp(step[:, None] * z)
-        return w[:, None], d, 1.0 / (va + vo * d)
+            raise _lost(step[..., None])
+        d *= np.exp(self._times(step))
+        return w[..., None], d, 1.0 / (va + vo * d), size
 
     def slopes(self, found: Contents, moving: bool) -> Slopes:
         """As the protocol says."""
@@ -227,29 +256,35 @@ class CompetitionMixers(GeneralMixers):
     """Components that share a prescribed loading, sum of y = total; Newton written out."""
 
     def settle(
-        self, moles: Array, totals: Array, u: Array, aside: Array | None, close: float = CLOSE
-    ) -> tuple[Array, Array, Array]:
+        self,
+        moles: Array,
+        totals: Array,
+        u: Array,
+        aside: Array | None,
+        close: float = CLOSE,
+        limit: int = LIMIT,
+    ) -> tuple[Array, Array, Array, float]:
         """As the protocol says."""
         va, vo = self.va, self.vo
-        total, inert = totals[:, :1], totals[:, 1:2] > 0
+        total, inert = totals[..., :1], totals[..., 1:2] > 0
         factor = np.exp(self.shift)
-        for _ in range(LIMIT):
+        for _ in range(limit):
             d = factor * np.exp(u)
             s = 1.0 / (va + vo * d)
             y = d * moles * s
-            found = y.sum(axis=1, keepdims=True)
-            bend = va * (y * s).sum(axis=1, keepdims=True)
+            found = y.sum(axis=-1, keepdims=True)
+            bend = va * (y * s).sum(axis=-1, keepdims=True)
             if aside is not None:
-                found = found + aside.sum(axis=1, keepdims=True)
+                found = found + aside.sum(axis=-1, keepdims=True)
             wanted: Array = np.log(total / found) * found / bend
-            step, done = _bounded(np.where(inert, -u, wanted), close)
+            step, size = _bounded(np.where(inert, -u, wanted))
             u = u + step
-            if done:
+            if size < close:
                 break
         else:
             raise _lost(step)
         d *= np.exp(step)
-        return u, d, 1.0 / (va + vo * d)
+        return u, d, 1.0 / (va + vo * d), size
 
 
 def _over(matrix: Array, right: Array) -> Array:
@@ -265,17 +300,18 @@ def _closures(spot: Spot) -> tuple[Array, Array, Array, Array]:
     return spot.residual, spot.by_u, spot.by_aq, spot.by_org
 
 
-def _bounded(step: NDArray[Any], close: float) -> tuple[Array, bool]:
-    """The step no longer than CAP, and whether it was the last one needed."""
+def _bounded(step: NDArray[Any]) -> tuple[Array, float]:
+    """The step no longer than CAP, and how long it was (infinite if it was cut)."""
     largest = float(np.abs(step).max())
     if largest <= CAP:
-        return step, largest < close
+        return step, largest
     short: Array = np.clip(np.nan_to_num(step, nan=0.5, posinf=CAP, neginf=-CAP), -CAP, CAP)
-    return short, False
+    return short, np.inf
 
 
 def _lost(step: Array) -> ConvergenceError:
-    stage = int(np.argmax(np.abs(step).max(axis=1)))
+    worst = np.nan_to_num(np.abs(step), nan=np.inf).max(axis=-1)
+    stage = int(np.argmax(worst.reshape(-1, worst.shape[-1]).max(axis=0)))
     return ConvergenceError(
         f"no equilibrium was found in the mixer of stage {stage + 1}",
         trace=Trace(equation="extractant and charge balance", stage=stage + 1),

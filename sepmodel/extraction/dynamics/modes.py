@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.extraction.dynamics.kernel import Kernel
+from sepmodel.extraction.dynamics.linear import Linear
 
 Array = NDArray[np.float64]
 
@@ -40,14 +41,13 @@ def slow_modes(kernel: Kernel, y: Array, u: Array, count: int = 4) -> Modes:
     through = float(np.min(kernel.net.flow / kernel.net.mixer))
     # A shift far below the rate of a mixer: its neighbourhood is the slow end of the spectrum.
     w = 1e-6 * through
-    system = kernel.factor(found, slope, w)
+    system = Linear(kernel, found, slope).shifted(w)
     lay = kernel.lay
-    inner = lay.size - (lay.ports + 1) * lay.k
+    inner = lay.inner
 
     def inverse(v: Array) -> Array:
-        r = np.zeros(lay.size)
-        r[:inner] = np.ravel(v)
-        return system.solve(r)[:inner]
+        out: Array = system.solve(np.ravel(v))
+        return out
 
     operator = LinearOperator((inner, inner), matvec=inverse, dtype=float)
     values, vectors = eigs(operator, k=count, which="LM")
@@ -55,11 +55,9 @@ def slow_modes(kernel: Kernel, y: Array, u: Array, count: int = 4) -> Modes:
     order = np.argsort(-rates.real)
     shapes, stages = [], []
     c = kernel.c
-    x = found.x[:, :c]
+    x = found.x
     for i in order:
-        full = np.zeros(lay.size)
-        full[:inner] = vectors[:, i].real
-        mixer = lay.split(full)[0]
+        mixer = lay.parts(vectors[:, i].real)[0]
         moved_u = np.einsum("nmc,nc->nm", slope.u_m, mixer[:, :c])
         if slope.u_t is not None:
             moved_u += np.einsum("nmt,nt->nm", slope.u_t, mixer[:, c:] * kernel.amount)

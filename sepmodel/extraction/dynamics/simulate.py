@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sepmodel import files
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction.dynamics import integrate
+from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.control import Loop, Loops
 from sepmodel.extraction.dynamics.integrate import Memory, Options, Step
 from sepmodel.extraction.dynamics.kernel import Kernel
@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
-CHECKPOINT = 1
+CHECKPOINT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +77,8 @@ class RunResult:
     ``conc_aq, conc_org`` (T, N, C) leave the mixers [mol/m3]; ``flows`` (T, P, K) [mol/s] leave;
     ``left`` (T, P, K) and ``fed`` (T, K) [mol] since the start; ``inventory`` (T, K) [mol] in the
     train; ``proton`` (T, N) [mol/m3] where the equilibrium knows it. ``closure`` (K,) is the
-    largest error of any balance, relative to what went through or is held.
+    largest error of any balance, relative to what went through or is held. ``ignored``: there was a
+    checkpoint that could not be read, and the run began anew.
     """
 
     components: tuple[str, ...]
@@ -97,6 +98,7 @@ class RunResult:
     rejected: int
     final: Memory
     network: Network
+    ignored: bool = False
 
 
 @dataclass(slots=True)
@@ -139,14 +141,23 @@ def simulate(
     """Carry out a run.
 
     ``checkpoint`` is a file from which a run that was stopped goes on, to the same result bit by
-    bit, and which is rewritten whenever ``every()`` says so; ``progress`` is told the time reached
-    and the end.
+    bit, and which is rewritten whenever ``every()`` says so (one that cannot be read is passed
+    over, and the result says so); ``progress`` is told the time reached and the end.
 
     Raises
     ------
     InputError, InfeasibleError, ConvergenceError
     """
-    return _Runner(run, checkpoint, every, progress).go()
+    if checkpoint is not None and checkpoint.exists():
+        runner = _Runner(run, checkpoint, every, progress)
+        try:
+            runner.restore()
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            begun = _Runner(run, checkpoint, every, progress)
+            begun.ignored = True
+            return begun.go(resumed=False)
+        return runner.go(resumed=True)
+    return _Runner(run, checkpoint, every, progress).go(resumed=False)
 
 
 class _Runner:
@@ -190,6 +201,7 @@ class _Runner:
             _Watch(spec=s, row=self._row(s.outlet), above=False) for s in run.specifications
         ]
         self.fresh = True
+        self.ignored = False
 
     def _row(self, outlet: str) -> int:
         if outlet not in self.names:
@@ -204,11 +216,12 @@ class _Runner:
         mixer, bypass, aq, org, _, _ = kernel.lay.split(y)
         mixer[:] = moles
         found = kernel.contents(y, u)
-        aq[:] = found.x * net.cell[0][:, None]
-        org[:] = found.y * net.cell[1][:, None]
+        aqueous, organic = kernel.concentrations(y, found)
+        aq[:] = aqueous * net.cell[0][:, None]
+        org[:] = organic * net.cell[1][:, None]
         if bypass is not None:
             # The organic that passes by is shared out of the mixer's at equal concentrations.
-            part = self.kernel.k_by * found.y
+            part = self.kernel.k_by * organic
             bypass[:] = part * net.aside[:, None]
 
     def _kernel(self, settings: Mapping[str, float]) -> Kernel:
@@ -220,29 +233,17 @@ class _Runner:
         return self.kernels[key]
 
     def _inventory(self, y: Array) -> Array:
-        mixer, bypass, aq, org, _, _ = self.kernel.lay.split(y)
-        out = mixer.sum(axis=0) + aq.sum(axis=(0, 1)) + org.sum(axis=(0, 1))
-        if bypass is not None:
-            out = out + bypass.sum(axis=0)
-        total: Array = out
+        lay = self.kernel.lay
+        held = y[..., : lay.inner].reshape(*y.shape[:-1], -1, lay.k)
+        total: Array = held.sum(axis=-2)
         return total
 
     # -- the run -----------------------------------------------------------------------------
 
-    def go(self) -> RunResult:
+    def go(self, *, resumed: bool) -> RunResult:
+        """Carry the run out, ``resumed`` from its checkpoint."""
         run, memory = self.run, self.memory
-        if self.checkpoint is not None and self.checkpoint.exists():
-            try:
-                self._restore()
-            except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
-                raise InputError(
-                    Problem(
-                        message="a damaged checkpoint",
-                        file=str(self.checkpoint),
-                        expected="remove it, and the run starts anew",
-                    )
-                ) from None
-        else:
+        if not resumed:
             self._begin()
         while memory.t < run.until:
             at = run.schedule.at(memory.t)
@@ -286,7 +287,7 @@ class _Runner:
         with np.errstate(divide="ignore", invalid="ignore"):
             # Falling efficiency: out of the mixer's organic; rising: out of what passed by.
             share = np.where(gain > 0, gain / (1.0 - old.k_by), -gain / old.k_by)[:, :c]
-        held = found.y[:, :c] * old.vo
+        held = found.y * old.vo
         moved = np.where(gain[:, :c] > 0, held * np.nan_to_num(share), 0.0)
         moved -= np.where(gain[:, :c] < 0, bypass[:, :c] * np.nan_to_num(share), 0.0)
         mixer[:, :c] -= moved
@@ -300,7 +301,7 @@ class _Runner:
             if watch.above:
                 self._cross(watch, 0.0, self.memory.y)
         if self.outputs[0] == 0.0:
-            self._record(0.0, self.memory.y, self.memory.u)
+            self._record(self.memory.y[None], self.memory.u[None])
 
     def _look(self, y: Array, u: Array) -> tuple[Array, Any]:
         found = self.kernel.contents(y, u)
@@ -310,10 +311,11 @@ class _Runner:
         """Everything that is noticed after a step: balances, outputs, crossings, checkpoints."""
         kernel = step.kernel
         self.kernel = kernel
-        end = step.t + step.h
-        while self.done < self.outputs.size and self.outputs[self.done] <= end:
-            s = (self.outputs[self.done] - step.t) / step.h
-            self._record(self.outputs[self.done], step.at(s), step.u)
+        end = self.memory.t
+        upto = int(np.searchsorted(self.outputs, end, side="right"))
+        if upto > self.done:
+            times = self.outputs[self.done : upto]
+            self._record(*step.at((times - step.t) / step.h))
         *_, outlets, fed = kernel.lay.split(step.y_new)
         inventory = self._inventory(step.y_new)
         gap = np.abs(inventory + outlets.sum(axis=0) - fed - self.held)
@@ -326,24 +328,27 @@ class _Runner:
             self._save()
 
     def _follow(self, watch: _Watch, step: Step) -> None:
-        def purity(s: float) -> float:
-            y = step.at(s)
-            rate, _ = self._look(y, step.u)
-            flows: Array = step.kernel.lay.split(rate)[4]
-            return float(watch.spec.purity(flows[watch.row])) - watch.spec.least
+        """Crossings within a step: seen at its stages, found between them."""
 
+        def above(s: float) -> bool:
+            y, u = step.at(np.array([s]))
+            rate, _ = self._look(y[0], u[0])
+            flows: Array = step.kernel.lay.split(rate)[4]
+            return bool(watch.spec.purity(flows[watch.row]) >= watch.spec.least)
+
+        met = watch.spec.purity(step.flows[:, watch.row]) >= watch.spec.least
         below = 0.0
-        for s in (0.5, 1.0):
-            if (purity(s) >= 0) != watch.above:
+        for s, now in zip(radau.method().nodes.tolist(), met.tolist(), strict=True):
+            if now != watch.above:
                 low, high = below, s
                 for _ in range(HALVINGS):
                     middle = 0.5 * (low + high)
-                    if (purity(middle) >= 0) == watch.above:
+                    if above(middle) == watch.above:
                         low = middle
                     else:
                         high = middle
-                watch.above = not watch.above
-                self._cross(watch, step.t + high * step.h, step.at(high))
+                watch.above = now
+                self._cross(watch, step.t + high * step.h, step.at(np.array([high]))[0][0])
             below = s
 
     def _cross(self, watch: _Watch, t: float, y: Array) -> None:
@@ -351,31 +356,28 @@ class _Runner:
         watch.up.append(watch.above)
         watch.left.append(self.kernel.lay.split(y)[4][watch.row].copy())
 
-    def _record(self, t: float, y: Array, u: Array) -> None:
-        kernel, i, c = self.kernel, self.done, self.kernel.c
+    def _record(self, y: Array, u: Array) -> None:
+        """States (T, size) at the next output times."""
+        kernel = self.kernel
+        rows = slice(self.done, self.done + y.shape[0])
         rate, found = self._look(y, u)
         *_, outlets, fed = kernel.lay.split(y)
-        self.conc_aq[i], self.conc_org[i] = found.x[:, :c], found.y[:, :c]
-        organic = found.y[:, :c] if found.aside is None else found.y[:, :c] + found.aside
-        spot = kernel.net.model.spot(found.u, found.totals, found.x[:, :c], organic)
-        if spot.free is not None:
-            self.proton[i] = spot.free[..., -1]
-        self.flows[i] = kernel.lay.split(rate)[4]
-        self.left[i], self.fed[i] = outlets, fed
-        self.inventory[i] = self._inventory(y)
-        self.done += 1
+        self.conc_aq[rows], self.conc_org[rows] = found.x, found.y
+        free = kernel.free(found)
+        if free is not None:
+            self.proton[rows] = free[..., -1]
+        self.flows[rows] = kernel.lay.split(rate)[4]
+        self.left[rows], self.fed[rows] = outlets, fed
+        self.inventory[rows] = self._inventory(y)
+        self.done = rows.stop
 
     # -- control -----------------------------------------------------------------------------
 
     def _sample(self, scheduled: Mapping[str, float]) -> None:
         kernel = self.kernel
         rate, found = self._look(self.memory.y, self.memory.u)
-        organic = found.y if found.aside is None else found.y[:, : kernel.c] + found.aside
-        spot = kernel.net.model.spot(
-            found.u, found.totals, found.x[:, : kernel.c], organic[:, : kernel.c]
-        )
         flows = dict(zip(self.names, kernel.lay.split(rate)[4], strict=True))
-        self.loops.sample(self.memory.t, scheduled, found, spot.free, flows)
+        self.loops.sample(self.memory.t, scheduled, found, kernel.free(found), flows)
 
     # -- end, and going on after a stop --------------------------------------------------------
 
@@ -398,6 +400,7 @@ class _Runner:
             steps=self.memory.steps,
             rejected=self.memory.rejected,
             final=self.memory,
+            ignored=self.ignored,
             network=self.kernel.net,
         )
 
@@ -413,6 +416,9 @@ class _Runner:
             "steps": m.steps,
             "rejected": m.rejected,
             "factorised": m.factorised,
+            "newton": m.newton,
+            "contraction": float(m.contraction).hex(),
+            "past_h": float(m.past_h).hex(),
             "done": self.done,
             "until": self.run.until,
             "watches": [
@@ -422,7 +428,7 @@ class _Runner:
             "loops": self.loops.state(),
         }
         arrays = {name: getattr(self, name) for name in self._ARRAYS}
-        arrays |= {"y": m.y, "u": m.u, "held": self.held}
+        arrays |= {name: getattr(m, name) for name in Memory.ARRAYS} | {"held": self.held}
         for i, watch in enumerate(self.watches):
             arrays[f"left_{i}"] = np.array(watch.left)
         stream = io.BytesIO()
@@ -430,19 +436,22 @@ class _Runner:
         assert self.checkpoint is not None
         files.write_atomic(self.checkpoint, stream.getvalue())
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Take up what the checkpoint holds."""
         assert self.checkpoint is not None
-        with np.load(self.checkpoint, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(self.checkpoint.read_bytes()), allow_pickle=False) as stored:
             notes = json.loads(str(stored["notes"]))
             m = self.memory
             if notes["schema"] != CHECKPOINT or stored["y"].shape != m.y.shape:
-                raise InputError(
-                    Problem(message="a checkpoint of another run", file=str(self.checkpoint))
-                )
+                raise ValueError("a checkpoint of another run")
             m.t, m.h = float.fromhex(notes["t"]), float.fromhex(notes["h"])
             m.failed, m.steps, m.rejected = notes["failed"], notes["steps"], notes["rejected"]
-            m.factorised, self.done = notes["factorised"], notes["done"]
-            m.y, m.u, self.held = stored["y"], stored["u"], stored["held"]
+            m.factorised, m.newton = notes["factorised"], notes["newton"]
+            m.contraction = float.fromhex(notes["contraction"])
+            m.past_h = float.fromhex(notes["past_h"])
+            self.done, self.held = notes["done"], stored["held"]
+            for name in Memory.ARRAYS:
+                setattr(m, name, stored[name])
             for name in self._ARRAYS:
                 setattr(self, name, stored[name])
             for i, (watch, kept) in enumerate(zip(self.watches, notes["watches"], strict=True)):

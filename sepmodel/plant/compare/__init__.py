@@ -10,7 +10,15 @@ decided when the range of their ratio, under common constants, does not contain 
 
 from __future__ import annotations
 
-from sepmodel.plant.compare.accounting import LINES, PLANT, Account, Contribution, account, figures
+from sepmodel.plant.compare.accounting import (
+    LINES,
+    PLANT,
+    Account,
+    Contribution,
+    account,
+    breakdown,
+    figures,
+)
 from sepmodel.plant.compare.document import (
     BOUNDARY,
     RANGES,
@@ -51,6 +59,7 @@ __all__ = [
     "RouteResult",
     "Swing",
     "account",
+    "breakdown",
     "compare",
     "csv_text",
     "drivers",

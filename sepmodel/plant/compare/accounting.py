@@ -20,12 +20,16 @@ from sepmodel.species import molar_mass
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Contribution:
-    """What one unit of a route adds to a headline, per kg of slate oxide (SI)."""
+    """What one unit of a route adds to a headline, per kg of slate oxide (SI).
+
+    ``line`` is the group it is told in, ``item`` the duty or the kind of cost itself.
+    """
 
     unit: str
     line: str
     metric: str
     value: float
+    item: str = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -63,6 +67,7 @@ def account(sheet: Flowsheet, route: Route, study: Study, book: Book) -> Account
         slate,
         own,
         handled=sum(amounts(context.feed).values()),
+        sections=_sections(sheet),
         prices=f"prices/{study.reagents}",
         maturity=route.maturity,
     )
@@ -129,13 +134,49 @@ LINES: Mapping[str, tuple[str, ...]] = {
         "hazardous_waste",
     ),
 }
-CAPITAL, FIXED, TIED, OTHER = "capital", "labour and fixed", "stock and fillings", "other"
+# "capital" is the same everywhere: the annuity on equipment, and interest on stock and fillings.
+CAPITAL, UPKEEP, LABOUR, OVERHEADS = "capital", "upkeep", "labour", "overheads"
+OTHER = "other"
 # Equipment account of what is filled once and kept up by make-up: it costs interest, no write-off.
 FIRST_FILL = "inventory"
-# Cost lines that follow the equipment of a unit.
-BY_EQUIPMENT = ("capital", "maintenance", "insurance")
+# Cost lines that follow the equipment of a unit, and those that are the plant's: name -> group.
+BY_EQUIPMENT = {"capital": CAPITAL, "maintenance": UPKEEP, "insurance": UPKEEP}
+BY_PLANT = {
+    "labour": LABOUR,
+    "quality": OVERHEADS,
+    "administration": OVERHEADS,
+    "overhead": OVERHEADS,
+}
+ITEMS = {
+    "capital": "equipment, annuity",
+    "quality": "quality assurance",
+    "overhead": "plant overhead",
+    "stock": "interest on rare earths held",
+    "fill": "interest on first fillings",
+}
 # A unit whose burden no product causes alone: what labour and overheads are booked on.
 PLANT = "plant"
+
+
+def breakdown(of: Account, metric: str) -> dict[str, float]:
+    """What a figure is made of, by group, in SI: the parts of a table, a bar, a file.
+
+    They add up to the figure; for cost, carbon and energy, in the order units first name them.
+    """
+    parts: dict[str, float] = {}
+    for part in of.contributions:
+        if part.metric == metric:
+            parts[part.line] = parts.get(part.line, 0.0) + part.value
+    return parts
+
+
+def _sections(sheet: Flowsheet) -> dict[str, float]:
+    """Process sections of all units by kind."""
+    total: dict[str, float] = {}
+    for unit in sheet.units.values():
+        for kind, count in unit.result.sections.items():
+            total[kind] = total.get(kind, 0.0) + count
+    return total
 
 
 def _line(key: str) -> str:
@@ -182,6 +223,7 @@ def _metrics(
         "stages": fact(sheet, "stages"),
         "columns": fact(sheet, "column volume") / slate,
         "held": fact(sheet, "rare earths held") / fed,
+        "people": cost.people,
     }
 
 
@@ -214,15 +256,15 @@ def _contributions(
     filled: Mapping[str, float],
     book: Book,
 ) -> tuple[Contribution, ...]:
-    """Cost and carbon by unit and line; they add up to the route's figures.
+    """Cost, carbon and energy by unit, line and item; they add up to the route's figures.
 
     What follows a duty goes to the units in proportion to it, what follows equipment in proportion
     to its total plant cost; people and overheads are the plant's own.
     """
-    found: dict[tuple[str, str, str], float] = {}
+    found: dict[tuple[str, str, str, str], float] = {}
 
-    def book_on(unit: str, line: str, metric: str, value: float) -> None:
-        place = (unit, line, metric)
+    def book_on(unit: str, line: str, metric: str, item: str, value: float) -> None:
+        place = (unit, line, metric, ITEMS.get(item, item))
         found[place] = found.get(place, 0.0) + value
 
     built = {
@@ -240,23 +282,22 @@ def _contributions(
         for name, unit in sheet.units.items()
     }
     gross = sheet.duties
-    by_equipment = math.fsum(cost.lines[line] for line in BY_EQUIPMENT)
+    energy = {"power": impact.power, "heat": impact.heat}
     for name, unit in sheet.units.items():
         for key, amount in unit.result.duties.items():
             share = amount / gross[key] if gross[key] > 0 else 0.0
-            book_on(name, _line(key), "cost", cost.lines.get(key, 0.0) * share)
-            book_on(name, _line(key), "carbon", impact.carbon.get(key, 0.0) * share)
-        book_on(name, CAPITAL, "cost", _share(built, name) * by_equipment)
-        book_on(name, TIED, "cost", _share(held, name) * tied + filled[name])
-    people = math.fsum(
-        value
-        for line, value in cost.lines.items()
-        if line not in cost.duties and line not in BY_EQUIPMENT
-    )
-    book_on(PLANT, FIXED, "cost", people)
+            book_on(name, _line(key), "cost", key, cost.lines.get(key, 0.0) * share)
+            book_on(name, _line(key), "carbon", key, impact.carbon.get(key, 0.0) * share)
+            book_on(name, key, "energy", key, energy.get(key, 0.0) * share)
+        for line, group in BY_EQUIPMENT.items():
+            book_on(name, group, "cost", line, _share(built, name) * cost.lines[line])
+        book_on(name, CAPITAL, "cost", "stock", _share(held, name) * tied)
+        book_on(name, CAPITAL, "cost", "fill", filled[name])
+    for line, group in BY_PLANT.items():
+        book_on(PLANT, group, "cost", line, cost.lines[line])
     return tuple(
-        Contribution(unit=unit, line=line, metric=metric, value=value)
-        for (unit, line, metric), value in found.items()
+        Contribution(unit=unit, line=line, metric=metric, value=value, item=item)
+        for (unit, line, metric, item), value in found.items()
         if value != 0
     )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from sepmodel import files, units
 from sepmodel.data import Constant, evidence
 from sepmodel.plant.circuits import Solved
+from sepmodel.plant.compare.cautions import beyond_practice
 from sepmodel.plant.compare.metrics import ALLOCATIONS, METRICS, SLATE
 from sepmodel.plant.compare.ranges import Range
 from sepmodel.plant.compare.results import Comparison, RouteResult, drivers, estimated, ranking
@@ -138,7 +140,11 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
             },
             "rows": rows(comparison),
             "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
-            "routes": [_route_dict(result) for result in comparison.routes],
+            "warnings": beyond_practice(comparison),
+            "routes": [
+                {**_route_dict(result), **_engine_dict(comparison, result)}
+                for result in comparison.routes
+            ],
             "sources": evidence(used),
         }
     )
@@ -178,6 +184,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
             {
                 "operation": c.unit,
                 "line": c.line,
+                "item": c.item,
                 "metric": c.metric,
                 **quantity(c.value, c.metric),
             }
@@ -198,6 +205,20 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
             if column.ranked
         },
         "warnings": result.sheet.warnings,
+    }
+
+
+def _engine_dict(comparison: Comparison, result: RouteResult) -> dict[str, Any]:
+    """What the transport engine answered about a route's columns; nothing where it has none."""
+    if result.sheet is None or not any(u.result.checks for u in result.sheet.units.values()):
+        return {}
+    answers = [a for a in comparison.engine.get(result.route.name, ()) if a is not None]
+    return {
+        "engine": [
+            {**asdict(a), "difference": None if a.failure else a.difference, "meets": a.meets}
+            for a in answers
+        ]
+        or "not run"
     }
 
 

@@ -31,7 +31,7 @@ METRICS: Mapping[str, Metric] = {
     "capital": Metric(
         label="capital, annualised",
         unit="USD2025/kg_REO",
-        what="interest on the rare earths and fillings held included",
+        what="annuity on the plant; interest on rare earths and fillings held",
     ),
     "investment": Metric(label="investment", unit="USD2025*year/kg_REO"),
     "carbon": Metric(
@@ -52,12 +52,16 @@ METRICS: Mapping[str, Metric] = {
     "protein": Metric(label="protein made up", unit="g/kg_REO"),
     "solvent": Metric(label="solvent made up", unit="g/kg_REO"),
     "waste": Metric(label="solid waste", unit="kg/kg_REO"),
-    "stages": Metric(label="extraction stages", unit="1"),
+    "stages": Metric(
+        label="extraction stages", unit="1", what="those that saponify and wash included"
+    ),
     "columns": Metric(label="column volume", unit="L*day/kg_REO", what="per kg oxide a day"),
     "held": Metric(label="rare earths held", unit="day", what="in the separation, days of feed"),
+    "people": Metric(label="people on shift", unit="1", what="operators and who supports them"),
     "polishing": Metric(label="polishing, share of cost", unit="percent"),
 }
-MONEY = ("cost", "opex", "capital", "investment", "polishing")
+# What depends on the size of a train beside the rates: money, and who is paid.
+MONEY = ("cost", "opex", "capital", "investment", "people", "polishing")
 ACIDS = ("HCl",)
 # Bases bought, their formula and the moles of hydroxide one mole stands for.
 BASES = {"NaOH": ("NaOH", 1), "NH3": ("NH3", 1), "CaO": ("CaO", 2), "MgO": ("MgO", 2)}

@@ -25,6 +25,7 @@ from sepmodel.plant.compare.evaluation import (
 from sepmodel.plant.compare.metrics import METRICS
 from sepmodel.plant.compare.propagation import MEMBERS, Members, draw, respond, shares
 from sepmodel.plant.compare.ranges import Range, Swing, moved
+from sepmodel.plant.engine_check import Checked
 from sepmodel.plant.flowsheet import Flowsheet
 from sepmodel.plant.inputs import Route, Study
 from sepmodel.stream import Stream
@@ -78,7 +79,11 @@ class Pair:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Comparison:
-    """All routes of a study on one boundary, with ranges, rankings and evidence."""
+    """All routes of a study on one boundary, with ranges, rankings and evidence.
+
+    ``engine``: by route, what the transport engine answers to the checks of its column units; None
+    where it was not asked.
+    """
 
     study: Study
     routes: tuple[RouteResult, ...]
@@ -91,6 +96,7 @@ class Comparison:
     members: int = 0
     inputs_hash: str = ""
     seconds: float = 0.0
+    engine: Mapping[str, tuple[Checked | None, ...]] = field(default_factory=dict)
 
 
 def route_result(

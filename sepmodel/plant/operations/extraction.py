@@ -74,6 +74,8 @@ def extraction_train(
         facts=plant.facts(cells, organic, sum(feed.values())),
         shares=plant.shares(),
         circuits=running.circuits,
+        # Each circuit is a section of its own: its solvent goes round in it.
+        sections={"fluids": len(running.circuits)},
         warnings=(*plant.warnings(book), *sizes(*sized)),
     )
 

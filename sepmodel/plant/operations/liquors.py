@@ -79,6 +79,7 @@ def iron_removal(
         outlets={"filtrate": liquor(filtrate, flow), "cake": liquor(cake, 0.0, "solid")},
         duties=add(duties, {"power": plant.power + vessels.power}),
         equipment=(*vessels.items, *plant.items),
+        sections={"solids-fluids": 1},
         facts={"iron cake": (dry + moisture, "t/day"), "iron left": (filtrate["Fe"], "mol/s")},
         warnings=sizes(plant, vessels),
     )
@@ -104,6 +105,7 @@ def conditioning(
         outlets={"liquor": liquor(add(moles_of(stream), reagent_ions(duties)), flow)},
         duties=add(duties, {"power": vessels.power}),
         equipment=vessels.items,
+        sections={"fluids": 1},
         warnings=sizes(vessels),
     )
 
@@ -143,6 +145,7 @@ def concentrating(
         },
         duties=add(first, second, {"water": flow, "power": plant.power + vessels.power}),
         equipment=(*vessels.items, *plant.items),
+        sections={"solids-fluids": 1},
         facts={"eluate": (sum(rare_earths(stream).values()) / stream.flow, "mol/m^3")},
         warnings=sizes(plant, vessels),
     )

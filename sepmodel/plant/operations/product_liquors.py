@@ -64,6 +64,8 @@ def finishing(
         outlets=outlets,
         duties=duties,
         equipment=tuple(items),
+        # The products go through one hall, in turn or side by side.
+        sections={"solids-fluids": 1},
         released=released,
         warnings=(*warnings, *sizes(*plants)),
     )
@@ -93,6 +95,7 @@ def by_product(
         },
         duties=add(duties, {"power": plant.power}),
         equipment=plant.items,
+        sections={"solids-fluids": 1},
         facts={"oxide in the concentrate": (oxide, "t_REO/day")},
         warnings=sizes(plant),
     )

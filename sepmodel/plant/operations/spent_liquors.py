@@ -91,6 +91,7 @@ def effluent(
         outlets={"sludge": liquor(sludge, 0.0, "solid"), "salt": liquor(salt, stream.flow)},
         duties=add(duties, {"power": vessels.power}),
         equipment=vessels.items,
+        sections={"solids-fluids": 1},
         facts={
             "spent liquor": (stream.flow, "m^3/day"),
             "dissolved salt": (dissolved, "t/day"),

@@ -1,0 +1,102 @@
+"""Radau IIA with five stages: order 9, stiffly accurate, L-stable [hairer1999].
+
+With nodes c_i and Z_i = y(t + c_i h) - y(t) a step solves
+
+    Z = h A F(y + Z),  y_new = y + Z_5.
+
+A^-1 has one real eigenvalue and two pairs of conjugates, so that a Newton step takes one real and
+two complex systems of the size of the train, whatever the number of stages. The coefficients follow
+from the nodes, the roots of P_5 - P_4 on [0, 1]; they are computed, not typed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Complexes = NDArray[np.complex128]
+
+STAGES = 5
+ORDER = 2 * STAGES - 1
+# The stage in the middle of the step, where the derivative is taken.
+MIDDLE = STAGES // 2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Method:
+    """Coefficients: ``nodes`` (S,), ``a`` and its inverse ``back`` (S, S); ``roots`` the
+    eigenvalues of A^-1, the real one first, then one of each pair; ``into`` (S, S) takes stages to
+    the real mode and the real and imaginary parts of the others, ``out`` (S, S) brings them back.
+    ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
+    coefficients of s, s^2 ... of the polynomial through 0 and the stages."""
+
+    nodes: Array
+    a: Array
+    back: Array
+    roots: tuple[complex, ...]
+    into: Array
+    out: Array
+    embedded: Array
+    bend: Array
+
+
+@cache
+def method() -> Method:
+    """The coefficients.
+
+    >>> found = method()
+    >>> float(found.nodes[0].round(12)), float(found.nodes[-1])
+    (0.057104196114, 1.0)
+    """
+    legendre = np.polynomial.legendre
+    s = STAGES
+    right = [0.0] * (s - 1) + [-1.0, 1.0]
+    points = np.sort(legendre.legroots(right).real)
+    for _ in range(2):
+        points -= legendre.legval(points, right) / legendre.legval(points, legendre.legder(right))
+    points[-1] = 1.0
+    nodes = 0.5 * (points + 1.0)
+    basis = legendre.legvander(points, s)
+    # Integrals from the left end of the shifted Legendre polynomials.
+    integrals = np.empty((s, s))
+    integrals[:, 0] = nodes
+    for j in range(1, s):
+        integrals[:, j] = (basis[:, j + 1] - basis[:, j - 1]) / (2.0 * (2 * j + 1))
+    a = integrals @ np.linalg.inv(basis[:, :s])
+    back = np.linalg.inv(a)
+    values, vectors = np.linalg.eig(back)
+    real = int(np.argmin(np.abs(values.imag)))
+    others = [int(i) for i in np.argsort(values.imag) if values[i].imag > 1e-6]
+    inverse = np.linalg.inv(vectors)
+    # The scaling of an eigenvector is free; that of the real one may come out complex.
+    scale = vectors[np.argmax(np.abs(vectors[:, real])), real]
+    into, out = [(inverse[real] * scale).real], [(vectors[:, real] / scale).real]
+    for i in others:
+        into += [inverse[i].real, inverse[i].imag]
+        out += [2.0 * vectors[:, i].real, -2.0 * vectors[:, i].imag]
+    roots = (complex(values[real].real), *(complex(values[i]) for i in others))
+    # An embedded formula of order S with the rate at the beginning as one more stage.
+    moments = np.vander(nodes, s, increasing=True).T
+    wanted = 1.0 / np.arange(1.0, s + 1)
+    wanted[0] -= 1.0 / roots[0].real
+    embedded = (np.linalg.solve(moments, wanted) - a[-1]) @ back * roots[0].real
+    powers = nodes[:, None] ** np.arange(1, s + 1)
+    bend = np.asarray(np.linalg.inv(powers), dtype=float)
+    return Method(
+        nodes=nodes, a=a, back=back, roots=roots, into=np.array(into), out=np.array(out).T,
+        embedded=embedded, bend=bend,
+    )  # fmt: skip
+
+
+def ahead(ratio: float) -> Array:
+    """(S, S): from stages of one step to those of the next, ``ratio`` times as long, by the same
+    polynomial, less where it begins."""
+    found = method()
+    powers = np.arange(1, STAGES + 1)
+    moved = (1.0 + found.nodes[:, None] * ratio) ** powers - 1.0
+    out: Array = moved @ found.bend
+    return out

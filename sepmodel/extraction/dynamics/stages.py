@@ -1,0 +1,291 @@
+"""The five stages of one step: their equations, and Newton steps on all of them at once.
+
+Unknowns are the changes Z (S, inner) since the step began, and the log-unknowns of the mixers at
+every stage, which follow along with first-order corrections. Transformed to the modes of the method
+a Newton step is one real and two complex systems with the train's own matrix.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dtbtrs, ztbtrs
+
+from sepmodel.extraction.dynamics import radau
+from sepmodel.extraction.dynamics.kernel import Kernel
+from sepmodel.extraction.dynamics.linear import Linear, Numbers, System
+from sepmodel.extraction.dynamics.mixers import Contents, Slopes
+from sepmodel.extraction.dynamics.network import AQUEOUS
+from sepmodel.extraction.dynamics.radau import MIDDLE, STAGES
+
+Array = NDArray[np.float64]
+
+# Newton steps in the mixers at one evaluation, which ends when they are this small: what is left of
+# them goes on with the step itself.
+INSIDE = 8
+ROUGH = 1.0 / 32.0
+
+
+class Stages:
+    """The equations of a step from state ``y`` (size,) with unknowns ``u`` (N, m).
+
+    ``at``: the kernels of the stages, or one for all. ``rate`` (inner,) holds at the beginning;
+    ``z`` (S, inner) and ``moved_u`` (S, N, m) are first guesses, ``weight`` (inner,) the tolerance.
+    """
+
+    def __init__(
+        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
+        z: Array, moved_u: Array, weight: Array,
+    ) -> None:  # fmt: skip
+        self.at, self.y, self.u0, self.rate, self.h, self.weight = at, y, u, rate, h, weight
+        self.lay, self.c = at[0].lay, at[0].c
+        self.z, self.u, self.dz = z, u + moved_u, z
+        if at[0].t and not at[0].moving:
+            for part in self.lay.parts(z):
+                if part is not None:
+                    part[..., self.c :] = 0.0
+        self.state = np.empty((STAGES, self.lay.inner))
+        self.back = radau.method().back / h
+
+    def restart(self) -> None:
+        """From rest: the guess was bad."""
+        self.z = np.zeros_like(self.z)
+        self.u = np.array(np.broadcast_to(self.u0, self.u.shape))
+
+    def evaluate(self) -> float:
+        """Contents and rates at all stages; how far the unknowns were from their equations.
+
+        Raises
+        ------
+        ConvergenceError
+        """
+        np.add(self.y[: self.lay.inner], self.z, out=self.state)
+        if len(self.at) == 1:
+            one = self.at[0]
+            self.found = one.contents(self.state, self.u, ROUGH, limit=INSIDE)
+            self.rates, self.exits = one.changes(self.state, self.found)
+            return self.found.slack
+        several = [
+            k.contents(row, guess, ROUGH, limit=INSIDE)
+            for k, row, guess in zip(self.at, self.state, self.u, strict=True)
+        ]
+        changes = [
+            k.changes(row, f) for k, row, f in zip(self.at, self.state, several, strict=True)
+        ]
+        self.rates = np.array([rates for rates, _ in changes])
+        self.exits = (
+            np.array([exits[0] for _, exits in changes]),
+            np.array([exits[1] for _, exits in changes]),
+        )
+        self.found = Contents(
+            aside=None if several[0].aside is None else np.array([f.aside for f in several]),
+            slack=max(f.slack for f in several),
+            **{name: np.array([getattr(f, name) for f in several]) for name in "uxysd"},
+            totals=np.array([f.totals for f in several]),
+        )
+        return self.found.slack
+
+    def linearise(self) -> None:
+        """The derivative in the middle of the step, and its three systems."""
+        found, i = self.found, MIDDLE
+        kernel = self.at[i % len(self.at)]
+        kernel.moving = self.at[0].moving
+        spot = Contents(
+            u=found.u[i], x=found.x[i], y=found.y[i], s=found.s[i], d=found.d[i],
+            totals=found.totals[i], aside=None if found.aside is None else found.aside[i],
+        )  # fmt: skip
+        self.slope = self.respond(kernel, spot)
+        self.lin = Linear(kernel, spot, self.slope, self.slope.u_t is not None)
+        roots = radau.method().roots
+        self.systems = [self.lin.shifted(root / self.h, exact=False) for root in roots]
+
+    def respond(self, kernel: Kernel, spot: Contents) -> Slopes:
+        """How the mixers respond."""
+        return kernel.linearise(spot)
+
+    def solve(self, system: System, r: Numbers, first: bool) -> Numbers:
+        """One of the three systems; carriers are linear, so that the first time finds them."""
+        return system.solve(r, carriers=first or len(self.at) > 1)
+
+    def newton(self, *, first: bool) -> float:
+        """A Newton step on all stages; its size in tolerances."""
+        method = radau.method()
+        modes = method.into @ (self.rates - self.back @ self.z)
+        found = np.empty_like(modes)
+        found[0] = self.solve(self.systems[0], modes[0], first)
+        for i in range(1, len(self.systems)):
+            pair = np.empty(modes.shape[1], dtype=complex)
+            pair.real, pair.imag = modes[2 * i - 1], modes[2 * i]
+            one = self.solve(self.systems[i], pair, first)
+            found[2 * i - 1], found[2 * i] = one.real, one.imag
+        self.dz = method.out @ found
+        self.z = self.z + self.dz
+        self.u = self.found.u + self.follow(self.dz)
+        return norm(self.dz, self.weight)
+
+    def follow(self, dz: Array) -> Array:
+        """Change (S, N, m) of the unknowns for changes of the contents, to first order."""
+        slope, c, kernel = self.slope, self.c, self.lin.kernel
+        mixer, beside, *_ = self.lay.parts(dz)
+        out = _by_moles(slope.u_m, np.ascontiguousarray(mixer[..., :c]))
+        if slope.u_a is not None and beside is not None:
+            aside = beside[..., :c] / kernel.net.aside[:, None]
+            out += np.einsum("nmc,...nc->...nm", slope.u_a, aside)
+        if slope.u_t is not None:
+            out += np.einsum("nmt,...nt->...nm", slope.u_t, mixer[..., c:] * kernel.amount)
+        return out
+
+    def finish(self) -> tuple[Array, Array, Array]:
+        """Changes of everything (S, size) and of unknowns; what leaves at the stages (S, P, K).
+
+        What leaves follows from the last rates and how the last Newton step changed them, so that
+        nothing is lost whether or not that step was the last one needed.
+        """
+        lay = self.lay
+        flows = self.lin.passing(self.dz)
+        outside = np.empty((STAGES, lay.size - lay.inner))
+        if len(self.at) == 1:
+            flows += self.at[0].leaving(self.state, self.exits)
+            outside[:, -lay.k :] = self.at[0].fed
+        else:
+            for i, kernel in enumerate(self.at):
+                flows[i] += kernel.leaving(self.state[i], (self.exits[0][i], self.exits[1][i]))
+                outside[i, -lay.k :] = kernel.fed
+        outside[:, : -lay.k] = flows.reshape(STAGES, -1)
+        moved = np.concatenate([self.z, (self.h * radau.method().a) @ outside], axis=1)
+        return moved, self.u - self.u0, flows
+
+    def estimate(self) -> Array:
+        """Error of the step (inner,), by the embedded formula."""
+        rest = self.rate + (radau.method().embedded / self.h) @ self.z
+        out: Array = self.systems[0].solve(rest)
+        return out
+
+
+class PlainStages(Stages):
+    """Mixers alone, whose carriers run one way: these are found first, and exactly.
+
+    ``z`` is then what is left to find: the components, (S, N C).
+    """
+
+    def __init__(
+        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
+        z: Array, moved_u: Array, weight: Array,
+    ) -> None:  # fmt: skip
+        super().__init__(at, y, u, rate, h, z, moved_u, weight)
+        kernel, lay, c = at[0], self.lay, self.c
+        shape = (STAGES, lay.n, lay.k)
+        held = y[: lay.inner].reshape(shape[1:])
+        self.moles = np.ascontiguousarray(held[:, :c])
+        self.carried = np.zeros((STAGES, lay.n, kernel.t))
+        if kernel.t:
+            if kernel.moving:
+                self._carry(rate.reshape(shape[1:])[:, c:])
+            self.totals = (held[:, c:] + self.carried) * kernel.amount
+        else:
+            self.totals = np.broadcast_to(kernel.net.totals, (STAGES, *kernel.net.totals.shape))
+        self.z = np.ascontiguousarray(z.reshape(shape)[..., :c]).reshape(STAGES, -1)
+        self.weight = np.ascontiguousarray(weight.reshape(shape[1:])[:, :c]).reshape(-1)
+
+    def _carry(self, rate: Array) -> None:
+        """Changes of the carriers at the stages, from their rates at the beginning."""
+        method = radau.method()
+        modes = method.into.sum(axis=1)
+        found = np.empty_like(self.carried)
+        found[0] = self._chains(method.roots[0].real / self.h, modes[0] * rate)
+        for i in range(1, len(method.roots)):
+            right = (modes[2 * i - 1] + 1j * modes[2 * i]) * rate
+            one = self._chains(method.roots[i] / self.h, right)
+            found[2 * i - 1], found[2 * i] = one.real, one.imag
+        self.carried = (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
+
+    def _chains(self, w: complex, r: Numbers) -> Numbers:
+        """Carriers that run down the train, or up it: a triangular band for each phase."""
+        kernel = self.at[0]
+        out = np.empty_like(r)
+        solve = ztbtrs if isinstance(w, complex) else dtbtrs
+        for phase in (0, 1):
+            which = [i for i, p in enumerate(kernel.net.carriers) if p == phase]
+            if not which:
+                continue
+            leaving = (kernel.carried_aq, kernel.carried_org)[phase][:, which[0]]
+            kept = kernel.keep[phase, :, 0] * leaving
+            band = np.zeros((2, self.lay.n), dtype=r.dtype)
+            down = phase == AQUEOUS
+            if down:
+                band[0, 1:] = -kept[1:]
+            else:
+                band[1, :-1] = -kept[:-1]
+            band[1 if down else 0] = w + leaving
+            out[:, which] = solve(band, r[:, which], uplo="U" if down else "L")[0]
+        return out
+
+    def evaluate(self) -> float:
+        """As there, of the components."""
+        kernel = self.at[0]
+        moles = self.moles + self.z.reshape(STAGES, *self.moles.shape)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            u, d, s, slack = kernel.mixers.settle(moles, self.totals, self.u, None, ROUGH, INSIDE)
+        x = moles * s
+        self.found = Contents(
+            u=u, x=x, y=d * x, s=s, d=d, totals=self.totals, aside=None, slack=slack
+        )
+        change, self.exits = kernel.exchange(self.found)
+        self.rates = change.reshape(STAGES, -1)
+        return slack
+
+    def respond(self, kernel: Kernel, spot: Contents) -> Slopes:
+        """The carriers are settled already."""
+        return kernel.mixers.slopes(spot, moving=False)
+
+    def solve(self, system: System, r: Numbers, first: bool) -> Numbers:
+        """The components alone."""
+        return system.bands.solve(r).reshape(-1)
+
+    def follow(self, dz: Array) -> Array:
+        """As there."""
+        return _by_moles(self.slope.u_m, dz.reshape(STAGES, *self.moles.shape))
+
+    def _wide(self, components: Array, carriers: Array) -> Array:
+        """Both side by side, as in a state."""
+        lead = components.shape[:-1]
+        out = np.empty((*lead, self.lay.n, self.lay.k))
+        out[..., : self.c] = components.reshape(*lead, self.lay.n, self.c)
+        out[..., self.c :] = carriers
+        return out.reshape(*lead, self.lay.inner)
+
+    def finish(self) -> tuple[Array, Array, Array]:
+        """As there."""
+        nothing = np.zeros(self.carried.shape)
+        self.z, self.dz = self._wide(self.z, self.carried), self._wide(self.dz, nothing)
+        np.add(self.y[: self.lay.inner], self.z, out=self.state)
+        return super().finish()
+
+    def estimate(self) -> Array:
+        """As there, of the finished step."""
+        shape = (self.lay.n, self.lay.k)
+        rest = self.rate + (radau.method().embedded / self.h) @ self.z
+        rest = rest.reshape(shape)
+        bands = self.systems[0].bands.solve(np.ascontiguousarray(rest[:, : self.c]))
+        carriers = rest[:, self.c :]
+        if self.at[0].moving and self.at[0].t:
+            carriers = self._chains(radau.method().roots[0].real / self.h, carriers)
+        else:
+            carriers = np.zeros_like(carriers)
+        return self._wide(bands.reshape(-1), carriers)
+
+
+def norm(v: Array, weight: Array) -> float:
+    """Root of the mean square of v in tolerances."""
+    ratio = v / weight
+    flat = ratio.reshape(-1)
+    return float(np.sqrt(flat @ flat / flat.size))
+
+
+def _by_moles(u_m: Array, moles: Array) -> Array:
+    """u_m (N, m, C) on moles (S, N, C)."""
+    out = np.empty((*moles.shape[:-1], u_m.shape[1]))
+    ones = np.ones(moles.shape[-1])
+    for i in range(out.shape[-1]):
+        out[..., i] = (moles * u_m[:, i]) @ ones
+    return out
