@@ -241,10 +241,4 @@ class DesignCase(Case):
                 refuse("a mass-action design takes an aqueous feed", 'phase = "aqueous"')
             if len(self.product) == MOST_PRODUCTS:
                 refuse("three outlets are designed by separation factors", '"mass-flow"')
-            if self.circuit.efficiency < 1:
-                refuse(
-                    "a mass-action design has equilibrium stages",
-                    "efficiency = 1, or the mass-flow model",
-                    self.circuit.efficiency,
-                )
         return self
