@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepmodel import __version__, files, units
+from sepmodel import __version__, files, report_engine, units
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 from sepmodel.report_page import COMPUTED, LOW_CONFIDENCE, SHOWN, page
-from sepmodel.report_words import details, headlines, number, pretty, purity, readable
+from sepmodel.report_words import details, headlines, number, percent, pretty, purity, readable
 
 __all__ = ["PAGE", "number", "page", "pretty", "purity", "readable", "table", "write"]
 
@@ -87,6 +87,10 @@ def _block(
     lines = [line("", [t[k] if k < len(t) else "" for t in titles]) for k in range(height)]
     lines.append("-" * width)
     lines.append(line("meets specification", [r.status.replace("meets", "yes") for r in results]))
+    if any(r.met is not None for r in results):
+        lines.append(
+            line("draws that do, %", ["-" if r.met is None else percent(r.met) for r in results])
+        )
     for product in comparison.study.product:
         cells = []
         for r in results:
@@ -95,6 +99,9 @@ def _block(
                 f"{purity(entry['purity'])} / {100 * entry['recovery']:.1f}" if entry else "-"
             )
         lines.append(line(f"{product.name}: purity/recov., %", cells))
+    if any(report_engine.asked(r) for r in results):
+        cells = [report_engine.cell(comparison, r) for r in results]
+        lines.append(line("columns on the engine", cells))
     lines.append("-" * width)
     for metric in shown:
         lines += _metric_lines(metric, results, line)

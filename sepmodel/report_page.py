@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from sepmodel import __version__, units
+from sepmodel import __version__, report_engine, units
 from sepmodel.data import Constant, evidence, sources
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
@@ -17,6 +17,7 @@ from sepmodel.report_words import (
     details,
     headlines,
     number,
+    percent,
     pretty,
     purity,
     readable,
@@ -72,6 +73,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         f"in the feed {study.feed}",
         "computed": COMPUTED,
         "low_confidence": LOW_CONFIDENCE if low else "",
+        "engine": report_engine.page(comparison),
         "headlines": [linked(s) for s in headlines(comparison)],
         "details": [linked(s) for s in details(comparison)],
         "names": [short(comparison)[r.route.name] for r in results],
@@ -295,6 +297,7 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
             ]
             for swing in compare.drivers(result, "cost")
         ],
+        "misses": [(f"{percent(m.share)} %", m.reason) for m in result.misses[:6]],
         "fragile": ", ".join(
             f"{readable(key, result.used.get(key))} ({end})" for key, end in result.fragile
         ),

@@ -43,7 +43,8 @@ class System(Protocol):
     linear: bool
     """Whether one exact Newton step solves the equations."""
     kinked: bool
-    """Whether slopes may jump inside a step: they are then renewed while Newton's method runs."""
+    """Whether the unknowns are the amounts themselves, U(y) = y, and slopes may jump inside a step:
+    they are then renewed while Newton's method runs."""
 
     def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
         """U and R at y; remembers the local slopes."""
@@ -191,6 +192,8 @@ def integrate(
         d[n : 2 * n] = moved + u_now - ahead[n : 2 * n]
         d[n : 2 * n] += ratio * (system.amounts(step) - 2 / (1 + ratio) * moved)
         d[2 * n :] = c * system.outflow(y_new) - psi[n:]
+        if system.kinked:  # whose unknowns are the amounts: the two must not drift apart
+            d[:n] = d[n : 2 * n]
         fresh, failures = False, 0
         work.steps += 1
         before, t = t, after

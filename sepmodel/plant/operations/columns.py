@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from sepmodel.chromatography import affinity, displacement
-from sepmodel.data import Book
+from sepmodel.data import Book, split_key
 from sepmodel.plant import equipment
+from sepmodel.plant.engine_check import Check
 from sepmodel.plant.flowsheet import Context, UnitResult, free_acid, rare_earths, reagent_mass
 from sepmodel.plant.inputs import DisplacementTrain, ProteinColumn
 from sepmodel.plant.operations.common import (
@@ -30,6 +32,8 @@ from sepmodel.stream import Stream
 C_STANDARD = 1e3
 # Free acid [mol/m3] of pH 7: the least a pH is reckoned from.
 NEUTRAL_ACID = 1e-4
+# Protein columns in series that are tried at most.
+MOST_IN_SERIES = 4
 # What the displacement design calls a reagent, in the words of the price and emission sets.
 DISPLACING = "resins/displacement-operation"
 DISPLACEMENT_KEYS = {"H4EDTA": "EDTA", "H5DTPA": "DTPA"}
@@ -53,8 +57,10 @@ def protein_column(
     metals = _metals(stream)
     conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
     pH = _rounded(_pH(free_acid(stream) / stream.flow))
+    # A plant that is built has its columns in series.
+    most = MOST_IN_SERIES if context.trims is None else len(context.trims.built(unit.id).columns)
     done = context.memo(
-        ("affinity", composition(metals), asked(groups), unit.protein, conc, pH),
+        ("affinity", composition(metals), asked(groups), unit.protein, conc, pH, most),
         book,
         lambda own: affinity.design(
             dict(composition(metals)),
@@ -63,6 +69,7 @@ def protein_column(
             protein=unit.protein,
             feed_conc=conc,
             feed_pH=pH,
+            columns_most=most,
         ),
     )
     scale = sum(metals.values())
@@ -115,6 +122,7 @@ def protein_column(
             ),
         },
         warnings=tuple(w.to_dict() for w in done.warnings),
+        design=done,
     )
 
 
@@ -179,6 +187,7 @@ def displacement_train(
     feed = rare_earths(stream)
     products = sought(context, (), feed, unit.downstream_loss)
     metals = _metals(stream)
+    before = set(book.used)
     done = context.memo(
         ("displacement", composition(metals), asked(products), unit.ligands, unit.presaturant),
         book,
@@ -189,6 +198,15 @@ def displacement_train(
             ligands=unit.ligands,
             presaturant=unit.presaturant,
         ),
+    )
+    check = Check(
+        kind="displacement",
+        unit=unit.id,
+        feed=dict(composition(metals)),
+        products=products,
+        options={"ligands": unit.ligands, "presaturant": unit.presaturant},
+        constants=_read(book, before),
+        overrides=book.overrides,
     )
     scale = sum(metals.values())
     names = [p.name for p in products]
@@ -236,6 +254,7 @@ def displacement_train(
             },
         ),
         equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
+        checks=(check,),
         # Columns on one ligand are a section, and what recovers the ligand is another.
         sections={"cyclic": sum(1 for rate in ligands.values() if rate > 0), "solids-fluids": 1},
         shares=_by_columns(done, products),
@@ -256,6 +275,16 @@ def displacement_train(
             *sizes(sized, recovery, vessels),
         ),
     )
+
+
+def _read(book: Book, before: AbstractSet[str]) -> dict[str, float]:
+    """The constants read since ``before``, and replacements in the same data sets."""
+    keys = book.used.keys() - before
+    sets = {split_key(key)[0] for key in keys}
+    more = {key for key in book.overrides if split_key(key)[0] in sets}
+    return {key: book.overrides.get(key, book.used[key].si) for key in sorted(keys)} | {
+        key: book.overrides[key] for key in sorted(more)
+    }
 
 
 def _share_of_rare(metals: Mapping[str, float]) -> float:
