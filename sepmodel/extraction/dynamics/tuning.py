@@ -24,7 +24,7 @@ from sepmodel.extraction.dynamics.trains import Train, at_rest
 Array = NDArray[np.float64]
 
 # Moments a step test is recorded at, and how long it lasts in sampling intervals and delays.
-MOMENTS, LASTS = 513, 64
+MOMENTS, LASTS = 512, 64
 # A response smaller than this, relative to the value or one, is no response.
 NOTHING = 1e-9
 
