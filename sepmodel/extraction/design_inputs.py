@@ -264,11 +264,4 @@ class DesignCase(Case):
                     self.model.equilibrium,
                     "model.equilibrium",
                 )
-            if self.circuit.efficiency < 1:
-                refuse(
-                    "a mass-action design has equilibrium stages",
-                    "1, or the mass-flow model",
-                    self.circuit.efficiency,
-                    "circuit.efficiency",
-                )
         return self
