@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sepmodel.extraction.design_pareto import Fronts
     from sepmodel.extraction.design_result import Design
+    from sepmodel.plant.sequences import Ranking
     from sepmodel.plant.train_case import TrainPlan
 
 
@@ -173,33 +174,58 @@ def train_figures(plan: TrainPlan) -> dict[str, bytes]:
 
 
 def sequences_figure(plan: TrainPlan) -> Figure:
-    """Stages against base per kilogram for every sequence, with and without links."""
+    """Stages against base per kilogram for every sequence, coloured by what they are ranked by."""
     from matplotlib.figure import Figure
 
-    per = 1 / plan.ranking.product_rate
+    ranking = plan.ranking
+    per = 1 / ranking.product_rate
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
-    ranked = plan.ranking.sequences
-    for label, colour, points in (
-        ("every organic stripped", plot.FAINT, [s.unlinked for s in ranked]),
-        ("best links", plot.look("Nd")["color"], [s.figures for s in ranked]),
-    ):
-        axes.plot(
-            [f.base * per for f in points],
-            [f.stages for f in points],
-            "o",
-            color=colour,
-            label=f"{label}, {len(points)} sequences",
-            alpha=0.7,
-        )
-    best = plan.ranking.best.reached
+    stripped = [s.unlinked for s in ranking.sequences]
+    linked = [s.figures for s in ranking.sequences]
+    label, unit = _ranked_by(ranking)
+    ranks = [f.of(ranking.objective) / unit for f in linked]
+    axes.plot(
+        [f.base * per for f in stripped],
+        [f.stages for f in stripped],
+        "x",
+        color=plot.FAINT,
+        label="every organic stripped",
+    )
+    shown = axes.scatter(
+        [f.base * per for f in linked],
+        [f.stages for f in linked],
+        c=ranks,
+        cmap="viridis",
+        label=f"best links, {len(linked)} sequences",
+    )
+    best = ranking.best.reached
     if best is not None:
-        axes.plot(best.base * per, best.stages, "o", color=plot.INK, label="chosen, as designed")
+        axes.plot(
+            best.base * per,
+            best.stages,
+            "o",
+            markersize=11,
+            markerfacecolor="none",
+            color=plot.INK,
+            label="chosen, with its real streams",
+        )
+    figure.colorbar(shown, ax=axes, label=f"ranked by {label}")
     axes.set_xlabel("base, mol per kg of product oxide")
     axes.set_ylabel("stages of the train")
     axes.legend(frameon=False)
     figure.suptitle(plan.name, x=0.01, ha="left", fontweight="bold")
     return figure
+
+
+def _ranked_by(ranking: Ranking) -> tuple[str, float]:
+    """What the sequences are ranked by, with its unit, and what one of it is."""
+    return {
+        "cost": ("cost, USD per kg of product oxide", 1.0),
+        "reagents": ("acid and base, mol per kg of product oxide", ranking.product_rate),
+        "inventory": ("S (n + m) per mole of feed", ranking.feed),
+        "stages": ("stages", 1.0),
+    }[ranking.objective]
 
 
 def pareto_figures(name: str, fronts: Fronts) -> dict[str, bytes]:

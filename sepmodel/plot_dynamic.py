@@ -59,24 +59,39 @@ def outlets(result: Result) -> Figure:
         floor = max(plot.share_floor([profile.values[1:]]), 1e-4)
         _share_axis(axes, floor)
         for index, component in enumerate(profile.axes["component"]):
+            # What never comes into the panel has no place in its legend.
+            shows = np.nanmax(profile.values[1:, index]) > floor
             axes.plot(
                 days,
                 plot.opened(profile.values[:, index]),
-                label=component,
+                label=component if shows else None,
                 **plot.look(str(component)),
             )
         for label, least in profile.marks.items():
-            colour = plot.look(label.split()[0])["color"]
+            name_, colour = label.split()[0], plot.look(label.split()[0])["color"]
             top = axes.get_ylim()[1]
             axes.axhspan(plot.opened(least), top, color=colour, alpha=0.12, linewidth=0)
+            axes.text(
+                1.0, float(plot.opened(least)), f"specification: {name_} {100 * least:g} % ",
+                transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=7,
+                color=colour,
+            )  # fmt: skip
             for what in ("first", "lasting"):
                 key = f"{name}_{label.replace(' ', '_')}_{what}"
                 moment = result.quantities.get(key, {}).get("value")
                 if moment is not None:
                     axes.axvline(moment / 24.0, color=colour, linewidth=0.9, linestyle=plot.DOTTED)
+        for event, (begins, _) in profile.bands.items():
+            axes.axvline(begins / 24.0, color=plot.FAINT, linewidth=0.7, alpha=0.6)
+            if axes is not panels[0]:
+                continue
+            axes.text(
+                begins / 24.0, 0.02, f" {event}", transform=axes.get_xaxis_transform(), fontsize=7,
+                rotation=90, ha="right", va="bottom", color=plot.INK,
+            )  # fmt: skip
         axes.set_ylabel(name.replace("_", " "))
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    panels[-1].set_xlabel("time (d)")
+    panels[-1].set_xlabel("time (d); dotted: first on specification, and for good")
     panels[-1].set_xlim(days[0], days[-1])
     figure.suptitle(f"{result.name}: purity of what leaves", x=0.01, ha="left", fontweight="bold")
     return figure
@@ -88,10 +103,18 @@ def _moves(profile: Profile) -> bool:
 
 
 def _share_axis(axes: Any, floor: float) -> None:
-    ticks = [t for t in (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
-             if floor <= t <= 1 - floor]  # fmt: skip
-    axes.set_yticks(plot.opened(np.array(ticks)).tolist(), [f"{100 * t:.6g} %" for t in ticks])
+    ticks = _share_ticks(floor)
+    axes.set_yticks(plot.opened(np.array(ticks)).tolist(), _percent(ticks))
     axes.set_ylim(float(plot.opened(floor)), float(plot.opened(1 - floor)))
+
+
+def _share_ticks(floor: float) -> list[float]:
+    every = (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
+    return [t for t in every if floor <= t <= 1 - floor]
+
+
+def _percent(shares: list[float]) -> list[str]:
+    return [f"{100 * t:.6g} %" for t in shares]
 
 
 def _days(profile: Profile) -> Any:
@@ -110,15 +133,21 @@ def stage_map(result: Result) -> Figure:
     panels = np.atleast_1d(figure.subplots(len(components), 1, sharex=True))
     shown: Any = None
     bands = result.profiles["share_aq"].bands
+    floor = max(plot.share_floor([profile.values]), 1e-4)
+    # A scale that opens both ends: a trace of Tb is as plain as what is missing to pure Pr.
+    low, high = float(plot.opened(floor)), float(plot.opened(1 - floor))
     for axes, index, name in zip(panels, range(len(components)), components, strict=True):
+        seen = np.clip(profile.values[:, :, index].T, floor, 1 - floor)
         shown = axes.pcolormesh(
-            days, stages, profile.values[:, :, index].T, cmap="viridis", vmin=0.0, vmax=1.0,
+            days, stages, plot.opened(seen), cmap="viridis", vmin=low, vmax=high,
             shading="nearest", rasterized=True,
         )  # fmt: skip
         axes.set_ylabel(f"{name}\nstage")
         for first, _ in list(bands.values())[1:]:
             axes.axhline(first - 0.5, color="white", linewidth=0.8)
-    figure.colorbar(shown, ax=list(panels), label="share in the aqueous", shrink=0.8)
+    ticks = _share_ticks(floor)
+    bar = figure.colorbar(shown, ax=list(panels), label="share in the aqueous", shrink=0.8)
+    bar.set_ticks(plot.opened(np.array(ticks)).tolist(), labels=_percent(ticks))
     panels[-1].set_xlabel("time (d)")
     figure.suptitle(f"{result.name}: stages over time", x=0.01, ha="left", fontweight="bold")
     return figure

@@ -41,7 +41,7 @@ def files(plan: TrainPlan, width: int = 80) -> dict[str, str | bytes]:
     """Names and contents of the files of a plan's folder, figures excepted."""
     return {
         "train.json": json_text(plan.to_dict()),
-        "train.txt": "\n".join(lines(plan, width)) + "\n",
+        "train.txt": "\n".join([*lines(plan, width), *warned(plan, width)]) + "\n",
         "sequences.csv": _table(plan),
     }
 
@@ -51,6 +51,15 @@ def words(plan: TrainPlan, width: int = 80) -> list[str]:
     out = ["What decides"]
     for _, text in _statements(plan):
         out += textwrap.wrap(text, width, initial_indent="- ", subsequent_indent="  ")
+    return out
+
+
+def warned(plan: TrainPlan, width: int = 80) -> list[str]:
+    """The warnings of a train, by name; nothing where there are none."""
+    out = [""] if plan.warnings else []
+    for warning in plan.warnings:
+        text = f"warning: {warning.code}: {warning.message} ({warning.where})"
+        out += textwrap.wrap(text, width, subsequent_indent="  ")
     return out
 
 

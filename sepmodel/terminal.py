@@ -156,7 +156,9 @@ def show_result(result: Result) -> None:
 
     screen = console()
     document = result.to_dict()
+    missed = any(warning.code == "purity-missed" for warning in result.warnings)
     title = f"{result.name} ({result.kind}): {result.status}"
+    title += ", misses its specification" if missed else ""
     streams = document["streams"].items()
     acid = any(stream["pH"] is not None for _, stream in streams)
     columns = ("stream", "phase", "stage", "flow", *(("pH",) if acid else ()))

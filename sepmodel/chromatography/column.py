@@ -146,6 +146,7 @@ class _System:
     inlet: Section
     begin: float = 0.0
     linear: bool = False
+    kinked: bool = False
     points: int = 0
     inner: int = 0
     lower: int = 0

@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.chromatography.inputs import ColumnCase, PoolSpec, Step
-from sepmodel.result import Outlet, Warned, amount
+from sepmodel.result import Outlet, Profile, Warned, amount
 from sepmodel.species import RARE_EARTHS
 
 Array = NDArray[np.float64]
+
+PURITIES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+"""Mole purities at which yields are told."""
+_NOTHING = 1e-6
 
 
 def elements(case: ColumnCase) -> tuple[str, ...]:
@@ -76,3 +80,34 @@ def purity_warnings(pool: PoolSpec, collected: Outlet) -> list[Warned]:
             where=pool.product,
         )
     ]
+
+
+def yields(left: Array, volumes: Array, names: Sequence[str], fed: Array) -> Profile:
+    """Most of each rare earth that one uninterrupted pool can hold at a mole purity.
+
+    ``left`` (T, C) is what had left [mol/m3 bed] after ``volumes`` (T,). The pool between every two
+    times has a yield and a purity; the best at each purity asked for is kept, with the bed volumes
+    where it begins and ends.
+    """
+    rare = np.array([n in RARE_EARTHS for n in names])
+    index = np.flatnonzero(rare).tolist()
+    found = np.zeros((len(PURITIES), len(index), 3))
+    pools = left[None, :, :] - left[:, None, :]  # from row to column
+    total = np.maximum(pools[:, :, rare].sum(axis=-1), np.finfo(float).tiny)
+    for place, k in enumerate(index):
+        own = np.where(total > _NOTHING * fed.sum(), pools[:, :, k], 0.0)
+        share = own / total
+        for row, purity in enumerate(PURITIES):
+            good = np.where(share >= purity, own, 0.0)
+            i, j = np.unravel_index(int(np.argmax(good)), good.shape)
+            if good[i, j] > 0:
+                found[row, place] = good[i, j] / fed[k], volumes[i], volumes[j]
+    return Profile(
+        unit="1",
+        axes={
+            "purity": PURITIES,
+            "component": [names[k] for k in index],
+            "what": ("yield", "from_bed_volume", "to_bed_volume"),
+        },
+        values=found,
+    )

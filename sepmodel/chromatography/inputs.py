@@ -46,7 +46,8 @@ class Bed(Table):
     """The packed bed. What is not given comes from the data sets of the model.
 
     ``porosity`` is the liquid per bed volume; ``plates`` replaces length over plate height;
-    ``dispersion`` (interstitial) and ``rate`` (linear driving force) are not for stages;
+    ``dispersion`` (interstitial) and ``rate`` (linear driving force; without it binding is at
+    equilibrium) are not for stages;
     ``capacity`` is rare earth per bed volume at saturation.
     """
 
@@ -62,7 +63,8 @@ class Bed(Table):
 class Step(Table):
     """A stretch of the inlet programme: so many ``bed_volumes`` or a ``duration`` at ``flow``.
 
-    Lanmodulin columns need the ``pH``; a displacement column has a step with a ``composition`` and
+    Lanmodulin columns need the ``pH``, and with dispersive transport may have ``ligands`` (by name,
+    malonate, acetate ...); a displacement column has a step with a ``composition`` and
     one with the ``ligand`` concentration that drives the train out.
     """
 
@@ -72,6 +74,7 @@ class Step(Table):
     duration: Annotated[float, Quantity("s", above=0)] | None = None
     composition: Composition = Field(default_factory=dict)
     pH: PH | None = None
+    ligands: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]] = Field(default_factory=dict)
     ligand: Annotated[float, Quantity("mol/m^3", above=0)] | None = None
 
     @model_validator(mode="after")
@@ -149,6 +152,11 @@ class ColumnCase(Case):
         for step in self.step:
             if step.pH is None or step.ligand is not None:
                 refuse(f"step {step.name} of a lanmodulin column", "a pH and no ligand")
+        if any(step.ligands for step in self.step):
+            if self.model.transport != "dispersive":
+                refuse("equilibrium stages know no ligands", 'transport = "dispersive"')
+            if self.column.rate is not None:
+                refuse("binding with a rate knows no ligands", "no rate: binding at equilibrium")
         collected = [name for pool in self.pool for name in pool.steps]
         for pool in self.pool:
             if not pool.steps or any(name not in steps for name in pool.steps):
@@ -157,6 +165,8 @@ class ColumnCase(Case):
             refuse("a step is collected in two pools", "each step in one pool at most")
 
     def _displacement(self, metals: set[str]) -> None:
+        if any(step.ligands for step in self.step):
+            refuse("a displacement column takes its ligand from the model's set", "ligand")
         if self.model.binding != "constant-selectivity" or not self.model.set.startswith(
             "ligands/"
         ):

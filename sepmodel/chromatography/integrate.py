@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 MAX_ORDER = 5
 MOST_STEPS = 100_000
 _NEWTON = 4
+_NEWTON_KINKED = 10
+_SLOW = 1 / 4
 _POLISH = 2
 _PATIENCE = 8
 _SHRINK = 1 / 5
@@ -40,6 +42,9 @@ class System(Protocol):
 
     linear: bool
     """Whether one exact Newton step solves the equations."""
+    kinked: bool
+    """Whether the unknowns are the amounts themselves, U(y) = y, and slopes may jump inside a step:
+    they are then renewed while Newton's method runs."""
 
     def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
         """U and R at y; remembers the local slopes."""
@@ -135,11 +140,14 @@ def integrate(
         y_new = ahead[:n].copy()
         weight = 1 / (floor + tolerance * np.abs(y_new))
         last, converged = np.inf, False
-        for attempt in range(_NEWTON):
+        slow = False
+        for attempt in range(_NEWTON_KINKED if system.kinked else _NEWTON):
             u_now, rate = system.evaluate(after, y_new)
             work.evaluations += 1
-            if gamma < 0 or (
-                attempt == 0 and (system.linear or abs(c / gamma - 1) > _STALE) and c != gamma
+            if (
+                gamma < 0
+                or slow
+                or (attempt == 0 and (system.linear or abs(c / gamma - 1) > _STALE) and c != gamma)
             ):
                 system.factorise(c)
                 work.factorisations += 1
@@ -156,8 +164,9 @@ def integrate(
             y_new += step
             if attempt:
                 crate = max(crate * 3 / 10, size / last)
-                if size > 2 * last:
+                if size > 2 * last and not system.kinked:
                     break
+                slow = system.kinked and size > _SLOW * last
             if system.linear or size * min(1.0, crate) <= _ENOUGH:
                 converged = True
                 break
@@ -183,6 +192,8 @@ def integrate(
         d[n : 2 * n] = moved + u_now - ahead[n : 2 * n]
         d[n : 2 * n] += ratio * (system.amounts(step) - 2 / (1 + ratio) * moved)
         d[2 * n :] = c * system.outflow(y_new) - psi[n:]
+        if system.kinked:  # whose unknowns are the amounts: the two must not drift apart
+            d[:n] = d[n : 2 * n]
         fresh, failures = False, 0
         work.steps += 1
         before, t = t, after

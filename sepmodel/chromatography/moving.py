@@ -50,6 +50,7 @@ class Window:
     speeds: Array
     begin: float
     linear: bool = False
+    kinked: bool = False
     slopes: Array = field(default_factory=lambda: np.zeros(0))
     state: Array = field(default_factory=lambda: np.zeros(0))
     width: Array = field(default_factory=lambda: np.zeros(0))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.chromatography import column_pools, protein, stages
+from sepmodel.chemistry import speciation
+from sepmodel.chromatography import column_pools, held, protein, speciated, stages
 from sepmodel.chromatography.binding import C_STANDARD, PairLaw, pair_law
 from sepmodel.chromatography.column import Bed, ColumnResult, Section, State, simulate
 from sepmodel.chromatography.inputs import ColumnCase, Numerics
@@ -23,10 +24,11 @@ Array = NDArray[np.float64]
 
 # Most points of a chromatogram; finer ones are thinned for the profile, not for the pools.
 _POINTS_MOST = 1024
-# Points of the chromatogram in each step of a transport run.
-_POINTS = 128
 _NODES = 200
+# Tolerance of binding that lags, whose unknowns are concentrations.
 _TOLERANCE = 1e-4
+# pH above which hydroxide would count.
+_BASIC = 8.0
 # [H+] in a chromatogram that rounding made zero or less.
 _LEAST = 1e-14
 
@@ -190,75 +192,44 @@ def _pools(
 
 
 def dispersive(case: ColumnCase, book: Book) -> Result:
-    """A lanmodulin column by convection, dispersion and binding, with its protons.
+    """A lanmodulin column by convection, dispersion and binding, with its protons and ligands.
 
-    The dispersion is that of the bed's plates, D = v L / (2 N); binding lags behind equilibrium by
-    a rate constant, so that a foot which the pair law makes infinitely sharp is not. Every step
-    goes on from where the one before ended; what leaves in each is summed with the integration.
+    Dispersion is D = v H / 2 with the calibrated height, or v L / (2 N) of plates the case states.
+    Binding, complexes and protons are
+    at equilibrium in every cell (``held``), or binding alone lags behind by the case's rate. Every
+    step goes on from where the one before ended; what leaves in each is part of the balance.
 
     Raises
     ------
     InputError, ConvergenceError
-        as ``column.simulate``.
+        for a ligand without constants, a pH above 8, or an integration that stalls.
     """
     ready = _ready(case, book)
-    names, count = ready.names, len(ready.names)
-    law = protein.proton_pair_law(ready.law, names, liquid=ready.run.liquid)
-    lag = case.column.rate or book["proteins/lanmodulin-column:binding-rate"]
-    given = case.numerics or Numerics(scheme="limited")
-    scheme: Galerkin | Limited = Limited(cells=given.cells or _NODES)
-    if given.scheme == "galerkin":
-        degree = given.degree or Galerkin().degree
-        scheme = Galerkin(degree=degree, elements=given.elements or _NODES // (degree + 1))
-    area = ready.bed / ready.length
-    state: Array | State = np.array(
-        [0.0] * count + [float(protein.proton_concentration(case.step[0].pH or 0.0))]
+    run = (
+        _lagging(case, ready, book) if case.column.rate is not None else _settled(case, ready, book)
     )
-    runs: list[ColumnResult] = []
-    for step, volumes in zip(case.step, ready.volumes, strict=True):
-        velocity = step.flow / area
-        interstitial = velocity / ready.run.liquid
-        bed = Bed(
-            length=ready.length,
-            velocity=velocity,
-            void=ready.run.liquid,
-            dispersion=case.column.dispersion
-            if case.column.dispersion is not None
-            else interstitial * ready.length / (2 * ready.run.plates),
-        )
-        duration = volumes * ready.length / velocity
-        inlet = np.append(
-            column_pools.composition(step, names),
-            float(protein.proton_concentration(step.pH or 0.0)),
-        )
-        runs.append(
-            simulate(
-                bed,
-                law,
-                [Section(duration=duration, conc=inlet)],
-                scheme=scheme,
-                rate=np.full(count + 1, lag),
-                initial=state,
-                times=np.linspace(0.0, duration, _POINTS),
-                tolerance=given.tolerance or _TOLERANCE,
-                estimate=False,
-            )
-        )
-        state = runs[-1].state
-    fed = sum((r.fed for r in runs), np.zeros(count + 1)) / ready.length
-    collected = np.array([r.left for r in runs]) / ready.length
-    before, held = runs[0].held_before / ready.length, runs[-1].held / ready.length
-    turned = fed + before
-    closure = np.abs(turned - collected.sum(axis=0) - held) / np.where(turned > 0, turned, 1.0)
-    streams, warnings = _pools(case, ready, fed[:-1], collected[:, :-1], held[:-1])
-    begins = np.cumsum(ready.volumes) - np.array(ready.volumes)
-    passed = np.concatenate(
-        [b + v * np.linspace(0.0, 1.0, _POINTS) for b, v in zip(begins, ready.volumes, strict=True)]
-    )
-    outlet = np.concatenate([r.outlet for r in runs])
-    last = runs[-1]
-    acid = np.maximum(outlet[:, -1], _LEAST) / C_STANDARD
+    streams, warnings = _pools(case, ready, run.fed, run.collected, run.held)
     marks = _marks(case, ready.volumes)
+    passed = run.volumes.tolist()
+    names = ready.names
+    profiles = {
+        "chromatogram": Profile(
+            unit="mol/m^3",
+            axes={"bed_volume": passed, "component": names},
+            values=run.outlet,
+            marks=marks,
+        ),
+        "pH_out": Profile(unit="1", axes={"bed_volume": passed}, values=run.pH, marks=marks),
+    }
+    if run.ligands:
+        profiles["ligand_out"] = Profile(
+            unit="mol/m^3",
+            axes={"bed_volume": passed, "component": run.ligands},
+            values=run.ligand,
+            marks=marks,
+        )
+    if len(names) > 1:
+        profiles["yield"] = column_pools.yields(run.left, run.volumes, names, run.fed)
     return Result(
         kind=case.kind,
         name=case.name,
@@ -266,31 +237,189 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
             "equilibrium": case.model.binding,
             "set": case.model.set,
             "activity": "ideal",
-            "level": f"{last.model} transport with protons, {last.scheme}",
+            "level": run.level,
         },
-        solver={"iterations": sum(r.steps for r in runs), "residual": float(closure.max())},
+        solver={"iterations": run.steps, "residual": float(max(run.closure.values()))},
         streams=streams,
-        profiles={
-            "chromatogram": Profile(
-                unit="mol/m^3",
-                axes={"bed_volume": passed.tolist(), "component": names},
-                values=outlet[:, :-1],
-                marks=marks,
-            ),
-            "pH_out": Profile(
-                unit="1",
-                axes={"bed_volume": passed.tolist()},
-                values=-np.log10(acid),
-                marks=marks,
-            ),
-        },
+        profiles=profiles,
         quantities={**_quantities(ready), **_beside_stages(case, ready, streams)},
-        balance={
-            "components": dict(zip((*names, "H"), closure.tolist(), strict=True)),
-            "max": float(closure.max()),
-        },
-        warnings=warnings,
+        balance={"components": run.closure, "max": max(run.closure.values())},
+        warnings=[*warnings, *run.warnings],
         used=book.used,
+    )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Run:
+    """A transport run in the terms of a result; amounts [mol/m3 bed], ``volumes`` (T,)."""
+
+    volumes: Array
+    outlet: Array
+    left: Array
+    pH: Array
+    ligands: tuple[str, ...]
+    ligand: Array
+    fed: Array
+    collected: Array
+    held: Array
+    closure: dict[str, float]
+    level: str
+    steps: int
+    warnings: list[Warned]
+
+
+def _scheme(case: ColumnCase) -> tuple[Galerkin | Limited, float]:
+    """The scheme and the tolerance of a case."""
+    given = case.numerics or Numerics(scheme="limited")
+    tolerance = given.tolerance or held.TOLERANCE
+    if given.scheme == "galerkin":
+        degree = given.degree or Galerkin().degree
+        nodes = given.elements or _NODES // (degree + 1)
+        return Galerkin(degree=degree, elements=nodes), tolerance
+    return Limited(cells=given.cells or _NODES), tolerance
+
+
+def _spread(case: ColumnCase, ready: _Ready, velocity: float, book: Book) -> float:
+    """Axial dispersion [m2/s] of the liquid: the case's, that of its plates, or the calibrated."""
+    if case.column.dispersion is not None:
+        return case.column.dispersion
+    height = book["proteins/lanmodulin-column:dispersion-height"]
+    if case.column.plates is not None:
+        height = ready.length / case.column.plates
+    return velocity / ready.run.liquid * height / 2
+
+
+def _settled(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
+    """The column at local equilibrium of metals, protons, ligands and protein."""
+    metals, count = ready.names, len(ready.names)
+    ligands = tuple(dict.fromkeys(n for step in case.step for n in step.ligands))
+    if basic := [step.name for step in case.step if (step.pH or 0.0) > _BASIC]:
+        raise InputError(
+            Problem(
+                message="the column knows no hydroxide",
+                key=f"step {basic[0]}",
+                expected=f"a pH of at most {_BASIC:g}",
+            )
+        )
+    of, tableau = speciated.chemistry(ready.law, metals, ligands, ready.run.liquid, book)
+    programme, velocities = [], []
+    for step, amount_passed in zip(case.step, ready.volumes, strict=True):
+        totals = np.append(
+            column_pools.composition(step, metals), [step.ligands.get(n, 0.0) for n in ligands]
+        )
+        solved = speciation.solve(tableau, totals, float(step.pH or 0.0))
+        velocities.append(step.flow * ready.length / ready.bed)
+        programme.append(
+            Section(
+                duration=amount_passed * ready.bed / step.flow,
+                conc=np.append(totals, solved.total("H")),
+            )
+        )
+    scheme, tolerance = _scheme(case)
+    empty = np.zeros(count + len(ligands))
+    amount_held, free = speciated.amounts_at(
+        of, empty, float(protein.proton_concentration(case.step[0].pH or 0.0))
+    )
+    solved_run = held.follow(
+        of,
+        programme,
+        held.uniform(scheme, amount_held, free),
+        scheme=scheme,
+        length=ready.length,
+        velocities=velocities,
+        dispersions=[_spread(case, ready, v, book) for v in velocities],
+        tolerance=tolerance,
+    )
+    per = 1 / ready.length
+    begins = np.cumsum(ready.volumes) - np.array(ready.volumes)
+    share = np.linspace(0.0, 1.0, held.INSTANTS)
+    volumes = np.concatenate([b + v * share for b, v in zip(begins, ready.volumes, strict=True)])
+    warnings = [
+        Warned(code="second-constant-missing", message=f"{n}: only its 1:1 complexes are known")
+        for n in ligands
+        if n == "citrate"
+    ]
+    return _Run(
+        volumes=volumes,
+        outlet=solved_run.outlet[:, :count],
+        left=solved_run.left[:, :count] * per,
+        pH=-np.log10(np.maximum(solved_run.free[:, -1], _LEAST) / C_STANDARD),
+        ligands=ligands,
+        ligand=solved_run.outlet[:, count:-1],
+        fed=solved_run.fed.sum(axis=0)[:count] * per,
+        collected=solved_run.collected[:, :count] * per,
+        held=solved_run.after[:count] * per,
+        closure=dict(zip(of.names, solved_run.closure.tolist(), strict=True)),
+        level=f"transport with protons{' and ligands' if ligands else ''} at local equilibrium, "
+        f"{solved_run.scheme}",
+        steps=solved_run.steps,
+        warnings=warnings,
+    )
+
+
+def _lagging(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
+    """The column with protons, its binding behind equilibrium by the case's rate."""
+    names, count = ready.names, len(ready.names)
+    law = protein.proton_pair_law(ready.law, names, liquid=ready.run.liquid)
+    scheme, tolerance = _scheme(case)
+    area = ready.bed / ready.length
+    state: Array | State = np.array(
+        [0.0] * count + [float(protein.proton_concentration(case.step[0].pH or 0.0))]
+    )
+    runs: list[ColumnResult] = []
+    for step, passed in zip(case.step, ready.volumes, strict=True):
+        velocity = step.flow / area
+        duration = passed * ready.length / velocity
+        inlet = np.append(
+            column_pools.composition(step, names),
+            float(protein.proton_concentration(step.pH or 0.0)),
+        )
+        runs.append(
+            simulate(
+                Bed(
+                    length=ready.length,
+                    velocity=velocity,
+                    void=ready.run.liquid,
+                    dispersion=_spread(case, ready, velocity, book),
+                ),
+                law,
+                [Section(duration=duration, conc=inlet)],
+                scheme=scheme,
+                rate=np.full(count + 1, case.column.rate),
+                initial=state,
+                times=np.linspace(0.0, duration, held.INSTANTS),
+                tolerance=min(tolerance, _TOLERANCE),
+                estimate=False,
+            )
+        )
+        state = runs[-1].state
+    fed = sum((r.fed for r in runs), np.zeros(count + 1)) / ready.length
+    collected = np.array([r.left for r in runs]) / ready.length
+    before, after = runs[0].held_before / ready.length, runs[-1].held / ready.length
+    turned = fed + before
+    closure = np.abs(turned - collected.sum(axis=0) - after) / np.where(turned > 0, turned, 1.0)
+    begins = np.cumsum(ready.volumes) - np.array(ready.volumes)
+    share = np.linspace(0.0, 1.0, held.INSTANTS)
+    volumes = np.concatenate([b + v * share for b, v in zip(begins, ready.volumes, strict=True)])
+    outlet = np.concatenate([r.outlet for r in runs])
+    conc = outlet[:, :-1]
+    steps = np.diff(volumes, prepend=0.0)[:, None]
+    left = np.cumsum(0.5 * (conc + np.vstack([conc[:1], conc[:-1]])) * steps, axis=0)
+    acid = np.maximum(outlet[:, -1], _LEAST) / C_STANDARD
+    return _Run(
+        volumes=volumes,
+        outlet=conc,
+        left=left,
+        pH=-np.log10(acid),
+        ligands=(),
+        ligand=np.zeros((len(volumes), 0)),
+        fed=fed[:-1],
+        collected=collected[:, :-1],
+        held=after[:-1],
+        closure=dict(zip((*names, "H"), closure.tolist(), strict=True)),
+        level=f"{runs[-1].model} transport with protons, {runs[-1].scheme}",
+        steps=sum(r.steps for r in runs),
+        warnings=[],
     )
 
 
@@ -298,6 +427,8 @@ def _beside_stages(
     case: ColumnCase, ready: _Ready, streams: Mapping[str, Outlet]
 ) -> dict[str, Mapping[str, float]]:
     """By how much each pool's main element differs from the shortcut, the equilibrium stages."""
+    if any(step.ligands for step in case.step):
+        return {}
     solved = stages.follow(ready.programme(case), ready.names, ready.law, ready.run)
     fed = (ready.programme(case).conc * np.array(ready.volumes)[:, None]).sum(axis=0)
     short, _ = _pools(case, ready, fed, solved.collected, solved.held.sum(axis=0))

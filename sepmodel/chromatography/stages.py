@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sepmodel.chromatography.binding import PairLaw, pair_law, settle, site_strength
 from sepmodel.data import Book
-from sepmodel.errors import InfeasibleError
+from sepmodel.errors import InfeasibleError, InputError, Problem
 
 Array = NDArray[np.float64]
 
@@ -46,29 +46,57 @@ class Operation:
     pump_efficiency: float
 
 
+# Fields of an operation, the constant each is read from, and whether it is a share.
+_CONSTANTS: tuple[tuple[str, str, bool], ...] = (
+    ("bed_length", "bed-length", False),
+    ("velocity", "velocity", False),
+    ("liquid", "liquid-fraction", True),
+    ("strip_volume", "strip-volume", False),
+    ("wash_volume", "wash-volume", False),
+    ("rinse_volume", "rinse-volume", False),
+    ("volume_factor", "elution-volume-factor", False),
+    ("protons", "protons-per-rare-earth", False),
+    ("conc_most", "feed-concentration-most", False),
+    ("carryover", "base-metal-carryover", True),
+    ("iron_most", "iron-most", False),
+    ("loss", "handling-loss", True),
+    ("cycles", "cycles", False),
+    ("pressure", "pressure-drop", False),
+    ("pump_efficiency", "pump-efficiency", True),
+)
+_MAY_BE_ZERO = ("wash_volume", "rinse_volume", "carryover", "iron_most", "loss", "pressure")
+
+
 def operation(book: Book, plates: int | None = None) -> Operation:
-    """The operation of a column from ``proteins/lanmodulin-column``; ``plates`` overrides."""
+    """The operation of a column from ``proteins/lanmodulin-column``; ``plates`` overrides.
+
+    Raises
+    ------
+    InputError
+        naming every constant that no column can have (a share above one, no cycles).
+    """
     key = "proteins/lanmodulin-column:"
-    length = book[key + "bed-length"]
+    values = {field: book[key + name] for field, name, _ in _CONSTANTS}
+    height = book[key + "plate-height"]
+    problems = []
+    for name, value, share, zero in [
+        *((n, values[f], s, f in _MAY_BE_ZERO) for f, n, s in _CONSTANTS),
+        ("plate-height", height, False, False),
+    ]:
+        expected = ("0 or more" if zero else "more than 0") + (", at most 1" if share else "")
+        if value < 0 or (value == 0 and not zero) or (share and value > 1) or value == np.inf:
+            problems.append(
+                Problem(
+                    message="no column is run so", key=key + name, value=value, expected=expected
+                )
+            )
+    if problems:
+        raise InputError(problems)
     return Operation(
-        plates=max(1, round(length / book[key + "plate-height"])) if plates is None else plates,
-        bed_length=length,
-        velocity=book[key + "velocity"],
-        liquid=book[key + "liquid-fraction"],
+        plates=max(1, round(values["bed_length"] / height)) if plates is None else plates,
         load_pH=book[key + "load-pH"],
         strip_pH=book[key + "strip-pH"],
-        strip_volume=book[key + "strip-volume"],
-        wash_volume=book[key + "wash-volume"],
-        rinse_volume=book[key + "rinse-volume"],
-        volume_factor=book[key + "elution-volume-factor"],
-        protons=book[key + "protons-per-rare-earth"],
-        conc_most=book[key + "feed-concentration-most"],
-        carryover=book[key + "base-metal-carryover"],
-        iron_most=book[key + "iron-most"],
-        loss=book[key + "handling-loss"],
-        cycles=book[key + "cycles"],
-        pressure=book[key + "pressure-drop"],
-        pump_efficiency=book[key + "pump-efficiency"],
+        **values,
     )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,6 +172,8 @@ def design_circuit(
             return _finished(task, start, marched, 0, math.nan)
         found, count = confirm(task, start)
         solved += count
+        if found is not None and solvent is None and _stages(task, *found[:2])[1] == 0:
+            start, found = _without_scrub(task, start, found)
         if found is not None:
             return _finished(task, start, found, solved, _again(task, start, found))
         tightened *= 0.5
@@ -228,6 +230,17 @@ def design_binary(
 def _stages(task: Task, up: int, down: int) -> tuple[int, int]:
     """n and m of the steps of both marches: an organic feed enters the march down."""
     return (up + 1, down - 1) if task.phase == "organic" else (up, down)
+
+
+def _without_scrub(
+    task: Task, start: Start, found: tuple[int, int, Array, Array]
+) -> tuple[Start, tuple[int, int, Array, Array]]:
+    """The same circuit with nothing scrubbed back, where no stage is left to scrub in."""
+    none = replace(start, solvent=start.solvent - start.scrub, scrub=0.0)
+    if start.scrub <= 0 or none.solvent <= 0:
+        return start, found
+    again, _ = confirm(task, none)
+    return (none, again) if again is not None and again[:2] == found[:2] else (start, found)
 
 
 def _again(task: Task, start: Start, found: tuple[int, int, Array, Array]) -> float:

@@ -24,6 +24,7 @@ PRICES = "prices/reagents-us-2025"
 # Acid of the feed that would take less than this part of the base again is not worth a word.
 WORTH_SAYING = 1e-2
 FINANCE = "economics/finance"
+PUREST = "process/specification:purity_most"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +191,22 @@ def plant(case: DesignCase, book: Book) -> Plant:
         loading_limit=loading_limit,
         prices=prices,
     )
+
+
+def beyond_practice(purities: Mapping[str, float], book: Book) -> list[Warned]:
+    """Products asked purer than plants have shown: warnings ``purity-beyond-practice``."""
+    # What a warning goes by is no evidence of the answer: a book of its own.
+    most = book.with_values({})[PUREST]
+    return [
+        Warned(
+            code="purity-beyond-practice",
+            message=f"{100 * purity:.9g} % is asked; beyond {100 * most:.5g} % reagents, vessels "
+            "and entrainment decide, which no model here holds",
+            where=name,
+        )
+        for name, purity in purities.items()
+        if purity > most
+    ]
 
 
 def feed_acid_unused(case: DesignCase, flows: Flows) -> list[Warned]:

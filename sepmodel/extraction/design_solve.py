@@ -202,7 +202,12 @@ def describe(
         case.accuracy.solvent,
         confirmation,
     )
-    warnings = (*result.warnings, *design_flows.feed_acid_unused(case, flows))
+    purities = {p.name: p.purity for p in case.product if p.purity is not None}
+    warnings = (
+        *result.warnings,
+        *design_flows.feed_acid_unused(case, flows),
+        *design_flows.beyond_practice(purities, book),
+    )
     result = replace(result, warnings=warnings)
     return Design(
         name=case.name,

@@ -11,12 +11,13 @@ from pydantic import Field, model_validator
 
 from sepmodel import files
 from sepmodel.data import Book, Constant, evidence
+from sepmodel.extraction.design_flows import beyond_practice
 from sepmodel.extraction.inputs import SetId
 from sepmodel.fields import Case, Flag, Number, Quantity, RareEarth, Table, refuse
 from sepmodel.plant import sequences, train
 from sepmodel.plant.inputs import ProductTable
 from sepmodel.plant.money import money_year
-from sepmodel.result import amount
+from sepmodel.result import Warned, amount
 from sepmodel.species import oxide_mass_per_mole
 
 Share = Annotated[float, Number("a share by mole", low=0, high=1e9)]
@@ -79,6 +80,7 @@ class TrainPlan:
     title: str
     ranking: sequences.Ranking
     base_per_metal: float
+    warnings: tuple[Warned, ...] = ()
     used: Mapping[str, Constant] = field(default_factory=dict)
     inputs_hash: str = ""
     version: str = ""
@@ -118,7 +120,10 @@ class TrainPlan:
                 "purity": dict(best.purity),
                 "recovery": dict(best.recovery),
                 "balance": {"components": dict(best.closure), "max": max(best.closure.values())},
-                "warnings": [dict(w) for w in best.warnings],
+                "warnings": [
+                    *(dict(w) for w in best.warnings),
+                    *(w.to_dict() for w in self.warnings),
+                ],
                 "sources": evidence(self.used),
             }
         )
@@ -192,5 +197,6 @@ def solve(case: TrainCase, book: Book) -> TrainPlan:
         title=case.title,
         ranking=ranking,
         base_per_metal=book[f"{case.model.extractant}:base_per_metal"],
+        warnings=tuple(beyond_practice({p.name: p.purity for p in case.product}, book)),
         used=book.used,
     )

@@ -260,13 +260,19 @@ def _starts(
     return tuple(found)
 
 
+_DEFAULTS = {
+    "reading": "fit/defaults:curve-reading",
+    "relative": "fit/defaults:curve-relative",
+    "volume": "fit/defaults:curve-volume",
+    "flow": "fit/defaults:curve-flow",
+    "gain": "fit/defaults:curve-gain",
+}
+
+
 def _errors(given: Errors, book: Book) -> dict[str, float]:
     """The five standard deviations."""
-    names = ("reading", "relative", "volume", "flow", "gain")
-    return {
-        n: book[f"fit/defaults:curve-{n}"] if getattr(given, n) is None else getattr(given, n)
-        for n in names
-    }
+    stated = given.model_dump()
+    return {n: book[key] if stated[n] is None else stated[n] for n, key in _DEFAULTS.items()}
 
 
 def bounds(model: Model) -> tuple[Array, Array]:

@@ -169,3 +169,12 @@ def test_what_a_lanmodulin_column_refuses():
         affinity.design(FEED, (one, one), Book())
     with pytest.raises(InputError, match="negative"):
         affinity.design({"Nd": -1.0, "Dy": 1.0}, (HEAVY, LIGHT), Book())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("cycles", 0.0), ("cycles", -5.0), ("handling-loss", 2.0)]
+)
+def test_an_operation_nobody_can_run_names_its_constant(name, value):
+    key = f"proteins/lanmodulin-column:{name}"
+    with pytest.raises(InputError, match=key):
+        stages.operation(Book({key: value}))

@@ -248,3 +248,17 @@ def test_a_circuit_is_designed_quickly():
         spec = Outlet(purity=purity)
         design_circuit(PRND, {"Pr": 1.0, "Nd": 1.4}, ["Pr"], raffinate=spec, organic=spec)
     assert (time.perf_counter() - start) / 3 < 1.0
+
+
+def test_without_scrub_stages_nothing_is_scrubbed_back():
+    """Far apart elements take extraction alone: W is zero, not a trace of the solvent's grid."""
+    found = design.design_circuit(
+        {"Nd": 0.9, "Gd": 0.1},
+        {"Nd": 1.0, "Gd": 900.0},
+        ["Nd"],
+        raffinate=design.Outlet(purity=0.995, basis="mole"),
+        organic=design.Outlet(purity=0.9, basis="mole"),
+    )
+    assert (found.stages_scrub, found.scrub) == (0, 0.0)
+    assert found.solvent == pytest.approx(sum(found.organic.values()))
+    assert min(found.purity["raffinate"] - 0.995, found.purity["organic"] - 0.9) >= -1e-9

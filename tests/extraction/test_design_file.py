@@ -263,3 +263,11 @@ def test_liquors_nobody_can_make_are_refused_before_any_search(name, key, value,
     (problem,) = caught.value.problems
     assert (problem.key, problem.value) == (key, value)
     assert problem.expected == f"at most {most} mol/L"
+
+
+def test_a_purity_beyond_practice_is_designed_with_a_warning():
+    asked = sepmodel.design("nd-pr-99-5", {"product.0.purity": 0.99999})
+    codes = [w.code for w in asked.warnings]
+    assert codes.count("purity-beyond-practice") == 1
+    assert not sepmodel.design("nd-pr-99-5").warnings
+    assert any("purity-beyond-practice" in line for line in report_design.warned(asked))

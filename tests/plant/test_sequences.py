@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import sepmodel
-from sepmodel import report_train
+from sepmodel import plot_design, report_train
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError
 from sepmodel.plant import sequences
@@ -112,6 +112,10 @@ def test_shipped_trains_meet_their_products_in_every_way_of_asking():
     printed = tutorial.read_text(encoding="utf-8")
     for line in report_train.lines(plan)[:7]:
         assert line.strip() in printed
+    figure = plot_design.sequences_figure(plan)
+    costs = figure.axes[0].collections[0].get_array()
+    # Coloured by what they are ranked by: the first of the ranking is the lowest.
+    assert costs[0] == min(costs) == pytest.approx(plan.ranking.sequences[0].figures.cost)
     six = sepmodel.design("six-products", {"objective.confirm": 1})
     assert [p.name for p in six.train.products] == ["La", "Ce", "NdPr", "SEG", "Tb", "Dy"]
     assert len(six.ranking.sequences) == 132

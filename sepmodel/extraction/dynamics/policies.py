@@ -1,4 +1,4 @@
-"""Start-up policies of a mass-flow train compared, and the best one found.
+"""Start-up policies of trains compared, and the best one found.
 
 A train that is filled with feed lacks what the minor product's end must hold; at the design split
 it comes out of the feed a little at a time. Two levers bring it there: total reflux (nothing in,
@@ -8,19 +8,50 @@ end lets the other end's element pile up in the train until its profile stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 
-from sepmodel.errors import InfeasibleError
+from sepmodel.errors import ConvergenceError, InfeasibleError
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
-from sepmodel.extraction.dynamics.trains import TRICKLE, MassFlowTrain
+from sepmodel.extraction.dynamics.trains import TRICKLE, MassFlowTrain, Train
 
 # Rounds of refinement, points a side in each, and how much finer each is.
 ROUNDS, SIDE, FINER = 4, 2, 0.5
+
+
+class Leads(Protocol):
+    """How a train is led before its design flows hold."""
+
+    def events(self, base: Mapping[str, float]) -> tuple[Event, ...]:
+        """As events on the train's settings."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lead:
+    """Settings of any train at ``factors`` times their design for ``duration`` [s].
+
+    >>> Lead(factors={"inlet.scrub-acid.flow": 0.9}, duration=10.0).events(
+    ...     {"inlet.scrub-acid.flow": 2.0})[0].value
+    1.8
+    """
+
+    factors: Mapping[str, float]
+    duration: float
+
+    def events(self, base: Mapping[str, float]) -> tuple[Event, ...]:
+        """As events on the train's settings."""
+        if self.duration <= 0:
+            return ()
+        return tuple(
+            Event(setting=name, start=0.0, value=factor * base[name], end=self.duration)
+            for name, factor in self.factors.items()
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,46 +59,65 @@ class Policy:
     """How a train is led for ``duration`` before its design flows hold.
 
     ``kind``: "none"; "reflux" (no feed, nothing leaves); "split": the part ``product`` of the feed
-    leaves with the organic.
+    leaves with the organic; "staged": the feed rises from nothing in ``steps``, the split that of
+    ``product``, or the design's.
     """
 
     kind: str = "none"
     duration: float = 0.0
-    product: float = 0.0
+    product: float | None = None
+    steps: int = 4
 
-    def events(self, base: dict[str, float]) -> tuple[Event, ...]:
+    def events(self, base: Mapping[str, float]) -> tuple[Event, ...]:
         """The policy as events on a mass-flow train's settings."""
-        feeds = [name for name in base if name.startswith("inlet.") and name.endswith(".flow")]
+        feeds = sorted(n for n in base if n.startswith("inlet.") and n.endswith(".flow"))
         fed = sum(base[name] for name in feeds)
         if self.kind == "none" or self.duration <= 0:
             return ()
-        if self.kind == "split":
-            part = min(max(self.product, TRICKLE), 1.0 - TRICKLE)
-            scrub = base["solvent"] - part * fed
-            return (Event(setting="scrub", start=0.0, value=scrub, end=self.duration),)
-        off = [
-            Event(setting=name, start=0.0, value=TRICKLE * base[name], end=self.duration)
-            for name in feeds
-        ]
-        scrub = base["solvent"] - 0.5 * TRICKLE * fed
-        return (*off, Event(setting="scrub", start=0.0, value=scrub, end=self.duration))
+        design = (base["solvent"] - base["scrub"]) / fed
+        part = design if self.product is None else self.product
+        part = min(max(part, TRICKLE), 1.0 - TRICKLE)
+        levels: list[float | None] = [None]
+        if self.kind == "reflux":
+            levels = [TRICKLE]
+        elif self.kind == "staged":
+            levels = [max(k / self.steps, TRICKLE) for k in range(self.steps)]
+        out = []
+        each = self.duration / len(levels)
+        for k, level in enumerate(levels):
+            start, end = k * each, (k + 1) * each
+            if level is not None:
+                out += [
+                    Event(setting=name, value=level * base[name], start=start, end=end)
+                    for name in feeds
+                ]
+            level = 1.0 if level is None else level
+            # Of next to nothing half leaves at either end.
+            scrub = base["solvent"] - (part if level > TRICKLE else 0.5) * fed * level
+            out.append(Event(setting="scrub", value=scrub, start=start, end=end))
+        return tuple(out)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a policy gives: first and lasting crossing of every specification (infinite if never),
-    when all last, and what left off specification (sum over the specified outlets)."""
+    """What a policy gives: first and lasting crossing [s] of every specification (infinite if
+    never), ``time`` when all last, ``missed`` [s] the sum of how long each was not met, ``off``
+    [mol] what left meanwhile through the outlets of all that counts in the purities."""
 
-    policy: Policy
+    policy: Leads
     first: tuple[float, ...]
     lasting: tuple[float, ...]
     time: float
+    missed: float
     off: float
 
 
+Goal = Literal["time", "missed", "off"]
+
+
 def outcome(
-    train: MassFlowTrain,
-    policy: Policy,
+    train: Train,
+    policy: Leads,
     specifications: Sequence[Specification],
     until: float,
     *,
@@ -95,24 +145,34 @@ def outcome(
     never = np.inf
     first = tuple(never if c.first is None else c.first for c in found.crossings)
     lasting = tuple(never if c.lasting is None else c.lasting for c in found.crossings)
-    off = sum(float(c.off.sum()) for c in found.crossings)
-    return Outcome(policy=policy, first=first, lasting=lasting, time=max(lasting), off=off)
+    return Outcome(
+        policy=policy,
+        first=first,
+        lasting=lasting,
+        time=max(lasting),
+        missed=sum(c.missed for c in found.crossings),
+        off=sum(
+            float(c.off[: len(s.weights)][np.array(s.weights) > 0].sum())
+            for c, s in zip(found.crossings, specifications, strict=True)
+        ),
+    )
 
 
 def scan(
-    train: MassFlowTrain,
-    policies: Sequence[Policy],
+    train: Train,
+    policies: Sequence[Leads],
     specifications: Sequence[Specification],
     until: float,
     *,
     rtol: float = 1e-4,
+    start: str = "feed",
 ) -> list[Outcome]:
-    """Outcomes of policies, those with impossible flows left out."""
+    """Outcomes of policies, those left out that ask for what cannot be or empty a stage."""
     out = []
     for policy in policies:
         try:
-            out.append(outcome(train, policy, specifications, until, rtol=rtol))
-        except InfeasibleError:
+            out.append(outcome(train, policy, specifications, until, rtol=rtol, start=start))
+        except (InfeasibleError, ConvergenceError):
             continue
     return out
 
@@ -126,8 +186,9 @@ def best(
     durations: Sequence[float] | None = None,
     rounds: int = ROUNDS,
     rtol: float = 1e-4,
+    goal: Goal = "time",
 ) -> tuple[Outcome, list[Outcome]]:
-    """The split policy with the earliest lasting crossing of all specifications, and all tried.
+    """The split policy of a mass-flow train with the least of ``goal``, and all tried.
 
     A grid of product shares between the design's and the whole feed and of durations up to what
     feeds the train's contents twice, then refined around the best point in ``rounds``.
@@ -140,24 +201,89 @@ def best(
         products = (1.0 - (1.0 - design) * np.linspace(0.0, 0.5, 2 * SIDE + 1)).tolist()
     if durations is None:
         durations = (held * np.geomspace(0.5, 2.0, 4 * SIDE + 1)).tolist()
-    policies = [Policy(kind="split", duration=t, product=p) for p in products for t in durations]
-    tried = scan(train, policies, specifications, until, rtol=rtol)
-    width = (1.0 - design) / (4 * SIDE)
+
+    def split(product: float, duration: float) -> Policy | None:
+        if not 0.0 < product <= 1.0 + 1e-9:
+            return None
+        return Policy(kind="split", duration=duration, product=min(product, 1.0))
+
+    return _search(
+        split, products, durations, (1.0 - design) / (4 * SIDE), rounds,
+        lambda policies: scan(train, policies, specifications, until, rtol=rtol), goal,
+    )  # fmt: skip
+
+
+def best_lead(
+    train: Train,
+    setting: str,
+    specifications: Sequence[Specification],
+    until: float,
+    *,
+    factors: Sequence[float],
+    durations: Sequence[float],
+    rounds: int = 2,
+    rtol: float = 1e-3,
+    goal: Goal = "time",
+    start: str = "feed",
+) -> tuple[Outcome, list[Outcome]]:
+    """How long to hold a setting of any train (a flow of a mass-action circuit) at which part of
+    its design: the policy with the least of ``goal``, and all tried, nothing held among them.
+
+    Of policies equally good the one with less off specification is taken.
+    """
+    steps = np.diff(np.sort(np.asarray(factors, dtype=float)))
+    width = 0.5 * float(steps.max()) if steps.size else 0.0
+
+    def lead(factor: float, duration: float) -> Lead | None:
+        return Lead(factors={setting: factor}, duration=duration) if factor > 0 else None
+
+    def run(policies: Sequence[Leads]) -> list[Outcome]:
+        return scan(train, policies, specifications, until, rtol=rtol, start=start)
+
+    found, tried = _search(lead, factors, durations, width, rounds, run, goal)
+    plain = outcome(train, Lead(factors={}, duration=0.0), specifications, until,
+                    rtol=rtol, start=start)  # fmt: skip
+    return min((plain, found), key=_by(goal)), [plain, *tried]
+
+
+def _by(goal: Goal) -> Callable[[Outcome], tuple[float, float]]:
+    return lambda found: (getattr(found, goal), found.off)
+
+
+def _search(
+    make: Callable[[float, float], Leads | None],
+    levels: Sequence[float],
+    durations: Sequence[float],
+    width: float,
+    rounds: int,
+    run: Callable[[Sequence[Leads]], list[Outcome]],
+    goal: Goal,
+) -> tuple[Outcome, list[Outcome]]:
+    """A grid of levels and durations, then finer ones around the best point."""
+    points: dict[int, tuple[float, float]] = {}
+
+    def tried_at(pairs: Sequence[tuple[float, float]]) -> list[Outcome]:
+        made = [(make(*pair), pair) for pair in pairs]
+        for policy, pair in made:
+            points[id(policy)] = pair
+        return run([policy for policy, _ in made if policy is not None])
+
+    tried = tried_at([(level, t) for level in levels for t in durations])
     ratio = float(durations[1] / durations[0]) if len(durations) > 1 else 1.5
+    steps = np.linspace(-1.0, 1.0, 2 * SIDE + 1).tolist()
     for _ in range(rounds):
-        top = min(tried, key=lambda o: o.time).policy
-        steps = np.linspace(-1.0, 1.0, 2 * SIDE + 1)
+        if not tried:
+            break
+        level, duration = points[id(min(tried, key=_by(goal)).policy)]
         around = [
-            Policy(
-                kind="split",
-                duration=top.duration * ratio**a,
-                product=min(top.product + b * width, 1.0),
-            )
+            (level + b * width, duration * ratio**a)
             for a in steps
-            for b in steps
-            if (a or b) and top.product + b * width <= 1.0 + 0.5 * width / SIDE
+            for b in (steps if width else [0.0])
+            if a or b
         ]
-        tried += scan(train, around, specifications, until, rtol=rtol)
+        tried += tried_at(around)
         width *= FINER
         ratio **= FINER
-    return min(tried, key=lambda o: o.time), tried
+    if not tried:
+        raise InfeasibleError("none of the policies can be run", limit={"policies": len(points)})
+    return min(tried, key=_by(goal)), tried

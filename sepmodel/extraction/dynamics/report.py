@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 LEVEL = "stage to stage in time, mixers in equilibrium"
 HOUR = "h"
-# Of an outlet's concentration [mol/m3] what no assay reaches.
+# Concentrations [mol/m3] and shares that no assay reaches: reported as nothing.
 BELOW = 1e-30
 
 
@@ -101,7 +101,9 @@ def _streams(
                 for n, m in zip(found.components, moles, strict=True)
             },
             conc={
-                n: amount(max(float(m) / flow, 0.0), "mol/L")
+                n: amount(float(m) / flow, "mol/L")
+                if m >= BELOW * flow
+                else {**amount(0.0, "mol/L"), "below": units.to(BELOW, "mol/L")}
                 for n, m in zip(found.components, moles, strict=True)
             }
             if molar and flow > 0
@@ -146,6 +148,7 @@ def _profiles(
     limits: dict[str, dict[str, float]] = {}
     for spec in case.specification:
         limits.setdefault(spec.outlet, {})[f"{spec.component} {spec.purity:g}"] = spec.purity
+    events = _events(case, hours[-1])
     for row, name in enumerate(found.outlets):
         label = labels.get(name, name)
         flows = found.flows[:, row, :c] * np.array(weights)
@@ -157,15 +160,16 @@ def _profiles(
         out[f"purity_{label}"] = Profile(
             unit="1",
             axes={**time, "component": components},
-            values=(flows / total)[:, counted],
+            values=_seen(flows / total)[:, counted],
             marks=limits.get(label, {}),
+            bands=events,
         )
         unit = "mol/h" if molar else "1"
         factor = units.factor("mol/h") if molar else 1.0
         out[f"flow_{label}"] = Profile(
             unit=unit,
             axes={**time, "component": found.components},
-            values=found.flows[:, row, :c] / factor,
+            values=_seen(found.flows[:, row, :c] / factor),
         )
     # Moles held; by mass flow in moles fed per hour, the unit the case's flows make.
     out["inventory"] = Profile(
@@ -184,10 +188,10 @@ def _profiles(
         out[f"map_{phase}"] = Profile(
             unit="1",
             axes={"time_h": shown, **stages},
-            values=share[chosen],
+            values=_seen(share)[chosen],
         )
         out[f"share_{phase}"] = Profile(
-            unit="1", axes=stages, values=share[-1], bands=bands, marks=marks
+            unit="1", axes=stages, values=_seen(share)[-1], bands=bands, marks=marks
         )
     if molar and found.proton is not None:
         ph = -np.log10(np.maximum(found.proton, BELOW) / C_STANDARD)
@@ -204,6 +208,26 @@ def _profiles(
                 values=seen[:, 1:],
             )
     return out
+
+
+def _seen(values: Array) -> Array:
+    """Values with what no assay reaches as nothing."""
+    out: Array = np.where(values < BELOW, 0.0, values)
+    return out
+
+
+def _events(
+    case: DynamicMassFlowCase | DynamicCircuitCase, last: float
+) -> dict[str, tuple[float, float]]:
+    """From when to when [h] each event and outage lasts."""
+    hour = units.factor(HOUR)
+    out = {}
+    for event in case.event:
+        end = last if event.until is None else min(event.until / hour, last)
+        out[event.name or event.setting] = (event.at / hour, end)
+    for outage in case.outage:
+        out[f"outage in {outage.section}"] = (outage.at / hour, min(outage.until / hour, last))
+    return {name: times for name, times in out.items() if times[0] <= last}
 
 
 def _hours(times: Array) -> list[float]:

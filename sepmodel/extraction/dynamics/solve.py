@@ -22,10 +22,11 @@ from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.network import Holdup, Network
+from sepmodel.extraction.dynamics.policies import Policy
 from sepmodel.extraction.dynamics.report import report
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
-from sepmodel.extraction.dynamics.trains import TRICKLE, CircuitTrain, MassFlowTrain, Train
+from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
 from sepmodel.products import amounts
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _mass_flow_train(
         hold_org=case.holdup.mixer * organic,
         settler_aq=case.holdup.settler * aqueous,
         settler_org=case.holdup.settler * organic,
-        cells=case.holdup.cells,
+        cells=case.holdup.cells_each,
         dead=case.holdup.dead,
         bypass=bypass,
     )
@@ -211,7 +212,7 @@ def _circuit_train(
             "settler_aq": given.settler_aq or 0.0,
             "settler_org": given.settler_org or 0.0,
         }
-        holdup = Holdup(cells=given.cells, dead=given.dead, **volumes)  # type: ignore[arg-type]
+        holdup = Holdup(cells=given.cells_each, dead=given.dead, **volumes)  # type: ignore[arg-type]
     else:
         aqueous, organic = plan.flow_aq[0], plan.flow_org[0]
         if given.basis == "boxes":
@@ -221,7 +222,7 @@ def _circuit_train(
             mixer_org=given.mixer * organic,
             settler_aq=given.settler * aqueous,
             settler_org=given.settler * organic,
-            cells=given.cells,
+            cells=given.cells_each,
             dead=given.dead,
         )
     labels = dict(circuit_streams.LIQUORS)
@@ -241,21 +242,10 @@ def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:
 def _policy(case: DynamicMassFlowCase, base: dict[str, float]) -> list[Event]:
     """The start-up policy as events."""
     start = case.start
-    if start.policy == "none":
-        return []
-    feeds = {f"inlet.{inlet.name}.flow" for inlet in case.inlet}
-    fed = sum(base[name] for name in feeds)
-    if start.policy == "split":
-        assert start.product is not None
-        part = min(max(start.product, TRICKLE), 1.0 - TRICKLE)
-        scrub = base["solvent"] - part * fed
-        return [Event(setting="scrub", start=0.0, value=scrub, end=start.duration)]
-    events = [
-        Event(setting=name, start=0.0, value=TRICKLE * base[name], end=start.duration)
-        for name in sorted(feeds)
-    ]
-    scrub = base["solvent"] - 0.5 * TRICKLE * fed
-    return [*events, Event(setting="scrub", start=0.0, value=scrub, end=start.duration)]
+    policy = Policy(
+        kind=start.policy, duration=start.duration, product=start.product, steps=start.steps
+    )
+    return list(policy.events(base))
 
 
 def _start(

@@ -68,6 +68,19 @@ def test_split_start_is_faster(binary):
     assert times[1] < times[0] / 1.5
 
 
+def test_plug_flow_and_staged_filling_from_a_file(binary):
+    found = run(
+        changed(
+            binary,
+            holdup={"mixer": "0.1 h", "settler": "0.2 h", "cells": "plug", "dead": 0.1},
+            start={"policy": "staged", "product": 1.0, "duration": "200 h", "steps": 4},
+            time={"end": "40 d", "tolerance": 1e-3},
+        )
+    )
+    assert found.balance["max"] < 1e-11
+    assert found.quantities["raffinate_Pr_0.99_lasting"]["value"] < 260
+
+
 def test_prommis_step_goes_the_published_way():
     found = run(ROOT / "validation" / "prommis-dynamic" / "case.toml")
     flows = found.profiles["purity_raffinate"]

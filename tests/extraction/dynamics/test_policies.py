@@ -9,7 +9,7 @@ from sepmodel.extraction import cascade
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.modes import slow_modes
-from sepmodel.extraction.dynamics.policies import Policy, best, outcome
+from sepmodel.extraction.dynamics.policies import Lead, Policy, best, best_lead, outcome
 from sepmodel.extraction.dynamics.schedule import Schedule
 from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
 
@@ -81,6 +81,42 @@ def test_the_optimiser_finds_it():
     )
     assert found.time < 360
     assert found.time == min(o.time for o in tried)
+
+
+def test_staged_filling_lets_nothing_out_that_is_off_specification():
+    """From total reflux to the whole feed in four steps, all of it to one end meanwhile."""
+    staged = Policy(kind="staged", duration=600.0, product=1.0, steps=4)
+    base = binary().settings
+    levels = [e.value for e in staged.events(base) if e.setting == "inlet.feed.flow"]
+    assert levels == pytest.approx([0.0, 0.25, 0.5, 0.75], abs=1e-8)
+    found = outcome(binary(), staged, SPECS, 3000.0)
+    split = outcome(binary(), Policy(kind="split", product=1.0, duration=284.0), SPECS, 3000.0)
+    assert split.time < found.time < 600
+    assert found.off < 0.001 * split.off
+
+
+def test_a_circuit_is_led_and_the_best_lead_found():
+    """Less scrub acid at first keeps the raffinate's own element in the train."""
+    train = circuit_train()
+    wanted = [Specification(outlet="raffinate", component=1, least=0.6, weights=(1.0, 1.0, 0.0))]
+    day = 86400.0
+    plain = outcome(train, Lead(factors={}, duration=0.0), wanted, 0.5 * day, rtol=1e-5)
+    for goal, rounds in (("time", 1), ("missed", 0), ("off", 0)):
+        found, tried = best_lead(
+            train, "inlet.scrub-acid.flow", wanted, 0.5 * day,
+            factors=(0.8, 1.1), durations=(3600.0,), rounds=rounds, rtol=1e-3, goal=goal,
+        )  # fmt: skip
+        assert len(tried) > 2
+        assert getattr(found, goal) == min(getattr(o, goal) for o in tried)
+        again = outcome(train, found.policy, wanted, 0.5 * day, rtol=1e-7)
+        assert again.time == pytest.approx(found.time, rel=2e-3)
+        assert again.time < 0.9 * plain.time
+    # Nothing held stays the answer where every lead is worse.
+    found, _ = best_lead(
+        train, "inlet.scrub-acid.flow", wanted, 0.5 * day, factors=(1.2,), durations=(7200.0,),
+        rounds=0,
+    )  # fmt: skip
+    assert found.policy.duration == 0
 
 
 def test_slowest_mode_is_the_observed_decay():

@@ -1,0 +1,283 @@
+"""A bed at exact local equilibrium: the unknowns are what its cells hold, not what is dissolved.
+
+Per bed volume, with c(w) the dissolved totals of cells that hold w,
+
+    dw/dt = e (-v dc/dz + D d2c/dz2)
+
+so a law that is as steep as a step in concentration (a protein that fills at 1e-11 mol/L) is no
+harder than any other, and no rate stands in for equilibrium. Newton's matrix is 1 - gamma T dc/dw
+with the transport's stencil T and dc/dw cell by cell. What has left is a last row of the same
+system: mass closes to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dgbtrf, dgbtrs
+
+from sepmodel.chromatography import transport
+from sepmodel.chromatography.column import Section
+from sepmodel.chromatography.integrate import Work, integrate, read_out
+from sepmodel.chromatography.speciated import Cells, Chemistry
+from sepmodel.chromatography.transport import Scheme
+from sepmodel.errors import ConvergenceError, Trace
+
+Array = NDArray[np.float64]
+
+TOLERANCE = 1e-3
+FLOOR = 1e-2
+"""Absolute tolerance over relative tolerance, as a share of the most a cell can hold."""
+_LEAST = 1e-6
+INSTANTS = 128
+"""Points of the chromatogram in each section."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Contents:
+    """What a bed holds: ``held`` (N, C) [mol/m3 bed] and ``log_free`` (N, C + 1)."""
+
+    held: Array
+    log_free: Array
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class HeldRun:
+    """Outlet and contents over a programme.
+
+    ``times`` (T,) [s], ``outlet`` (T, C) dissolved [mol/m3], ``free`` (T, C) free, ``left`` (T, C)
+    what had left until then; ``collected`` (S, C), ``fed`` (S, C) by section, ``before`` and
+    ``after`` (C,): amounts [mol per m2 of cross-section]. ``closure`` (C,) is the open balance over
+    what went in or was there.
+    """
+
+    times: Array
+    outlet: Array
+    free: Array
+    left: Array
+    collected: Array
+    fed: Array
+    before: Array
+    after: Array
+    closure: Array
+    scheme: str
+    contents: Contents
+    steps: int
+    evaluations: int
+
+
+@dataclass(slots=True)
+class _System:
+    """See ``integrate.System``; the last C unknowns are what has left [mol/m2 over the length]."""
+
+    cells: Cells
+    op: transport.Operator
+    velocity: float
+    length: float
+    inlet: Array
+    linear: bool = False
+    kinked: bool = True
+    conc: Array = field(default_factory=lambda: np.zeros(0))
+    band: tuple[Array, NDArray[np.int32]] = field(init=False)
+    rows: NDArray[np.intp] = field(init=False)
+    columns: NDArray[np.intp] = field(init=False)
+    values: Array = field(init=False)
+    lower: int = field(init=False)
+    upper: int = field(init=False)
+    place: NDArray[np.intp] = field(init=False)
+
+    def __post_init__(self) -> None:
+        n, c = self.op.axis.position.size, self.cells.of.mobile
+        if isinstance(self.op, transport.LinearOperator):
+            self.rows, self.columns = np.nonzero(self.op.matrix)
+            near = (self.rows - self.columns <= self.op.lower) & (
+                self.columns - self.rows <= self.op.upper
+            )
+            self.rows, self.columns = self.rows[near], self.columns[near]
+            self.values = np.repeat(self.op.matrix[self.rows, self.columns][:, None], c, axis=1)
+        else:
+            offsets = np.arange(-2, 2)
+            rows = np.broadcast_to(np.arange(n)[None], (4, n))
+            columns = rows + offsets[:, None]
+            inside = (columns >= 0) & (columns < n)
+            self.rows, self.columns = rows[inside], columns[inside]
+            self.values = np.zeros((0, c))
+        self.rows = np.append(self.rows, n)
+        self.columns = np.append(self.columns, n - 1)
+        reach = (self.rows - self.columns).max(), (self.columns - self.rows).max()
+        self.lower, self.upper = int(reach[0]) * c + c - 1, int(reach[1]) * c + c - 1
+        a, b = np.indices((c, c))
+        row = self.rows[:, None, None] * c + a
+        column = self.columns[:, None, None] * c + b
+        wide = 2 * self.lower + self.upper + 1
+        self.place = column * wide + self.lower + self.upper + row - column
+
+    def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
+        """See ``integrate.System``."""
+        c = self.cells.of.mobile
+        self.conc = self.cells.settle(y[:-c].reshape(-1, c))
+        if isinstance(self.op, transport.LinearOperator):
+            moved = self.op.matrix @ self.conc + self.op.inlet[:, None] * self.inlet
+        else:
+            moved = transport.limited_rate(self.op, self.conc, self.inlet)
+        rate = np.empty_like(y)
+        rate[:-c] = (self.cells.of.liquid * moved).ravel()
+        rate[-c:] = self.velocity / self.length * self.conc[-1]
+        return y, rate
+
+    def factorise(self, gamma: float) -> None:
+        """See ``integrate.System``."""
+        n, c = self.op.axis.position.size, self.cells.of.mobile
+        slopes = self.cells.slopes()
+        if isinstance(self.op, transport.LimitedOperator):
+            each = transport.limited_slopes(self.op, self.conc, self.inlet)
+            offsets = self.columns[:-1] - self.rows[:-1] + 2
+            values = each[offsets, self.rows[:-1]]
+        else:
+            values = self.values
+        factor = np.concatenate(
+            [self.cells.of.liquid * values, np.full((1, c), self.velocity / self.length)]
+        )
+        store = np.zeros(((n + 1) * c, 2 * self.lower + self.upper + 1))
+        factor *= -gamma
+        store.ravel()[self.place] = factor[:, :, None] * slopes[self.columns]
+        store[:, self.lower + self.upper] += 1.0
+        lu, pivots, info = dgbtrf(store.T, self.lower, self.upper, overwrite_ab=1)
+        if info > 0:
+            lu = lu + np.nan
+        self.band = (lu, pivots)
+
+    def solve(self, right: Array) -> Array:
+        """See ``integrate.System``."""
+        lu, pivots = self.band
+        return np.asarray(dgbtrs(lu, self.lower, self.upper, right, pivots)[0])
+
+    def amounts(self, step: Array) -> Array:
+        """See ``integrate.System``."""
+        return step
+
+    def outflow(self, y: Array) -> Array:
+        """Nothing beside the balances: what leaves is among the unknowns."""
+        return np.zeros(0)
+
+
+def uniform(scheme: Scheme, held: Array, log_free: Array) -> Contents:
+    """A bed that holds the same everywhere."""
+    return Contents(
+        held=np.tile(held, (scheme.nodes, 1)), log_free=np.tile(log_free, (scheme.nodes, 1))
+    )
+
+
+def follow(
+    of: Chemistry,
+    programme: Sequence[Section],
+    start: Contents,
+    *,
+    scheme: Scheme,
+    length: float,
+    velocities: Sequence[float],
+    dispersions: Sequence[float],
+    tolerance: float = TOLERANCE,
+) -> HeldRun:
+    """What leaves a bed at local equilibrium, and what it holds, over an inlet programme.
+
+    Parameters
+    ----------
+    programme: sections with dissolved totals (C,) of metals, ligands and H [mol/m3].
+    start: contents on the same scheme.
+    velocities, dispersions: superficial [m/s] and axial [m2/s], one of each section.
+    tolerance: error allowed per time step, relative.
+
+    Raises
+    ------
+    ConvergenceError
+        when a cell does not settle or the integration stalls.
+    """
+    count = of.mobile
+    cells = Cells(of=of, log_free=start.log_free.copy())
+    y = np.append(start.held.ravel(), np.zeros(count))
+    top = np.max([s.conc for s in programme], axis=0) * of.liquid
+    most = np.maximum(top, start.held.max(axis=0))
+    most[: of.metals] = np.where(most[: of.metals] > 0, 2 * of.protein, of.protein)
+    most = np.maximum(most, _LEAST * of.protein)
+    work, t = Work(), 0.0
+    times: list[Array] = []
+    last: list[Array] = []
+    guesses: list[Array] = []
+    left: list[Array] = []
+    collected, fed = np.zeros((len(programme), count)), np.zeros((len(programme), count))
+    width = np.zeros(0)
+    for k, section in enumerate(programme):
+        op = transport.operator(scheme, length, velocities[k] / of.liquid, dispersions[k])
+        width = op.axis.width
+        system = _System(
+            cells=cells, op=op, velocity=velocities[k], length=length, inlet=section.conc
+        )
+        wanted = t + section.duration * np.linspace(0.0, 1.0, INSTANTS)
+        at, free = np.zeros((INSTANTS, 2 * count)), np.zeros((INSTANTS, count + 1))
+        at[0], free[0] = y[-2 * count :], cells.log_free[-1]
+
+        def watch(before: float, after: float, h: float, differences: Array) -> None:
+            low, high = np.searchsorted(wanted, [before, after], side="right")  # noqa: B023
+            if high > low:
+                at[low:high] = read_out(  # noqa: B023
+                    differences[:, -2 * count :],
+                    after,
+                    h,
+                    wanted[low:high],  # noqa: B023
+                )
+                free[low:high] = cells.log_free[-1]  # noqa: B023
+
+        level = np.append(np.tile(most, scheme.nodes), np.full(count, np.inf))
+        before = y[-count:].copy()
+        y, _, _ = integrate(
+            system,
+            t,
+            t + section.duration,
+            y,
+            y.copy(),
+            tolerance=tolerance,
+            floor=tolerance * FLOOR * level,
+            first=length * of.liquid / velocities[k] / scheme.nodes,
+            work=work,
+            watch=watch,
+        )
+        collected[k] = (y[-count:] - before) * length
+        fed[k] = velocities[k] * section.conc * section.duration
+        t += section.duration
+        times.append(wanted)
+        last.append(at[:, :count])
+        left.append(at[:, count:] * length)
+        guesses.append(free)
+    outlet = Cells(of=of, log_free=np.concatenate(guesses))
+    conc = outlet.settle(np.concatenate(last))
+    if not np.all(np.isfinite(conc)):
+        raise ConvergenceError(
+            "the equilibrium of a column cell did not settle",
+            trace=Trace(
+                equation="totals of metals, ligands, protons and protein",
+                history=(float(np.isnan(conc).any(axis=1).sum()),),
+                advice="concentrations or constants far outside those of any column",
+            ),
+        )
+    held = y[:-count].reshape(-1, count)
+    after, origin = width @ held, width @ start.held
+    turned = np.maximum(fed.sum(axis=0) + origin, np.finfo(float).tiny)
+    return HeldRun(
+        times=np.concatenate(times),
+        outlet=conc,
+        free=outlet.free(),
+        left=np.concatenate(left),
+        collected=collected,
+        fed=fed,
+        before=origin,
+        after=after,
+        closure=np.abs(fed.sum(axis=0) + origin - collected.sum(axis=0) - after) / turned,
+        scheme=scheme.name,
+        contents=Contents(held=held, log_free=cells.log_free.copy()),
+        steps=work.steps,
+        evaluations=work.evaluations,
+    )
