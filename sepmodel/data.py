@@ -392,8 +392,13 @@ class Book:
     used: dict[str, Constant] = field(default_factory=dict)
     _sets: dict[str, dict[str, Constant]] = field(default_factory=dict, repr=False)
     _read: dict[str, tuple[Constant, float]] = field(default_factory=dict, repr=False)
+    _checked: Mapping[str, float] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        # Copies with the same overrides, of which a study makes many, are not checked again.
+        if self._checked is self.overrides:
+            return
+        self._checked = self.overrides
         for key, value in self.overrides.items():
             constant = self._find(key)
             # A pure number may be a logarithm: its range's sign binds only where its kind does.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sepmodel import units
 from sepmodel.data import Constant
-from sepmodel.plant.compare import METRICS, Comparison, RouteResult, Swing, breakdown, drivers
+from sepmodel.plant.compare import METRICS, Comparison, Driver, RouteResult, breakdown, drivers
 from sepmodel.plot import FAINT, INK, rendered, style
 from sepmodel.report_words import number, pretty, readable, short
 
@@ -45,7 +45,7 @@ def figures(comparison: Comparison) -> dict[str, bytes]:
         return {}
     written = {}
     drawn: dict[str, Any] = {"headlines": headlines, "composition": composition}
-    if any(r.swings.get("cost") for r in there):
+    if any(r.drivers.get("cost") for r in there):
         drawn["drivers"] = cost_drivers
     names = short(comparison)
     for name, draw in drawn.items():
@@ -74,9 +74,9 @@ CAPTIONS = {
     ),
     "drivers": (
         "What moves the cost",
-        "Cost with one constant at the low and at the high end of its range, all others at their "
-        "base (vertical line); the figures beside a bar are the constant's own ends, the one that "
-        "gives the lower cost at the left. Pale: the constant is an estimate.",
+        "Median cost of the tenth of the draws in which a constant is lowest and of the tenth in "
+        "which it is highest; vertical line: median of all draws. The figures beside a bar are the "
+        "constant's own ends, the one that gives the lower cost at the left. Pale: an estimate.",
     ),
 }
 
@@ -198,7 +198,8 @@ def cost_drivers(routes: Sequence[RouteResult], names: Mapping[str, str]) -> Fig
     panels = figure.subplots(len(routes), 1, squeeze=False)
     for row, (result, axes) in enumerate(zip(routes, panels[:, 0], strict=True)):
         assert result.account is not None
-        base = units.to(result.account.metrics["cost"], unit)
+        span = result.ranges.get("cost")
+        base = units.to(span.median if span else result.account.metrics["cost"], unit)
         found = drivers(result, "cost", _DRIVERS)
         for rank, swing in enumerate(found):
             ends = [units.to(end, unit) for end in (swing.low, swing.high)]
@@ -227,7 +228,7 @@ def cost_drivers(routes: Sequence[RouteResult], names: Mapping[str, str]) -> Fig
 
 
 def _own_ends(
-    axes: Axes, swing: Swing, constant: Constant, ends: Sequence[float], height: int
+    axes: Axes, swing: Driver, constant: Constant, ends: Sequence[float], height: int
 ) -> None:
     """The constant's own low and high end beside the ends of its bar."""
     own = [constant.low, constant.high]
@@ -242,7 +243,7 @@ def _own_ends(
         )  # fmt: skip
 
 
-def _named(result: RouteResult, swing: Swing) -> str:
+def _named(result: RouteResult, swing: Driver) -> str:
     """A constant in words, on as many lines as it takes, and its unit."""
     constant = result.used[swing.key]
     unit = pretty(constant.unit).replace("^", "")

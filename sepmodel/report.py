@@ -11,7 +11,7 @@ from sepmodel import __version__, files, units
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 from sepmodel.report_page import COMPUTED, LOW_CONFIDENCE, SHOWN, page
-from sepmodel.report_words import details, headlines, number, pretty, purity, readable
+from sepmodel.report_words import details, headlines, number, percent, pretty, purity, readable
 
 __all__ = ["PAGE", "number", "page", "pretty", "purity", "readable", "table", "write"]
 
@@ -87,6 +87,10 @@ def _block(
     lines = [line("", [t[k] if k < len(t) else "" for t in titles]) for k in range(height)]
     lines.append("-" * width)
     lines.append(line("meets specification", [r.status.replace("meets", "yes") for r in results]))
+    if any(r.met is not None for r in results):
+        lines.append(
+            line("draws that do, %", ["-" if r.met is None else percent(r.met) for r in results])
+        )
     for product in comparison.study.product:
         cells = []
         for r in results:

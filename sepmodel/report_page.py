@@ -17,6 +17,7 @@ from sepmodel.report_words import (
     details,
     headlines,
     number,
+    percent,
     pretty,
     purity,
     readable,
@@ -295,6 +296,7 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
             ]
             for swing in compare.drivers(result, "cost")
         ],
+        "misses": [(f"{percent(m.share)} %", m.reason) for m in result.misses[:6]],
         "fragile": ", ".join(
             f"{readable(key, result.used.get(key))} ({end})" for key, end in result.fragile
         ),

@@ -13,7 +13,7 @@ from sepmodel.plant.compare import METRICS, Comparison, cautions
 # Words of the page; docs/glossary.md has them and more.
 WORDS = {
     "base": "every constant at its stated value",
-    "draw": "a plant with all constants taken at once from their ranges",
+    "draw": "a plant computed with all constants taken at once from their ranges",
     "decided": "a ranking that holds in 95 of 100 draws",
     "estimate": "a constant without a published measurement: practice as remembered, or a choice",
     "train": "one line of equipment; a plant has rate / train of them",
@@ -95,6 +95,17 @@ def purity(share: float) -> str:
         if not text.startswith("100"):
             return text
     return f"{100 * share:.2f}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, never rounded to all or nothing.
+
+    >>> percent(0.954), percent(0.9999), percent(1.0)
+    ('95', '>99', '100')
+    """
+    if 0.99 < share < 1:
+        return ">99"
+    return "<1" if 0 < share < 0.01 else f"{100 * share:.0f}"
 
 
 def pretty(unit: str) -> str:
@@ -184,8 +195,12 @@ def _who_meets(comparison: Comparison) -> list[str]:
     names = short(comparison)
     said = []
     met = [names[r.route.name] for r in comparison.routes if r.status == "meets"]
-    fragile = [names[r.route.name] for r in comparison.routes if r.fragile]
-    but = f"; {listed(fragile)} not with every constant anywhere in its range" if fragile else ""
+    drawn = [
+        f"{names[r.route.name]} in {percent(r.met)} %"
+        for r in comparison.routes
+        if r.met is not None
+    ]
+    but = f"; with drawn constants {listed(drawn)} of draws" if drawn else ""
     if len(met) == len(comparison.routes):
         said.append(f"Every route meets every specification at the base{but}.")
     elif met:
@@ -240,7 +255,7 @@ def _odds(comparison: Comparison, metrics: Iterable[str]) -> str:
         return "nothing to compare with"
     least = min(odds)
     share = "all" if least == 1 else f"{100 * least:.1f} % or more"
-    return f"so in {share} of the draws; model errors are not in them"
+    return f"so in {share} of the draws in which both work; model errors are not in them"
 
 
 def _cautions(comparison: Comparison) -> list[str]:
@@ -279,15 +294,21 @@ def _estimates(comparison: Comparison) -> list[str]:
 
 
 def _fragile(comparison: Comparison) -> list[str]:
+    """Which draws miss, why, and what they have in common."""
     said = []
     for result in comparison.routes:
-        if not result.fragile:
+        if result.met is None or result.as_built is None or result.told is None or result.met == 1:
             continue
-        ends = [f"{readable(key, result.used.get(key))} ({end})" for key, end in result.fragile]
-        more = f" and {len(ends) - 3} more" if len(ends) > 3 else ""
+        longer = result.met - result.as_built
+        why = [f"{m.reason} ({percent(m.share)} %)" for m in result.misses[:2]]
+        sides = [f"{readable(k, result.used.get(k))} {side}" for k, side in result.fragile[:3]]
         said.append(
-            f"{result.route.title} misses a specification with one constant at an end of its "
-            f"range: {', '.join(ends[:3])}{more}."
+            f"{result.route.title}: {percent(result.met)} % of {len(result.told.status)} draws "
+            "meet every specification"
+            + (f", {percent(longer)} % with more stages than the base" if longer > 0 else "")
+            + (f". The others, such as: {'; '.join(why)}" if why else "")
+            + (f". They have in common: {listed(sides)}" if sides else "")
+            + "."
         )
     return said
 

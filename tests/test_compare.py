@@ -5,15 +5,18 @@ import doctest
 import io
 import json
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import sepmodel
 from sepmodel import distributions, files, report, report_page, report_words
 from sepmodel.data import Book, load_set, models_dir
 from sepmodel.errors import InputError
-from sepmodel.plant import compare
-from sepmodel.plant.compare import cautions, propagation
+from sepmodel.plant import circuit_search, circuit_trims, circuits, compare
+from sepmodel.plant.compare import cautions, evaluation
+from sepmodel.plant.compare import members as plants
 from sepmodel.plant.operations import common, spent_liquors
 from sepmodel.products import amounts
 from sepmodel.run import load
@@ -59,7 +62,7 @@ def base():
     return run()
 
 
-@pytest.mark.parametrize("module", [common, spent_liquors, propagation, report_words, report_page])
+@pytest.mark.parametrize("module", [common, spent_liquors, report_words, report_page])
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 
@@ -204,12 +207,13 @@ def test_the_order_of_a_feeds_elements_changes_nothing(base, tmp_path, monkeypat
 
 def test_ranges_hold_the_base_and_pairs_share_their_constants():
     keys = ["prices/reagents-us-2025:HCl", "factors/grid:US", "economics/finance:discount_rate"]
-    found = run(ranges=keys)
+    found = run(ranges=keys, members=64)
     for result in found.routes:
+        assert result.met == result.as_built == 1
         for metric in ("cost", "carbon"):
             span = result.ranges[metric]
             assert span.low < span.value < span.high
-        assert {s.key for s in result.swings["carbon"]} == {"factors/grid:US"}
+        assert {d.key for d in result.drivers["carbon"]} == {"factors/grid:US"}
     # One constant alone: the members' ratios lie between the ratios at its two ends.
     pair = next(p for p in found.pairs if p.metric == "carbon" and p.second == DISPLACEMENT)
     ends = [
@@ -219,27 +223,115 @@ def test_ranges_hold_the_base_and_pairs_share_their_constants():
         metrics(end)[pair.first]["carbon"] / metrics(end)[pair.second]["carbon"] for end in ends
     )
     assert ratios[0] < pair.low <= pair.high < ratios[1]
-    assert pair.probability == 1.0
+    assert pair.probability == pair.both == 1.0
 
 
 def test_members_of_one_constant_are_its_distribution_seen_through_the_figure():
     """Carbon is linear in the grid's factor: its median is the figure at the factor's median."""
     key = "factors/grid:US"
-    found = run(ranges=[key])
+    found = run(ranges=[key], members=64)
     constant = load_set("factors/grid")["US"]
     middle = metrics(run(constants={key: distributions.of(constant).median}))
     for result in found.routes:
         span = result.ranges["carbon"]
         assert span.low < span.median < span.high
         assert span.median == pytest.approx(middle[result.route.name]["carbon"], rel=1e-2)
-        assert result.shares["carbon"] == {key: pytest.approx(1.0)}
+        assert [d.share for d in result.drivers["carbon"]] == [pytest.approx(1.0)]
 
 
 def test_members_depend_on_seed_and_count_alone():
     keys = {k: load_set("factors/grid")[k.partition(":")[2]] for k in ("factors/grid:US",)}
-    one, again = propagation.draw(keys, 64), propagation.draw(keys, 64)
+    one, again = plants.draw(keys, 64), plants.draw(keys, 64)
     assert (one.values == again.values).all()
-    assert (propagation.draw(keys, 128).values[:64] == one.values).all()
+    assert (plants.draw(keys, 128).values[:64] == one.values).all()
+
+
+@pytest.fixture(scope="module")
+def members():
+    """Twelve plants by extraction and by displacement, all constants drawn, and how they are made.
+
+    The protein route takes a second a plant and is left to the slow test.
+    """
+    study = load(document(routes=[SX, DISPLACEMENT])).inputs
+    routes = [load(f"routes/{name}.toml").inputs for name in (SX, DISPLACEMENT)]
+    case = evaluation.Case(
+        study=study, routes=tuple(routes), products=tuple(p.product for p in study.product)
+    )
+    at_base = evaluation.evaluate_study(case, Book(), None, frozenset())
+    drawn = plants.draw(evaluation.ranged(at_base), 12)
+    return case, at_base, drawn, plants.evaluate(case, Book(), at_base, drawn)
+
+
+def test_a_member_does_not_depend_on_its_mates(members):
+    """Alone, in another company and order: the same plants, to the tolerance of the circuits."""
+    case, at_base, drawn, together = members
+    turned = plants.Drawn(keys=drawn.keys, values=drawn.values[::-1][:5])
+    some = plants.evaluate(case, Book(), at_base, turned)
+    alone = plants.evaluate(
+        case, Book(), at_base, plants.Drawn(keys=drawn.keys, values=drawn.values[11:])
+    )
+    for name, told in together.items():
+        assert told.status[11:] == alone[name].status
+        assert told.status[::-1][:5] == some[name].status
+        for figure, values in told.figures.items():
+            assert values[::-1][:5] == pytest.approx(
+                some[name].figures[figure], rel=1e-10, nan_ok=True
+            )
+
+
+def test_every_member_closes_and_meets_or_says_why(members):
+    for told in members[3].values():
+        assert told.closure < 1e-9
+        for status, reason in zip(told.status, told.reasons, strict=True):
+            assert (status == plants.MISSES) == bool(reason)
+        assert (told.met == ~np.isnan(told.figures["cost"])).all()
+
+
+def test_a_member_at_the_base_is_the_base(members):
+    """The built plant at its own constants; the search of its flows finds strip acid on a grid."""
+    case, at_base, drawn, _ = members
+    centre = {key: Book()[key] for key in drawn.keys}
+    one = plants.Drawn(keys=drawn.keys, values=np.array([[centre[k] for k in drawn.keys]]))
+    found = plants.evaluate(case, Book(), at_base, one)
+    for name, told in found.items():
+        assert told.status == (plants.MEETS,)
+        for figure in ("cost", "carbon", "energy", "acid", "base", "effluent"):
+            base = at_base.accounts[name].metrics[figure]
+            assert told.figures[figure][0] == pytest.approx(base, rel=1e-2), figure
+
+
+def test_a_members_circuits_are_those_the_search_finds(members):
+    """The flows of circuits solved together against ``circuit_search``, one at a time."""
+    case, at_base, drawn, _ = members
+    unit = at_base.sheets[SX].units["train"].result
+    built = unit.circuits[0]
+    task = built.task
+    for i in range(3):
+        book = Book().with_values(drawn.of(i))
+        parameters = next(u for u in case.routes[0].unit if u.id == "train")
+        chemistry = circuits.chemistry(
+            tuple(task.feed), book, factor_set=parameters.factors,
+            constants=parameters.constants, level=parameters.level,
+            extractant="extractants/pc88a", process=parameters.set,
+        )  # fmt: skip
+        job = circuit_trims.Job(
+            liquor=circuits.Liquor(moles=task.feed, flow=task.flow, acid=task.acid),
+            chemistry=replace(chemistry, dimers=1.0),
+            down=task.down,
+            up=task.up,
+            strip=built.stages[2],
+        )
+        one = circuit_trims.Trimmer(built, task).solve([job])[0]
+        start = replace(built.start, flows=one.start.flows)
+        searched = circuit_search.run(task, job.chemistry, start)
+        assert searched.stages == one.stages
+        for figure in ("flow_org", "flow_scrub", "base_soap", "solvent"):
+            assert getattr(one, figure) == pytest.approx(getattr(searched, figure), rel=2e-3)
+        # The search finds the strip acid on a grid of 2 %.
+        assert one.acid_strip == pytest.approx(searched.acid_strip, rel=1e-2)
+        for element in task.feed:
+            gone = one.raffinate[element] + one.product[element]
+            assert gone == pytest.approx(task.feed[element], rel=1e-8)
 
 
 def test_a_route_that_cannot_be_designed_is_a_row_and_no_error():

@@ -17,7 +17,7 @@ from sepmodel.plant import compare
 @pytest.fixture(scope="module")
 def comparison():
     keys = ["prices/reagents-us-2025:HCl", "economics/labour:staffing"]
-    return sepmodel.compare("magnet-scrap", ranges=keys)
+    return sepmodel.compare("magnet-scrap", ranges=keys, members=64)
 
 
 def test_the_table_fits_a_terminal_and_names_every_route(comparison):

@@ -43,6 +43,9 @@ LOSS = "loss"
 """Name of the outlet that takes base metals and handling losses."""
 
 _TIGHTENINGS = 32
+# Rounds before a train is given up, and how often a round's gain the gap must then exceed.
+_PATIENCE = 8
+_HOPE = 64.0
 _SETTLED = 1e-12
 
 
@@ -222,6 +225,7 @@ def _meet(
 ) -> Train:
     """A train that meets the products: neighbours are purified until recoveries are met."""
     purity = {p.name: _mole_purity(p, moles) for p in products}
+    gaps: list[float] = []
     for _ in range(_TIGHTENINGS):
         train = separate(moles, products, purity, ligand, apart, chemistry, run, zone_splitting)
         missed = {p.name: _shortfalls(p, train.outlets[p.name], feed) for p in products}
@@ -229,6 +233,11 @@ def _meet(
         if not short:
             return train
         if not zone_splitting:
+            break
+        gaps.append(sum(asked - got for p in short for got, asked in missed[p.name].values()))
+        # Each round halves what neighbours may hold, so what it gains halves too: what is missed by
+        # more than all further rounds can bring will not be met.
+        if len(gaps) > _PATIENCE and gaps[-1] > _HOPE * max(gaps[-2] - gaps[-1], 0.0):
             break
         culprits = {_culprit(p, missed[p.name], train.outlets) for p in short} - {None}
         if not culprits:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction import circuit
-from sepmodel.plant.circuits import COUNTER_ION, RESPONDING, Chemistry, Solved, Start, Task
+from sepmodel.plant.circuits import COUNTER_ION, Chemistry, Solved, Start, Task
 from sepmodel.species import CHARGES
 
 Array = NDArray[np.float64]
@@ -489,83 +489,9 @@ class _Problem:
             missed=(1.0, 1.0) if point.met else (heavy / task.down, light / task.up),
             acid_fed=max(task.acid, 0.0),
             chemistry=self.chemistry,
-            response=self._response(point) if point.met else {},
-            start=Start(stages=point.stages, flows=point.flows, u=r.u),
+            start=Start(stages=point.stages, flows=point.flows, u=r.u, names=self.names),
+            task=task,
         )
-
-    def _response(self, point: _Point) -> dict[str, dict[str, float]]:
-        """d ln(figure) / d(coordinate of the chemistry), the flows set anew for each.
-
-        Conditions F(z, p) = 0 fix the flows z: dG/dp = G_p - G_z F_z^-1 F_p, all derivatives by
-        differences of the closed circuit and of the strip alone.
-        """
-        told_base = self._told(point.stages, point.flows, point.result.u, None)
-        if told_base is None:
-            return {}
-        *base, strip = told_base
-        held = [0, 2] if point.held_back else [0, 1, 2]
-        by_flow = []
-        for k in held:
-            flows = point.flows.copy()
-            flows[k] += FLOW_STEP
-            there = self._told(point.stages, flows, point.result.u, strip)
-            if there is None:
-                return {}
-            by_flow.append([(b - a) / FLOW_STEP for a, b in zip(base, there[:2], strict=True)])
-        slopes = np.array([row[0][held] for row in by_flow]).T
-        told = np.array([row[1] for row in by_flow]).T
-        found = {}
-        for name in self.chemistry.coordinates():
-            other = _Problem(self.task, self.chemistry.moved(name, FLOW_STEP))
-            there = other._told(point.stages, point.flows, point.result.u, strip)
-            if there is None:
-                continue
-            direct = [(b - a) / FLOW_STEP for a, b in zip(base, there[:2], strict=True)]
-            flows_by = -np.linalg.solve(slopes, direct[0][held])
-            total = direct[1] + told @ flows_by
-            found[name] = dict(zip(RESPONDING, total.tolist(), strict=True))
-        return found
-
-    def _told(
-        self, stages: Stages, flows: Array, guess: Array, strip_guess: Array | None
-    ) -> tuple[Array, Array, Array] | None:
-        """Conditions (split, separation, strip), ln of the responding figures, strip unknowns."""
-        result = circuit.solve(self.inputs(stages, flows), guess=guess, failures="quick")
-        if not result.converged:
-            return None
-        raffinate, product = result.outlets["raffinate"], result.outlets["strip"]
-        first, second = self.split(raffinate.moles, product.moles, self.empty)
-        cut = stages[0] + stages[1]
-        inputs = self.inputs(stages, flows, sections=STRIP)
-        loaded = result.conc_org[cut - 1]
-        least = replace(
-            inputs.inlets[0],
-            flow=np.asarray(inputs.inlets[0].flow) / self.chemistry.acid_excess,
-        )
-        strip = circuit.solve(
-            replace(inputs, inlets=(least,), organic_conc=loaded),
-            guess=strip_guess,
-            failures="quick",
-        )
-        if not strip.converged:
-            return None
-        left = strip.outlets["organic"].moles[:-1].sum() / (
-            loaded[:-1].sum() * float(np.asarray(inputs.organic_flow))
-        )
-        whole = result.inputs
-        acids = {i.name: float(np.asarray(i.flow) * np.asarray(i.acid)) for i in whole.inlets}
-        volumes = {i.name: float(np.asarray(i.flow)) for i in whole.inlets}
-        figures = {
-            "flow_org": float(np.asarray(whole.organic_flow)),
-            "flow_scrub": volumes["scrub"],
-            "flow_strip": volumes["strip"],
-            "acid_scrub": acids["scrub"],
-            "acid_strip": acids["strip"],
-            "base_soap": float(result.supplied[-1]),
-            "solvent": float(result.organic[:, :-1].sum(-1).max()),
-        }
-        conditions = np.array([first, second, np.log(left / self.chemistry.residue)])
-        return conditions, np.log([figures[name] for name in RESPONDING]), strip.u
 
 
 def _first(result: circuit.CircuitResult) -> circuit.CircuitResult:

@@ -38,19 +38,6 @@ DEFAULTS = "extractants/circuit-defaults"
 ROUNDING = 1e-6
 
 
-# Constants of ``Chemistry`` that circuits answer to, beside the level and the soap. The dimers a
-# counter-ion takes are none: half a dimer changes no figure in its third digit.
-POSITIVE = (
-    "extractant",
-    "saponification",
-    "feed_acid",
-    "scrub_acid",
-    "strip_acid",
-    "residue",
-    "acid_excess",
-)
-
-
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Chemistry:
     """Constants and strengths of the circuits of one train, SI.
@@ -71,26 +58,6 @@ class Chemistry:
     residue: float
     acid_excess: float
     phase_ratio_high: float
-
-    def coordinates(self) -> dict[str, float]:
-        """What circuits answer to, as logarithms (the level and the soap are logarithms of K)."""
-        positive = {name: getattr(self, name) for name in POSITIVE}
-        return {
-            "level": self.level,
-            "soap": self.log_k[COUNTER_ION],
-            **{name: math.log(value) for name, value in positive.items()},
-        }
-
-    def moved(self, name: str, step: float) -> Chemistry:
-        """The same with one coordinate larger by ``step``."""
-        if name == "level":
-            shifted = {e: k if e == COUNTER_ION else k + step for e, k in self.log_k.items()}
-            return replace(self, level=self.level + step, log_k=shifted)
-        if name == "soap":
-            own = {COUNTER_ION: self.log_k[COUNTER_ION] + step}
-            return replace(self, log_k={**self.log_k, **own})
-        moved: dict[str, Any] = {name: getattr(self, name) * math.exp(step)}
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -146,11 +113,13 @@ class Liquor:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Start:
-    """Where a neighbouring circuit was found: stages, logarithms of the flows, unknowns."""
+    """Where a neighbouring circuit was found: stages, logarithms of the flows, unknowns, elements
+    that were unknowns."""
 
     stages: tuple[int, int, int]
     flows: Array
     u: Array
+    names: tuple[str, ...] = ()
 
 
 # Fields of ``Solved`` that grow with the feed.
@@ -169,16 +138,6 @@ EXTENSIVE = (
     "product_acid",
     "solvent",
     "acid_fed",
-)
-# Figures that answer to the constants of the chemistry.
-RESPONDING = (
-    "flow_org",
-    "flow_scrub",
-    "flow_strip",
-    "acid_scrub",
-    "acid_strip",
-    "base_soap",
-    "solvent",
 )
 
 
@@ -221,8 +180,8 @@ class Solved:
     missed: tuple[float, float] = (1.0, 1.0)
     acid_fed: float = 0.0
     chemistry: Chemistry | None = field(default=None, repr=False)
-    response: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
     start: Start | None = field(default=None, repr=False)
+    task: Task | None = field(default=None, repr=False)
 
     @property
     def raffinate_liquor(self) -> Liquor:
@@ -235,45 +194,6 @@ class Solved:
     def product_liquor(self) -> Liquor:
         """What leaves the strip."""
         return Liquor(moles=self.product, flow=self.flow_strip, acid=self.product_acid)
-
-    def responding(self, now: Chemistry) -> Solved:
-        """The same circuit under other constants, to first order in logarithms."""
-        if self.chemistry is None:
-            return self
-        then, here = self.chemistry.coordinates(), now.coordinates()
-        moved = {p: here[p] - then[p] for p in self.response if here[p] != then[p]}
-        if not moved:
-            return self
-        changed: dict[str, Any] = {
-            name: getattr(self, name)
-            * math.exp(sum(self.response[p].get(name, 0.0) * step for p, step in moved.items()))
-            for name in RESPONDING
-        }
-        # Free acid follows from the balance: what is bought and not taken up leaves.
-        kept = self.acid_fed - self.base_feed
-        more = 0.0
-        if self.base_feed > 0:
-            now_kept = min(kept * now.feed_acid / self.chemistry.feed_acid, self.acid_fed)
-            changed["base_feed"], more = self.acid_fed - now_kept, now_kept - kept
-        strip = changed["acid_strip"] - self.acid_strip
-        rest = more + changed["acid_scrub"] - self.acid_scrub - changed["base_soap"]
-        changed["product_acid"] = max(self.product_acid + strip, 0.0)
-        changed["raffinate_acid"] = max(self.raffinate_acid + rest + self.base_soap, 0.0)
-        return replace(self, **changed)
-
-    def alike(self, liquor: Liquor) -> Solved:
-        """The same circuit for nearly the same liquor: every rate in proportion."""
-        by = {e: liquor.moles[e] / n for e, n in self.feed.items() if n > 0}
-        factor = sum(liquor.moles.values()) / sum(self.feed.values())
-        return replace(
-            self.scaled(factor),
-            flow_feed=liquor.flow,
-            feed=liquor.moles,
-            raffinate={e: n * by.get(e, 0.0) for e, n in self.raffinate.items()},
-            product={e: n * by.get(e, 0.0) for e, n in self.product.items()},
-            base_feed=_neutralised(self, liquor, factor),
-            acid_fed=liquor.acid,
-        )
 
     def scaled(self, factor: float) -> Solved:
         """The same circuit for ``factor`` times its feed."""
@@ -344,15 +264,12 @@ def chemistry(
     )
 
 
-def estimate(design: TrainCircuit, entering: Liquor, like: Solved | None = None) -> Solved:
-    """A circuit as the mass-flow design has it: acid and base 3 S, flows at usual strengths.
-
-    With ``like``, a solved circuit, every figure is what that circuit's is to its own estimate.
-    """
+def estimate(design: TrainCircuit, entering: Liquor) -> Solved:
+    """A circuit as the mass-flow design has it: acid and base 3 S, flows at usual strengths."""
     d = design.design
-    product, fed = sum(d.organic.values()), sum(d.feed.values())
+    product = sum(d.organic.values())
     per = design.acid / d.solvent if d.solvent > 0 else 0.0
-    plain = Solved(
+    return Solved(
         name=design.name,
         raffinate_to=design.raffinate_to,
         organic_to=design.organic_to,
@@ -382,36 +299,3 @@ def estimate(design: TrainCircuit, entering: Liquor, like: Solved | None = None)
             (d.solvent / design.flow_org, product / design.flow_strip),
         ),
     )
-    if like is None:
-        return plain
-    solvent, scrub = d.solvent / like.solvent_3s, d.scrub / like.scrub_3s
-    stripped = product / sum(like.product.values())
-    more = [now - then for now, then in zip(like.stages, like.stages_3s, strict=True)]
-    n, m, k = plain.stages
-    raffinate_acid = like.raffinate_acid / (like.flow_feed + like.flow_scrub)
-    flow_scrub = like.flow_scrub * scrub
-    return replace(
-        plain,
-        stages=(n + more[0], m + more[1], k + more[2]),
-        flow_org=like.flow_org * solvent,
-        flow_scrub=flow_scrub,
-        flow_strip=like.flow_strip * stripped,
-        acid_scrub=like.acid_scrub * scrub,
-        acid_strip=like.acid_strip * stripped,
-        base_soap=like.base_soap * solvent,
-        base_feed=_neutralised(like, entering, fed / sum(like.feed.values())),
-        acid_fed=entering.acid,
-        raffinate_acid=raffinate_acid * (entering.flow + flow_scrub),
-        product_acid=like.product_acid * stripped,
-        solvent=like.solvent * solvent,
-        loading=like.loading,
-        ph=like.ph,
-        recycle=like.recycle,
-        held=like.held,
-    )
-
-
-def _neutralised(like: Solved, entering: Liquor, factor: float) -> float:
-    """Base for the liquor fed to a circuit that keeps as much acid as ``like`` does."""
-    kept = (like.acid_fed - like.base_feed) * factor
-    return max(entering.acid - kept, 0.0) if like.base_feed > 0 else 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -72,6 +72,8 @@ class UnitResult:
         the solved extraction circuits, as ``sepmodel.plant.circuits`` gives them.
     released
         mol/s of followed species that leave as gas (oxalate burnt to carbon dioxide).
+    design
+        what was designed, where a plant of the same build may be asked for again.
     sections
         how many process sections of each kind it is to those who run it, for labour: ``fluids``,
         ``solids-fluids``, ``cyclic`` (``sepmodel.plant.economics.SECTIONS``).
@@ -86,10 +88,27 @@ class UnitResult:
     circuits: tuple[Any, ...] = ()
     sections: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[Mapping[str, str], ...] = ()
+    design: Any = None
 
 
-class NotKeptError(Exception):
-    """A design that would have to be made anew where only kept ones are allowed."""
+class WaitingError(Exception):
+    """A unit whose answer is found together with others: ``unit`` and what it ``asks``."""
+
+    def __init__(self, unit: str, asks: Any) -> None:
+        super().__init__(unit)
+        self.unit, self.asks = unit, asks
+
+
+class Trims(Protocol):
+    """Units of a plant that is built already, at other constants: what is fixed, what is found."""
+
+    def built(self, unit: str) -> Any:
+        """What was designed for a unit when it was built."""
+        ...
+
+    def found(self, unit: str, asks: Any) -> Any:
+        """The answer of a unit to what it asks, or WaitingError until it is there."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -98,18 +117,11 @@ class Memo:
 
     A computation that reads only its arguments and a book gives the same answer for the same
     question while none of the constants it read has another value. Failures are kept as well.
-    ``only_kept`` names the kinds of question (their first word) that are not to be computed.
     """
-
-    only_kept: frozenset[str] = frozenset()
 
     _kept: dict[Hashable, list[tuple[dict[str, float], Mapping[str, Constant], Any]]] = field(
         default_factory=dict
     )
-
-    def limited_to_kept(self, *kinds: str) -> Memo:
-        """The same memo that raises NotKeptError instead of computing questions of ``kinds``."""
-        return Memo(only_kept=frozenset(kinds), _kept=self._kept)
 
     def __call__(self, asked: Hashable, book: Book, compute: Callable[[Book], Any]) -> Any:
         """``compute(book)``, or its former answer to ``asked`` at the same constants."""
@@ -120,8 +132,6 @@ class Memo:
                 answer = former
                 break
         else:
-            if isinstance(asked, tuple) and asked[0] in self.only_kept:
-                raise NotKeptError(asked[0])
             own = replace(book, used={})
             try:
                 answer = compute(own)
@@ -143,18 +153,15 @@ class Context:
     """What every unit of a plant knows beside its inlets.
 
     ``products`` are the specifications, ``feed`` the rare earths [mol/s] that enter one train,
-    ``effluent`` the limit ("discharge" or "zero-liquid"), ``memo`` where designs are kept; trains
-    that are not ``exact`` are designed by marching alone, in half the time. ``solved`` holds the
-    circuits of the base of the study by unit and name: where solving starts, and what stands for
-    circuits that are not exact.
+    ``effluent`` the limit ("discharge" or "zero-liquid"), ``memo`` where designs are kept. With
+    ``trims`` the plant is built: stages and columns in series stand, flows and sizes are found.
     """
 
     products: tuple[Product, ...]
     feed: Mapping[str, float]
     effluent: str
     memo: Memo = field(default_factory=Memo)
-    exact: bool = True
-    solved: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    trims: Trims | None = None
 
 
 # inlets by port, the unit's parameters, the context, the constants -> result
@@ -316,11 +323,13 @@ def evaluate(
     *,
     base: Flowsheet | None = None,
     changed: frozenset[str] = frozenset(),
+    done: dict[str, Evaluated] | None = None,
 ) -> Flowsheet:
     """Evaluate every unit once, in order, and close every balance over the plant.
 
     With ``base`` (the same plant at other constants) only the units are evaluated anew that read
     one of the ``changed`` keys or whose inlets differ: the others cannot give another answer.
+    ``done`` keeps the units of an evaluation that is taken up again after a WaitingError.
 
     Raises
     ------
@@ -336,7 +345,9 @@ def evaluate(
     for name in order(units, links):
         inlets = _inlets(name, links, waiting, {p.name for p in context.products})
         former = base.units[name] if unchanged and base is not None else None
-        if (
+        if done is not None and name in done:
+            evaluated[name] = done[name]
+        elif (
             former is not None
             and not changed & former.used.keys()
             and _same_streams(former.inlets, inlets)
@@ -346,6 +357,8 @@ def evaluate(
             own = replace(book, used={})
             result = by_id[name].operate(inlets, by_id[name].parameters, context, own)
             evaluated[name] = Evaluated(inlets=inlets, result=result, used=own.used)
+            if done is not None:
+                done[name] = evaluated[name]
         for port, stream in evaluated[name].result.outlets.items():
             waiting[name, port] = stream
     leaving = {f"{unit}.{port}": stream for (unit, port), stream in waiting.items()}
@@ -404,7 +417,6 @@ def _same_context(one: Context, other: Context) -> bool:
         one.products == other.products
         and dict(one.feed) == dict(other.feed)
         and one.effluent == other.effluent
-        and one.exact == other.exact
     )
 
 

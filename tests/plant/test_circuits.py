@@ -1,7 +1,6 @@
 """Circuits of a plant by mass action: they do what the design asks, and their books close."""
 
 import doctest
-import math
 from dataclasses import replace
 
 import pytest
@@ -107,29 +106,12 @@ def test_a_neighbour_is_found_from_a_former_circuit(task, solved):
     assert again.flow_org == pytest.approx(solved.flow_org, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["level", "saponification", "strip_acid", "scrub_acid"])
-def test_the_response_is_that_of_the_circuit_solved_anew(task, solved, name):
-    """Within the grid on which the strip acid is found, 2 % of a step's distance."""
-    step = 0.05
-    moved = constants().moved(name, step)
-    anew = circuit_search.run(task, moved, solved.start)
-    first_order = solved.responding(moved)
-    for figure in ("flow_org", "flow_scrub", "acid_scrub", "base_soap", "solvent"):
-        before, after = getattr(first_order, figure), getattr(anew, figure)
-        assert math.log(after / before) == pytest.approx(0.0, abs=5e-3), figure
-    assert math.log(anew.acid_strip / first_order.acid_strip) == pytest.approx(0.0, abs=1e-2)
-
-
-def test_the_estimate_is_three_moles_a_pass_and_scales_from_a_known_circuit(solved):
+def test_the_estimate_is_three_moles_a_pass():
     designed = train.design_train(FEED, SLATE, Book()).circuits[0]
     liquor = circuits.Liquor(moles=FEED, flow=1e-3, acid=0.0)
     plain = circuits.estimate(designed, liquor)
     assert plain.acid == pytest.approx(3 * designed.design.solvent)
     assert plain.base == pytest.approx(3 * designed.design.solvent)
-    like = circuits.estimate(designed, liquor, solved)
-    assert like.acid == pytest.approx(solved.acid, rel=1e-5)
-    assert like.base == pytest.approx(solved.base, rel=1e-5)
-    assert like.stages == solved.stages
 
 
 def test_a_split_that_no_flow_reaches_is_told_and_not_hidden(task):

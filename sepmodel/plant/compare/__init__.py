@@ -2,10 +2,8 @@
 
 Every route is evaluated for one train of equipment; the plant is rate / train of them, so that no
 figure per kilogram depends on the rate while the study's ``train`` stays the same. The range of a
-figure comes from the ranges of the constants it rests on: each is moved to its low and its high end
-alone, the plant is designed anew, and the swings are combined by the root of the sum of their
-squares, upwards and downwards apart, on the logarithm of the figure. A ranking of two routes is
-decided when the range of their ratio, under common constants, does not contain one.
+figure comes from members: plants computed with constants drawn all together (``members``). A
+ranking of two routes is decided when 90 of 100 members agree on it, those at both ends left out.
 """
 
 from __future__ import annotations
@@ -28,8 +26,14 @@ from sepmodel.plant.compare.document import (
     rows,
     to_dict,
 )
-from sepmodel.plant.compare.metrics import ALLOCATIONS, METRICS, MONEY, SLATE, Metric
-from sepmodel.plant.compare.ranges import Range, Swing
+from sepmodel.plant.compare.metrics import (
+    ALLOCATIONS,
+    METRICS,
+    MONEY,
+    SLATE,
+    Metric,
+)
+from sepmodel.plant.compare.ranges import Driver, Range, Share
 from sepmodel.plant.compare.results import (
     Comparison,
     Pair,
@@ -53,11 +57,12 @@ __all__ = [
     "Account",
     "Comparison",
     "Contribution",
+    "Driver",
     "Metric",
     "Pair",
     "Range",
     "RouteResult",
-    "Swing",
+    "Share",
     "account",
     "breakdown",
     "compare",

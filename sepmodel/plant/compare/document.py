@@ -24,12 +24,12 @@ UNIT_OF_COMPARISON = {
     "separated-oxide": "1 kg of separated oxide, all products of the slate together"
 }
 RANGES = (
-    "each constant with a range is moved alone to its low and its high end and the plant designed "
-    "anew (extraction trains by marching alone, as a ratio to marching at the base; their circuits "
-    "by the first-order response of the base's solved ones); members that take all constants at "
-    "once from their distributions, those of one laboratory together, add these answers up in "
-    "logarithms; low and high are 5 % and 95 % of the members; what constants do to one another "
-    "and what the models leave out is in no range"
+    "every draw takes all constants at once from their distributions, those of one laboratory "
+    "together, and its plant is computed with them: cuts, stages and columns in series are those "
+    "of the base, extraction circuits that no flows make do are lengthened, and every flow, load, "
+    "volume, reagent and vessel is set anew so that the products meet their specifications; low "
+    "and high are 5 % and 95 % of the draws whose plant does so, and their share is told; what "
+    "the models leave out is in no range"
 )
 
 
@@ -56,6 +56,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
             "status": result.status,
             "reasons": list(result.reasons),
             "model_level": result.route.level,
+            "draws_that_meet": result.met,
             "estimated": estimated(result),
         }
         booked = result.account
@@ -155,7 +156,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
         "status": result.status,
         "reasons": result.reasons,
         "polish": result.route.polish.model_dump() if result.route.polish else None,
-        "fragile": [{"key": key, "end": end} for key, end in result.fragile],
+        "draws": draws(result),
     }
     if result.sheet is None or result.account is None:
         return document
@@ -193,7 +194,7 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
                     "low": units.to(s.low, column.unit),
                     "high": units.to(s.high, column.unit),
                     "class": result.used[s.key].provenance,
-                    "share_of_spread": result.shares.get(metric, {}).get(s.key, 0.0),
+                    "share_of_spread": s.share,
                 }
                 for s in drivers(result, metric)
             ]
@@ -201,6 +202,22 @@ def _route_dict(result: RouteResult) -> dict[str, Any]:
             if column.ranked
         },
         "warnings": result.sheet.warnings,
+    }
+
+
+def draws(result: RouteResult) -> dict[str, Any] | None:
+    """How many of a route's draws meet every specification, and why the others do not."""
+    if result.met is None or result.told is None:
+        return None
+    return {
+        "of": len(result.told.status),
+        "meet": result.met,
+        "meet_with_the_stages_of_the_base": result.as_built,
+        "miss": [{"reason": s.reason, "share": s.share} for s in result.misses],
+        "low_or_high_in_those_that_miss": [
+            {"key": key, "side": side} for key, side in result.fragile
+        ],
+        "largest_closure": result.told.closure,
     }
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sepmodel import feed as feeds
 from sepmodel.data import Book, Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError
 from sepmodel.plant import economics
-from sepmodel.plant.compare.accounting import Account, account, figures
+from sepmodel.plant.compare.accounting import Account, account
 from sepmodel.plant.flowsheet import (
     Context,
+    Evaluated,
     Flowsheet,
     Link,
     Memo,
@@ -38,8 +38,6 @@ class Case:
     routes: tuple[Route, ...]
     products: tuple[Product, ...]
     memo: Memo = field(default_factory=Memo)
-    exact: bool = True
-    solved: Mapping[str, Mapping[tuple[str, str], Any]] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
@@ -79,11 +77,9 @@ def evaluate_study(case: Case, book: Book, base: State | None, changed: frozense
         feed=rare_earths(state.liquor),
         effluent=case.study.effluent,
         memo=case.memo,
-        exact=case.exact,
     )
     for route in case.routes:
         name = route.name
-        context = replace(context, solved=case.solved.get(name, {}))
         former = base.sheets.get(name) if base else None
         if base is not None and name in base.failed:
             continue
@@ -91,7 +87,7 @@ def evaluate_study(case: Case, book: Book, base: State | None, changed: frozense
         fed_anew = bool(changed & base.feed_used.keys()) if base else True
         if former is None or fed_anew or changed & former.used.keys():
             try:
-                sheet = _evaluated(route, state.liquor, context, book, former, changed)
+                sheet = flowsheet(route, state.liquor, context, book, former, changed)
             except (InfeasibleError, ConvergenceError) as error:
                 state.failed[name] = str(error)
                 continue
@@ -104,14 +100,16 @@ def evaluate_study(case: Case, book: Book, base: State | None, changed: frozense
     return state
 
 
-def _evaluated(
+def flowsheet(
     route: Route,
     entering: Stream,
     context: Context,
     book: Book,
-    former: Flowsheet | None,
-    changed: frozenset[str],
+    former: Flowsheet | None = None,
+    changed: frozenset[str] = frozenset(),
+    done: dict[str, Evaluated] | None = None,
 ) -> Flowsheet:
+    """A route evaluated as ``plant.flowsheet.evaluate`` does."""
     return evaluate(
         [Unit(id=u.id, operate=OPERATIONS[u.type], parameters=u) for u in route.unit],
         [Link(source=_end(k.source), target=_end(k.target)) for k in route.link],
@@ -120,24 +118,13 @@ def _evaluated(
         book,
         base=former,
         changed=changed,
+        done=done,
     )
 
 
 def _end(text: str) -> tuple[str, str]:
     unit, _, port = text.partition(".")
     return unit, port
-
-
-def solved_circuits(state: State) -> dict[str, dict[tuple[str, str], Any]]:
-    """The solved extraction circuits of every route, by unit and name."""
-    return {
-        route: {
-            (unit, c.name): c
-            for unit, evaluated in sheet.units.items()
-            for c in evaluated.result.circuits
-        }
-        for route, sheet in state.sheets.items()
-    }
 
 
 def ranged(base: State) -> dict[str, Constant]:
@@ -151,17 +138,6 @@ def ranged(base: State) -> dict[str, Constant]:
         for key, constant in sorted(used.items())
         if constant.si_range[0] < constant.si_range[1]
     }
-
-
-# What a study gives at one end of one constant: the figures of each route, None where it cannot be
-# designed.
-End = Mapping[str, Mapping[str, float] | None]
-
-
-def end_figures(state: State) -> End:
-    """The figures of every route of an evaluation; None where a route could not be designed."""
-    names = {**dict.fromkeys(state.failed), **dict.fromkeys(state.accounts)}
-    return {n: figures(state.accounts[n]) if n in state.accounts else None for n in names}
 
 
 def misses(sheet: Flowsheet, of: Mapping[str, float]) -> bool:

@@ -1,21 +1,28 @@
-"""The ranges of a route's figures from the ranges of the constants they rest on."""
+"""What the members of a comparison say of a route: ranges, what carries them, why draws miss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sepmodel.data import Book, Constant
-from sepmodel.plant.compare.evaluation import (
-    Case,
-    End,
-    State,
-    end_figures,
-    evaluate_study,
-    solved_circuits,
-)
-from sepmodel.plant.flowsheet import NotKeptError
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel import statistics
+from sepmodel.data import Constant
+from sepmodel.plant.compare.members import Drawn
+
+Array = NDArray[np.float64]
+# Share of the members, lowest and highest in a constant, whose median figures are told.
+TENTH = 0.1
+# A rank correlation below this many standard errors of its own is chance.
+SURE = 6.0
+# Constants that are told of draws that miss.
+MOST = 6
+# Numbers in a reason, which differ from draw to draw.
+_DIGITS = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -28,88 +35,83 @@ class Range:
     mean: float
     median: float
 
+    @property
+    def holds_base(self) -> bool:
+        """Whether the figure at the base constants lies between 5 and 95 % of the members."""
+        return self.low <= self.value <= self.high
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class Swing:
-    """How one constant moves a figure: its value at the low and at the high end of the constant."""
+class Driver:
+    """A constant that carries a share of a figure's spread; the median figure of the tenth of the
+    members in which it is lowest (``low``) and of the tenth in which it is highest."""
 
     key: str
     low: float
     high: float
+    share: float
 
 
-def moved(
-    case: Case,
-    book: Book,
-    base: State,
-    ranged: Mapping[str, Constant],
-    workers: int,
-    progress: Callable[[str, int, int], None] | None,
-) -> dict[str, tuple[End, End]]:
-    """The study at the low and at the high end of every constant, one at a time."""
-    keys = list(ranged)
-    found: dict[str, tuple[End, End]] = {}
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Share:
+    """A reason and the share of all members it holds for."""
 
-    def take(part: Mapping[str, tuple[End, End]]) -> None:
-        found.update(part)
-        if progress:
-            progress("moving every constant through its range", len(found), len(keys))
-
-    clean = replace(book, used={})
-    case = replace(case, solved=solved_circuits(base))
-    # What the ends of most constants are compared with: designed once, for all processes.
-    near = evaluate_study(replace(case, exact=False), clean, None, frozenset()) if keys else base
-    work = partial(_at_ends, case, clean, base, near)
-    parts = 8 * max(workers, 2)
-    chunks = [chunk for chunk in (tuple(keys[k::parts]) for k in range(parts)) if chunk]
-    if workers <= 1 or len(chunks) < parts:
-        for part in map(work, chunks):
-            take(part)
-    else:
-        from concurrent.futures import ProcessPoolExecutor
-
-        with ProcessPoolExecutor(max_workers=workers) as pool:
-            for part in pool.map(work, chunks):
-                take(part)
-    return {key: found[key] for key in keys}
+    reason: str
+    share: float
 
 
-def _at_ends(
-    case: Case, book: Book, base: State, near: State, keys: Sequence[str]
-) -> dict[str, tuple[End, End]]:
-    """Figures of all routes with each of ``keys`` at its low and at its high end.
+def drivers_of(
+    drawn: Drawn, met: NDArray[np.bool_], figure: Array, used: Mapping[str, Constant]
+) -> tuple[Driver, ...]:
+    """The constants that carry a figure's spread over the members that meet, strongest first.
 
-    An end that asks for a train of extraction circuits not designed yet is reckoned from trains
-    designed by marching alone, as those of ``near``: the base times what marching says the constant
-    does to it.
+    Shares are squared rank correlations over their sum; what is no more than chance has none.
     """
-    kept = replace(case, memo=case.memo.limited_to_kept("train"))
-    marched = replace(case, exact=False)
-    found: dict[str, tuple[End, End]] = {}
-    for key in keys:
-        ends: list[End] = []
-        for value in book.constant(key).si_range:
-            at = book.with_values({key: value})
-            changed = frozenset((key,))
-            try:
-                ends.append(end_figures(evaluate_study(kept, at, base, changed)))
-            except NotKeptError:
-                end = end_figures(evaluate_study(marched, at, near, changed))
-                ends.append(_carried(end, end_figures(near), end_figures(base)))
-        found[key] = (ends[0], ends[1])
-    return found
-
-
-def _carried(end: End, near: End, base: End) -> End:
-    """What ``end`` is to ``near``, applied to ``base``: by ratio, by difference where near is 0."""
-    found: dict[str, Mapping[str, float] | None] = {}
-    for name, figures_ in end.items():
-        beside, own = near.get(name), base.get(name)
-        if figures_ is None or beside is None or own is None:
-            found[name] = None
+    own = [k for k, key in enumerate(drawn.keys) if key in used]
+    values = drawn.values[met][:, own]
+    shares = statistics.shares(values, figure)
+    count = max(1, round(TENTH * len(figure)))
+    found = []
+    for k, column, share in zip(own, values.T, shares.tolist(), strict=True):
+        if not share > 0:
             continue
-        found[name] = {
-            k: own[k] * (value / beside[k]) if beside[k] > 0 else own[k] + value - beside[k]
-            for k, value in figures_.items()
-        }
-    return found
+        order = np.argsort(column, kind="stable")
+        found.append(
+            Driver(
+                key=drawn.keys[k],
+                low=float(np.median(figure[order[:count]])),
+                high=float(np.median(figure[order[-count:]])),
+                share=share,
+            )
+        )
+    return tuple(sorted(found, key=lambda d: (-d.share, d.key)))
+
+
+def common(
+    drawn: Drawn, met: NDArray[np.bool_], used: Mapping[str, Constant]
+) -> tuple[tuple[str, str], ...]:
+    """Constants that lie low or high in the members that miss, beyond chance, strongest first."""
+    missed = np.count_nonzero(~met)
+    if not 0 < missed < met.size:
+        return ()
+    found = []
+    for key, column in zip(drawn.keys, drawn.values.T, strict=True):
+        if key not in used:
+            continue
+        ranks = np.argsort(np.argsort(column, kind="stable"), kind="stable")
+        r = float(np.corrcoef(ranks, ~met)[0, 1])
+        if abs(r) * np.sqrt(met.size - 1) > SURE:
+            found.append((abs(r), key, "high" if r > 0 else "low"))
+    return tuple((key, side) for _, key, side in sorted(found, reverse=True)[:MOST])
+
+
+def misses_of(reasons: Sequence[str]) -> tuple[Share, ...]:
+    """Why members miss, alike reasons together, the most frequent first."""
+    alike: dict[str, list[str]] = {}
+    for reason in filter(None, reasons):
+        alike.setdefault(_DIGITS.sub("#", reason), []).append(reason)
+    counted = Counter({own[0]: len(own) for own in alike.values()})
+    return tuple(
+        Share(reason=reason, share=number / len(reasons))
+        for reason, number in counted.most_common()
+    )

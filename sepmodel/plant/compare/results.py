@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,25 @@ from numpy.typing import NDArray
 
 from sepmodel import statistics
 from sepmodel.data import Book, Constant
+from sepmodel.plant.compare import members as member_plants
 from sepmodel.plant.compare.accounting import Account, figures, market_prices
 from sepmodel.plant.compare.evaluation import (
     Case,
-    End,
     State,
     evaluate_study,
     feed_liquor,
-    misses,
     ranged,
 )
+from sepmodel.plant.compare.members import EXTENDED, MEMBERS, Drawn, Told
 from sepmodel.plant.compare.metrics import METRICS
-from sepmodel.plant.compare.propagation import MEMBERS, Members, draw, respond, shares
-from sepmodel.plant.compare.ranges import Range, Swing, moved
+from sepmodel.plant.compare.ranges import Driver, Range, Share, common, drivers_of, misses_of
 from sepmodel.plant.flowsheet import Flowsheet
 from sepmodel.plant.inputs import Route, Study
 from sepmodel.stream import Stream
+
+Array = NDArray[np.float64]
+# Members that have to meet the specifications for a range to be told.
+FEWEST = 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -35,11 +38,11 @@ class RouteResult:
     """A route in the comparison.
 
     ``status`` is "meets", "FAILS" (a specification is missed, ``reasons`` say which) or
-    "infeasible" (it could not be designed; nothing else is given then). ``swings`` holds, by
-    metric, what each constant does to it; ``fragile`` the constants and their ends ("low", "high")
-    at which the route cannot be designed or misses a specification. ``ranges`` come from members
-    of all constants together; ``shares`` are the constants' shares in the spread of a ranked
-    figure (squared rank correlations).
+    "infeasible" (it could not be designed; nothing else is given then). ``ranges`` are those of the
+    draws whose plant meets every specification: ``met`` is their share, ``as_built`` the share that
+    does so with the stages of the base; ``misses`` say why the others do not, ``fragile`` which
+    constants they have in common ("low" or "high" in them). ``drivers`` are, by ranked figure, the
+    constants that carry its spread.
     """
 
     route: Route
@@ -48,9 +51,12 @@ class RouteResult:
     sheet: Flowsheet | None = None
     account: Account | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    swings: Mapping[str, tuple[Swing, ...]] = field(default_factory=dict)
-    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    drivers: Mapping[str, tuple[Driver, ...]] = field(default_factory=dict)
+    met: float | None = None
+    as_built: float | None = None
+    misses: tuple[Share, ...] = ()
     fragile: tuple[tuple[str, str], ...] = ()
+    told: Told | None = field(default=None, repr=False)
     used: Mapping[str, Constant] = field(default_factory=dict)
 
 
@@ -58,8 +64,8 @@ class RouteResult:
 class Pair:
     """Two routes on one metric under common constants: ratio of the first to the second.
 
-    ``low, high``: 5 % and 95 % of the members; ``probability`` the share of them in which the
-    first needs less.
+    ``low, high``: 5 % and 95 % of the members in which both routes meet the specifications, of all
+    members the share ``both``; ``probability`` the share of these in which the first needs less.
     """
 
     metric: str
@@ -69,6 +75,7 @@ class Pair:
     low: float
     high: float
     probability: float
+    both: float | None = None
 
     @property
     def decided(self) -> bool:
@@ -93,10 +100,8 @@ class Comparison:
     seconds: float = 0.0
 
 
-def route_result(
-    route: Route, base: State, moved: Mapping[str, tuple[End, End]], members: Members | None
-) -> RouteResult:
-    """A route with its figures, how each constant moves them, and their ranges."""
+def route_result(route: Route, base: State, drawn: Drawn | None, told: Told | None) -> RouteResult:
+    """A route with its figures, their ranges over the members, and what carries them."""
     name = route.name
     if name in base.failed:
         return RouteResult(route=route, status="infeasible", reasons=(base.failed[name],))
@@ -106,94 +111,69 @@ def route_result(
         for product, entry in booked.products.items()
         for what, (reached, demanded) in entry["missed"].items()
     )
-    ends = {key: (low[name], high[name]) for key, (low, high) in moved.items()}
-    fragile = tuple(
-        (key, which)
-        for key, pair in ends.items()
-        for which, end in zip(("low", "high"), pair, strict=True)
-        if end is None or (not reasons and misses(sheet, end))
-    )
-    swings: dict[str, tuple[Swing, ...]] = {}
-    spans: dict[str, Range] = {}
-    parts: dict[str, dict[str, float]] = {}
-    for metric, value in figures(booked).items():
-        # Where a route cannot be designed it has no figure: that end leaves the base where it is.
-        reached = {
-            key: tuple(value if end is None else end[metric] for end in pair)
-            for key, pair in ends.items()
-        }
-        found = tuple(
-            Swing(key=key, low=low, high=high)
-            for key, (low, high) in reached.items()
-            if low != value or high != value
-        )
-        swings[metric] = found
-        if members is None:
-            continue
-        told = respond(members, value, {s.key: (s.low, s.high) for s in found})
-        summary = statistics.summary(told, value)
-        spans[metric] = Range(
-            value=value,
-            low=summary.low,
-            high=summary.high,
-            mean=summary.mean,
-            median=summary.median,
-        )
-        if metric in METRICS and METRICS[metric].ranked:
-            parts[metric] = shares(members, told, [s.key for s in found])
-    return RouteResult(
+    result = RouteResult(
         route=route,
         status="FAILS" if reasons else "meets",
         reasons=reasons,
         sheet=sheet,
         account=booked,
-        ranges=spans,
-        swings=swings,
-        shares=parts,
-        fragile=fragile,
         used={**base.feed_used, **sheet.used, **booked.used},
+    )
+    if drawn is None or told is None:
+        return result
+    met = told.met
+    drawn = Drawn(keys=drawn.keys, values=drawn.values[: met.size])
+    spans: dict[str, Range] = {}
+    carried: dict[str, tuple[Driver, ...]] = {}
+    if np.count_nonzero(met) >= FEWEST:
+        for metric, value in figures(booked).items():
+            own = told.figures[metric][met]
+            found = statistics.summary(own, value)
+            spans[metric] = Range(
+                value=value,
+                low=found.low,
+                high=found.high,
+                mean=found.mean,
+                median=found.median,
+            )
+            if metric in METRICS and METRICS[metric].ranked:
+                carried[metric] = drivers_of(drawn, met, own, result.used)
+    return replace(
+        result,
+        ranges=spans,
+        drivers=carried,
+        met=float(np.mean(met)),
+        as_built=float(np.mean(met & (np.array(told.status) != EXTENDED))),
+        misses=misses_of(told.reasons),
+        fragile=common(drawn, met, {**base.feed_used, **sheet.used}),
+        told=told,
     )
 
 
 def pair(
-    metric: str,
-    one: str,
-    other: str,
-    base: State,
-    moved: Mapping[str, tuple[End, End]],
-    members: Members | None,
+    metric: str, one: str, other: str, base: State, members: Mapping[str, Told] | None
 ) -> Pair:
     """Two routes on one metric, every member's constants the same for both."""
-
-    def told(name: str) -> NDArray[np.float64]:
-        value = base.accounts[name].metrics[metric]
-        ends = {}
-        for key, (low, high) in moved.items():
-            at = [of[one] is not None and of[other] is not None for of in (low, high)]
-            figures_ = [of[name] for of in (low, high)]
-            ends[key] = (
-                figures_[0][metric] if at[0] and figures_[0] else value,
-                figures_[1][metric] if at[1] and figures_[1] else value,
-            )
-        assert members is not None
-        return respond(members, value, ends)
-
     value = base.accounts[one].metrics[metric] / base.accounts[other].metrics[metric]
+    plain = Pair(
+        metric=metric, first=one, second=other, ratio=value, low=value, high=value,
+        probability=float(value < 1),
+    )  # fmt: skip
     if members is None:
-        return Pair(
-            metric=metric, first=one, second=other, ratio=value, low=value, high=value,
-            probability=float(value < 1),
-        )  # fmt: skip
-    ratios = told(one) / told(other)
+        return plain
+    count = min(members[one].met.size, members[other].met.size)
+    both = members[one].met[:count] & members[other].met[:count]
+    if np.count_nonzero(both) < FEWEST:
+        return replace(plain, low=0.0, high=np.inf, both=float(np.mean(both)))
+    first, second = (members[name].figures[metric][:count][both] for name in (one, other))
+    ratios = first / second
     found = statistics.summary(ratios, value)
-    return Pair(
-        metric=metric,
-        first=one,
-        second=other,
-        ratio=value,
+    return replace(
+        plain,
         low=found.low,
         high=found.high,
         probability=float(np.mean(ratios < 1)),
+        both=float(np.mean(both)),
     )
 
 
@@ -208,19 +188,16 @@ def estimated(result: RouteResult, metric: str = "cost") -> dict[str, Any]:
 
 
 def _estimated_share(result: RouteResult, metric: str) -> float | None:
-    parts = result.shares.get(metric, {})
-    total = sum(parts.values())
+    parts = result.drivers.get(metric, ())
+    total = sum(d.share for d in parts)
     if not total > 0:
         return None
-    guessed = sum(w for key, w in parts.items() if result.used[key].provenance == "estimated")
-    return guessed / total
+    return sum(d.share for d in parts if result.used[d.key].provenance == "estimated") / total
 
 
-def drivers(result: RouteResult, metric: str, count: int = 8) -> list[Swing]:
-    """The constants that move a figure most, the strongest first."""
-    return sorted(result.swings.get(metric, ()), key=lambda s: (-abs(s.high - s.low), s.key))[
-        :count
-    ]
+def drivers(result: RouteResult, metric: str, count: int = 8) -> list[Driver]:
+    """The constants that carry most of a figure's spread, the strongest first."""
+    return list(result.drivers.get(metric, ()))[:count]
 
 
 def ranking(comparison: Comparison, metric: str) -> dict[str, Any]:
@@ -240,10 +217,11 @@ def ranking(comparison: Comparison, metric: str) -> dict[str, Any]:
                 "first": p.first,
                 "second": p.second,
                 "ratio": p.ratio,
-                "low": p.low,
-                "high": p.high,
+                "low": p.low if math.isfinite(p.high) else None,
+                "high": p.high if math.isfinite(p.high) else None,
                 "decided": p.decided if comparison.with_ranges else None,
                 "probability_first_is_less": p.probability if comparison.with_ranges else None,
+                "draws_in_which_both_meet": p.both,
             }
             for p in pairs
         ],
@@ -267,10 +245,9 @@ def compare(
     overrides
         constants to replace, key -> strict SI.
     ranges
-        whether to move every constant through its range (the bulk of the work), or the keys of
-        those to move.
+        whether to draw members (the bulk of the work), or the keys of the constants to draw.
     members
-        how many are drawn from the constants together, from what each does alone.
+        how many plants are computed, each with its own draw of all constants together.
     workers
         processes that share the ranges; 1 computes everything in this one.
     progress
@@ -292,15 +269,20 @@ def compare(
     moving = ranged(base)
     if not isinstance(ranges, bool):
         moving = {key: moving[key] for key in ranges if key in moving}
-    ends = moved(case, book, base, moving, workers, progress) if ranges else {}
-    drawn = draw({key: moving[key] for key in ends}, members) if ends else None
-    results = tuple(route_result(route, base, ends, drawn) for route in case.routes)
+    drawn, told = None, None
+    if ranges and moving:
+        drawn = member_plants.draw(moving, members)
+        told = member_plants.evaluate(case, book, base, drawn, workers, progress)
+    results = tuple(
+        route_result(route, base, drawn, None if told is None else told.get(route.name))
+        for route in case.routes
+    )
     names = [r.route.name for r in results if r.status == "meets"]
     return Comparison(
         study=study,
         routes=results,
         pairs=tuple(
-            pair(metric, one, other, base, ends, drawn)
+            pair(metric, one, other, base, told)
             for metric, column in METRICS.items()
             if column.ranked
             for k, one in enumerate(names)
@@ -310,6 +292,6 @@ def compare(
         trains=study.rate / study.train_size,
         feed_confidence=feed_liquor(case, Book())[0].header.confidence,
         prices=market_prices(study, book),
-        with_ranges=bool(ends),
-        members=members if ends else 0,
+        with_ranges=told is not None,
+        members=0 if drawn is None else len(drawn.values),
     )

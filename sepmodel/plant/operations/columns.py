@@ -30,6 +30,8 @@ from sepmodel.stream import Stream
 C_STANDARD = 1e3
 # Free acid [mol/m3] of pH 7: the least a pH is reckoned from.
 NEUTRAL_ACID = 1e-4
+# Protein columns in series that are tried at most.
+MOST_IN_SERIES = 4
 # What the displacement design calls a reagent, in the words of the price and emission sets.
 DISPLACING = "resins/displacement-operation"
 DISPLACEMENT_KEYS = {"H4EDTA": "EDTA", "H5DTPA": "DTPA"}
@@ -53,8 +55,10 @@ def protein_column(
     metals = _metals(stream)
     conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
     pH = _rounded(_pH(free_acid(stream) / stream.flow))
+    # A plant that is built has its columns in series.
+    most = MOST_IN_SERIES if context.trims is None else len(context.trims.built(unit.id).columns)
     done = context.memo(
-        ("affinity", composition(metals), asked(groups), unit.protein, conc, pH),
+        ("affinity", composition(metals), asked(groups), unit.protein, conc, pH, most),
         book,
         lambda own: affinity.design(
             dict(composition(metals)),
@@ -63,6 +67,7 @@ def protein_column(
             protein=unit.protein,
             feed_conc=conc,
             feed_pH=pH,
+            columns_most=most,
         ),
     )
     scale = sum(metals.values())
@@ -115,6 +120,7 @@ def protein_column(
             ),
         },
         warnings=tuple(w.to_dict() for w in done.warnings),
+        design=done,
     )
 
 

@@ -14,6 +14,7 @@ from sepmodel.plant.circuits import Liquor, Solved
 from sepmodel.plant.flowsheet import Context, UnitResult, free_acid, rare_earths, reagent_mass
 from sepmodel.plant.inputs import ExtractionTrain
 from sepmodel.plant.operations.common import add, asked, composition, pooled, scaled, sizes, sought
+from sepmodel.plant.train_trims import MORE_STRICT, TIGHTENINGS, Asked, Running, beside
 from sepmodel.products import Product
 from sepmodel.stream import Stream, mix
 
@@ -22,8 +23,6 @@ from sepmodel.stream import Stream, mix
 COARSE = 3
 # A recovery asked of the design, in steps of this.
 STEP = 1e-5
-# Rounds in which the circuits beside a product that is missed are asked for more.
-TIGHTENINGS = 4
 LIMITS = "extractants/circuit-defaults"
 
 
@@ -33,10 +32,9 @@ def extraction_train(
     """A train of extraction circuits: stages by ``plant.train``, run by ``plant.circuits``.
 
     Acid, base, pH and the strength of the strip liquors are those of the solved mass-action
-    circuits. With ``model = "mass-flow"`` they are the estimate of 3 S per circuit. Where trains
-    are not of the base of the study (``context.solved``), the base's circuits stand for them: with
-    the same stages as they are, else by their figures over 3 S, under other constants by their
-    first-order response. Solvent is lost with every aqueous outlet. Outlets: one per product,
+    circuits. With ``model = "mass-flow"`` they are the estimate of 3 S per circuit. A train that is
+    built already (``context.trims``) keeps its circuits and their stages; their flows are set anew
+    (``plant.train_trims``). Solvent is lost with every aqueous outlet. Outlets: one per product,
     ``lighter`` (rare earths before the first product), ``by-products`` (the other rare earths) and
     ``raffinate`` (the salt the pass made, with what of the rare earths is lost in handling).
     """
@@ -44,9 +42,19 @@ def extraction_train(
     kept = 1 - book[f"{unit.set}:handling_loss"]
     feed = scaled(rare_earths(stream), kept)
     products = sought(context, unit.elements, feed, unit.downstream_loss, STEP)
-    train = _designed(feed, products, unit, context, book)
     entering = Liquor(moles=feed, flow=stream.flow, acid=free_acid(stream))
-    running = _running(train, entering, products, unit, context, book)
+    if context.trims is not None and unit.model == "mass-action":
+        train = context.trims.built(unit.id)
+        asks = Asked(
+            liquor=entering,
+            products=products,
+            chemistry=_chemistry(tuple(feed), unit, book),
+            strip=round(book[f"{LIMITS}:stages_strip"]),
+        )
+        running: Running = context.trims.found(unit.id, asks)
+    else:
+        train = _designed(feed, products, unit, context, book)
+        running = _running(train, entering, products, unit, context, book)
     plant = _Plant(unit=unit, train=train, circuits=running.circuits, products=products)
     pools, volumes, acids = plant.pools(running.outlets)
     reagents = {
@@ -74,6 +82,7 @@ def extraction_train(
         facts=plant.facts(cells, organic, sum(feed.values())),
         shares=plant.shares(),
         circuits=running.circuits,
+        design=train,
         # Each circuit is a section of its own: its solvent goes round in it.
         sections={"fluids": len(running.circuits)},
         warnings=(*plant.warnings(book), *sizes(*sized)),
@@ -95,11 +104,10 @@ def _designed(
     )
     rounded = composition(feed, COARSE)
     train: trains.Train = context.memo(
-        ("train", rounded, asked(products), unit.factors, weights, context.exact),
+        ("train", rounded, asked(products), unit.factors, weights),
         book,
         lambda own: trains.design_train(
             dict(rounded), products, own, factor_set=unit.factors, weights=weights,
-            exact=context.exact,
         ),
     )  # fmt: skip
     return _scaled_train(train, feed)
@@ -140,14 +148,6 @@ def _scaled_train(train: trains.Train, feed: Mapping[str, float]) -> trains.Trai
     )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class _Running:
-    """The circuits of a train in the order they run, and the liquor of each outlet."""
-
-    circuits: tuple[Solved, ...]
-    outlets: Mapping[str, Liquor]
-
-
 def _running(
     train: trains.Train,
     entering: Liquor,
@@ -155,30 +155,22 @@ def _running(
     unit: ExtractionTrain,
     context: Context,
     book: Book,
-) -> _Running:
+) -> Running:
     """The train in operation, by mass action or by its estimate."""
     if unit.model == "mass-flow":
-        return _estimated(train, entering, {}, exact=False)
-    known = {name: c for (where, name), c in context.solved.items() if where == unit.id}
-    if known:
-        chemistry = circuits.chemistry(
-            tuple(entering.moles), book, factor_set=unit.factors, constants=unit.constants,
-            level=unit.level, extractant=trains.EXTRACTANT, process=unit.set,
-        )  # fmt: skip
-        known = {name: c.responding(chemistry) for name, c in known.items()}
-        return _estimated(train, entering, known, exact=context.exact)
+        return _estimated(train, entering)
     total = sum(entering.moles.values())
     one = entering.scaled(1 / total)
     stages = tuple(
         (c.name, c.design.stages_extraction, c.design.stages_scrub, c.stages_strip)
         for c in train.circuits
     )
-    solved: _Running = context.memo(
+    solved: Running = context.memo(
         ("circuits", unit.id, composition(one.moles), one.rounded, asked(products), stages),
         book,
         lambda own: _solved(_scaled_train(train, one.moles), one, products, unit, context, own),
     )
-    return _Running(
+    return Running(
         circuits=tuple(c.scaled(total) for c in solved.circuits),
         outlets={name: out.scaled(total) for name, out in solved.outlets.items()},
     )
@@ -191,16 +183,13 @@ def _solved(
     unit: ExtractionTrain,
     context: Context,
     book: Book,
-) -> _Running:
+) -> Running:
     """Every circuit by mass action, each fed with what the one before really hands on.
 
     Where a product misses its specification although every circuit does what the design allows
     (what strays is not quite what the design reckoned), the circuits beside it are asked for more.
     """
-    chemistry = circuits.chemistry(
-        tuple(entering.moles), book, factor_set=unit.factors, constants=unit.constants,
-        level=unit.level, extractant=trains.EXTRACTANT, process=unit.set,
-    )  # fmt: skip
+    chemistry = _chemistry(tuple(entering.moles), unit, book)
     tight = dict.fromkeys((p.name for p in products), 1.0)
     starts: dict[str, circuits.Start | None] = {}
     for _ in range(TIGHTENINGS):
@@ -213,8 +202,16 @@ def _solved(
     return running
 
 
-# Factor on what may stray beside a product that is missed.
-MORE_STRICT = 1 - 1e-2
+def _chemistry(elements: Sequence[str], unit: ExtractionTrain, book: Book) -> circuits.Chemistry:
+    return circuits.chemistry(
+        elements,
+        book,
+        factor_set=unit.factors,
+        constants=unit.constants,
+        level=unit.level,
+        extractant=trains.EXTRACTANT,
+        process=unit.set,
+    )
 
 
 def _once(
@@ -223,13 +220,13 @@ def _once(
     chemistry: circuits.Chemistry,
     tight: Mapping[str, float],
     starts: Mapping[str, circuits.Start | None],
-) -> _Running:
+) -> Running:
     """The circuits in turn; what may stray is scaled by ``tight`` of the product beside the cut."""
     waiting = {train.circuits[0].name: entering}
     done = []
     for c in train.circuits:
         liquor, design = waiting.pop(c.name), c.design
-        strict = min((tight[name] for name in _beside(train, c.name) if name in tight), default=1.0)
+        strict = min((tight[name] for name in beside(train, c.name) if name in tight), default=1.0)
         task = circuits.Task(
             name=c.name,
             light=design.light,
@@ -250,42 +247,19 @@ def _once(
         done.append(found)
         waiting[c.raffinate_to] = found.raffinate_liquor
         waiting[c.organic_to] = found.product_liquor
-    return _Running(circuits=tuple(done), outlets=waiting)
+    return Running(circuits=tuple(done), outlets=waiting)
 
 
-def _beside(train: trains.Train, cut: str) -> Iterator[str]:
-    """The outlets of a train on both sides of a cut: the last lighter, the first heavier."""
-    lighter, heavier = cut.split("|")
-    for name, moles in train.outlets.items():
-        total = sum(moles.values())
-        if any(moles.get(e, 0.0) > 0.5 * total for e in (lighter, heavier)) or any(
-            p.name == name and {lighter, heavier} & set(p.elements) for p in train.products
-        ):
-            yield name
-
-
-def _estimated(
-    train: trains.Train, entering: Liquor, known: Mapping[str, Solved], *, exact: bool
-) -> _Running:
-    """The circuits without solving them: by 3 S, or by the ``known`` solved ones of the base.
-
-    A circuit of the same stages as a known one (``exact`` designs) is that one for its liquor; any
-    other has the figures a known circuit has over its own 3 S, the one of the same cut if there is.
-    """
+def _estimated(train: trains.Train, entering: Liquor) -> Running:
+    """The circuits without solving them: by 3 S."""
     waiting = {train.circuits[0].name: entering}
     done = []
     for c in train.circuits:
-        liquor = waiting.pop(c.name)
-        own = known.get(c.name)
-        design = (c.design.stages_extraction, c.design.stages_scrub, c.stages_strip)
-        if exact and own is not None and own.stages_3s == design:
-            found = own.alike(liquor)
-        else:
-            found = circuits.estimate(c, liquor, own or next(iter(known.values()), None))
+        found = circuits.estimate(c, waiting.pop(c.name))
         done.append(found)
         waiting[c.raffinate_to] = found.raffinate_liquor
         waiting[c.organic_to] = found.product_liquor
-    return _Running(circuits=tuple(done), outlets=waiting)
+    return Running(circuits=tuple(done), outlets=waiting)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

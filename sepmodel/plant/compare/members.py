@@ -1,0 +1,284 @@
+"""Members of a comparison: every one a plant, computed with its own constants.
+
+A member takes all constants at once from their distributions. The plant is that of the base: its
+cuts, their order and stages, its columns in series stand; every flow, load, volume, reagent and
+vessel is set anew for the member's constants, so that the products meet their specifications. What
+is reckoned unit by unit is reckoned member by member; extraction circuits of all members are solved
+together. Members never influence one another. A member whose plant cannot do what is asked has a
+reason and no figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel import sampling
+from sepmodel.data import Book, Constant
+from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.plant.compare.accounting import Account, account, figures
+from sepmodel.plant.compare.evaluation import Case, State, feed_liquor, flowsheet
+from sepmodel.plant.flowsheet import (
+    Context,
+    Evaluated,
+    Flowsheet,
+    Memo,
+    WaitingError,
+    rare_earths,
+)
+from sepmodel.plant.inputs import Route
+from sepmodel.plant.train_trims import Running, TrainTrimmer
+from sepmodel.stream import Stream
+
+Array = NDArray[np.float64]
+# Members of a comparison unless the caller says otherwise, and their seed.
+MEMBERS = 1024
+SEED = 1
+# Units that take a tenth of a second a plant, and the members they are computed for at most.
+COSTLY, COSTLY_MEMBERS = "protein-column", 256
+# Members that are evaluated together.
+TOGETHER = 512
+
+MEETS, EXTENDED, MISSES = "meets", "meets with more stages", "misses"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Drawn:
+    """Members drawn from the constants: ``keys`` in order and what each took, (n, K) strict SI."""
+
+    keys: tuple[str, ...]
+    values: Array
+
+    def of(self, member: int) -> dict[str, float]:
+        """The constants of one member."""
+        return dict(zip(self.keys, self.values[member].tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Outcome:
+    """What becomes of a member's plant by one route: its status, its figures or the reason.
+
+    ``closure`` is the largest relative error of any balance over the plant.
+    """
+
+    status: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    closure: float = 0.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Told:
+    """All members by one route: statuses and reasons (n,), figures by name, NaN where there are
+    none, and the largest closure of any balance."""
+
+    status: tuple[str, ...]
+    reasons: tuple[str, ...]
+    figures: Mapping[str, Array]
+    closure: float
+
+    @property
+    def met(self) -> NDArray[np.bool_]:
+        """Whose plant meets every specification (n,)."""
+        return np.array([s in (MEETS, EXTENDED) for s in self.status], dtype=bool)
+
+
+def draw(constants: Mapping[str, Constant], count: int, seed: int = SEED) -> Drawn:
+    """``count`` members of the constants that have a range."""
+    found = sampling.members(constants, count, seed=seed)
+    keys = tuple(key for key in constants if key in found)
+    return Drawn(keys=keys, values=np.array([found[key] for key in keys]).T.reshape(count, -1))
+
+
+class _Built:
+    """The base plant of one route: what stands in all its members."""
+
+    def __init__(self, sheet: Flowsheet) -> None:
+        self.sheet = sheet
+        self.designs = {n: u.result.design for n, u in sheet.units.items() if u.result.design}
+        self.stages = {
+            (name, c.name): sum(c.stages[:2])
+            for name, u in sheet.units.items()
+            for c in u.result.circuits
+        }
+        self.trimmers = {
+            name: TrainTrimmer(u.result.design, u.result.circuits)
+            for name, u in sheet.units.items()
+            if u.result.circuits and u.result.circuits[0].task is not None
+        }
+
+
+@dataclass(eq=False, slots=True)
+class _Trims:
+    """The built plant as one member's units see it, with the answers found so far."""
+
+    designs: Mapping[str, Any]
+    answers: dict[str, Running | InfeasibleError] = field(default_factory=dict)
+
+    def built(self, unit: str) -> Any:
+        """What was designed for a unit when it was built."""
+        return self.designs[unit]
+
+    def found(self, unit: str, asks: Any) -> Any:
+        """The answer of a unit, or WaitingError until it is there."""
+        if unit not in self.answers:
+            raise WaitingError(unit, asks)
+        answer = self.answers[unit]
+        if isinstance(answer, InfeasibleError):
+            raise answer
+        return answer
+
+
+@dataclass(eq=False, slots=True)
+class _Member:
+    """One member under way."""
+
+    book: Book
+    liquor: Stream
+    context: Context
+    trims: _Trims
+    done: dict[str, Evaluated] = field(default_factory=dict)
+    outcome: Outcome | None = None
+
+
+def evaluate(
+    case: Case,
+    book: Book,
+    base: State,
+    drawn: Drawn,
+    workers: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Told]:
+    """Every member by every route that could be designed at the base."""
+    built = {name: _Built(sheet) for name, sheet in base.sheets.items()}
+    chunks: list[tuple[Route, Drawn]] = []
+    for route in case.routes:
+        if route.name not in built:
+            continue
+        costly = any(unit.type == COSTLY for unit in route.unit)
+        count = min(len(drawn.values), COSTLY_MEMBERS) if costly else len(drawn.values)
+        size = min(TOGETHER, math.ceil(count / workers))
+        if costly:
+            size = math.ceil(size / 2)
+        chunks += [
+            (route, Drawn(keys=drawn.keys, values=drawn.values[first : min(first + size, count)]))
+            for first in range(0, count, size)
+        ]
+    # The longest first, so that no process waits for another at the end.
+    chunks.sort(key=lambda chunk: -any(unit.type == COSTLY for unit in chunk[0].unit))
+    total = sum(len(part.values) for _, part in chunks)
+    work = partial(outcomes, replace(case, memo=Memo()), replace(book, used={}), built)
+    found: dict[str, list[Outcome]] = {name: [] for name in built}
+    done = 0
+
+    def take(chunk: tuple[Route, Drawn], part: list[Outcome]) -> None:
+        nonlocal done
+        found[chunk[0].name] += part
+        done += len(part)
+        if progress:
+            progress("computing the plants of all draws", done, total)
+
+    if workers <= 1 or len(chunks) == 1:
+        for chunk in chunks:
+            take(chunk, work(chunk))
+    else:
+        from concurrent.futures import ProcessPoolExecutor
+
+        with ProcessPoolExecutor(max_workers=workers) as pool:
+            for chunk, part in zip(chunks, pool.map(work, chunks), strict=True):
+                take(chunk, part)
+    return {name: _told(own) for name, own in found.items()}
+
+
+def _told(found: Sequence[Outcome]) -> Told:
+    names = dict.fromkeys(name for outcome in found for name in outcome.figures)
+    return Told(
+        status=tuple(o.status for o in found),
+        reasons=tuple(o.reason for o in found),
+        figures={name: np.array([o.figures.get(name, np.nan) for o in found]) for name in names},
+        closure=max((o.closure for o in found), default=0.0),
+    )
+
+
+def outcomes(
+    case: Case, book: Book, built: Mapping[str, _Built], chunk: tuple[Route, Drawn]
+) -> list[Outcome]:
+    """Some members by one route, in the order they were drawn."""
+    route, drawn = chunk
+    books = [book.with_values(drawn.of(i)) for i in range(len(drawn.values))]
+    liquors = [feed_liquor(case, own)[1] for own in books]
+    return _by_route(case, route, built[route.name], books, liquors)
+
+
+def _by_route(
+    case: Case, route: Route, built: _Built, books: Sequence[Book], liquors: Sequence[Stream]
+) -> list[Outcome]:
+    """Members by one route: each as far as it gets alone, then what they wait for together."""
+    members = []
+    changed = frozenset(books[0].overrides) if books else frozenset()
+    for book, liquor in zip(books, liquors, strict=True):
+        trims = _Trims(built.designs)
+        context = Context(
+            products=case.products,
+            feed=rare_earths(liquor),
+            effluent=case.study.effluent,
+            memo=Memo(),
+            trims=trims,
+        )
+        members.append(_Member(book=book, liquor=liquor, context=context, trims=trims))
+    going = members
+    while going:
+        waiting: dict[str, list[tuple[_Member, Any]]] = {}
+        for member in going:
+            try:
+                sheet = flowsheet(
+                    route,
+                    member.liquor,
+                    member.context,
+                    member.book,
+                    built.sheet,
+                    changed,
+                    member.done,
+                )
+            except WaitingError as wait:
+                waiting.setdefault(wait.unit, []).append((member, wait.asks))
+            except (InfeasibleError, ConvergenceError) as error:
+                member.outcome = Outcome(status=MISSES, reason=str(error))
+            else:
+                booked = account(sheet, route, case.study, member.book)
+                missed = {name: entry["missed"] for name, entry in booked.products.items()}
+                member.outcome = _outcome(built, sheet, booked, missed)
+        for unit, asked in waiting.items():
+            answers = built.trimmers[unit].solve([asks for _, asks in asked])
+            for (member, _), answer in zip(asked, answers, strict=True):
+                member.trims.answers[unit] = answer
+        going = [member for asked in waiting.values() for member, _ in asked]
+    return [member.outcome for member in members if member.outcome is not None]
+
+
+def _outcome(
+    built: _Built,
+    sheet: Flowsheet,
+    booked: Account,
+    missed: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> Outcome:
+    closure = max(sheet.closure.values())
+    short = [
+        f"{product}: {what} {reached:.4f}, demanded {demanded:.4f}"
+        for product, gaps in missed.items()
+        for what, (reached, demanded) in gaps.items()
+    ]
+    if short:
+        return Outcome(status=MISSES, reason="; ".join(short), closure=closure)
+    longer = any(
+        sum(c.stages[:2]) > built.stages[name, c.name]
+        for name, unit in sheet.units.items()
+        for c in unit.result.circuits
+    )
+    return Outcome(status=EXTENDED if longer else MEETS, figures=figures(booked), closure=closure)

@@ -1,0 +1,194 @@
+"""A train that is built, at other constants and liquors: its circuits keep their stages.
+
+The cuts, their order and the stages stand; what may stray across each cut follows from the
+specifications as it did when the train was designed, and the flows of every circuit are set anew
+(``circuit_trims``), each fed with what the one before hands on. Where no flows do what is asked,
+the circuit is lengthened, as a designer for these constants would. Many plants at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sepmodel.errors import InfeasibleError
+from sepmodel.plant import train_groups
+from sepmodel.plant.circuit_trims import Job, Trimmer
+from sepmodel.plant.circuits import Chemistry, Liquor, Solved
+from sepmodel.plant.train import Train
+from sepmodel.products import Product
+
+# Rounds in which the circuits beside a product that is missed are asked for more, and by how much.
+TIGHTENINGS = 4
+MORE_STRICT = 1 - 1e-2
+# Stages added to extraction and scrub, each, where no flows do what is asked.
+LONGER = (0, 2, 5, 10)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Running:
+    """The circuits of a train in the order they run, and the liquor of each outlet."""
+
+    circuits: tuple[Solved, ...]
+    outlets: Mapping[str, Liquor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Asked:
+    """What a plant asks of its train: its liquor, products, chemistry and stages of the strip."""
+
+    liquor: Liquor
+    products: tuple[Product, ...]
+    chemistry: Chemistry
+    strip: int
+
+
+def beside(train: Train, cut: str) -> Iterator[str]:
+    """The outlets of a train on both sides of a cut: the last lighter, the first heavier."""
+    lighter, heavier = cut.split("|")
+    for name, moles in train.outlets.items():
+        total = sum(moles.values())
+        if any(moles.get(e, 0.0) > 0.5 * total for e in (lighter, heavier)) or any(
+            p.name == name and {lighter, heavier} & set(p.elements) for p in train.products
+        ):
+            yield name
+
+
+class TrainTrimmer:
+    """A built train: ``train`` as designed, ``circuits`` as solved for it."""
+
+    def __init__(self, train: Train, circuits: Sequence[Solved]) -> None:
+        self.train = train
+        self._trimmers: dict[tuple[str, int], Trimmer] = {}
+        self._built = {c.name: c for c in circuits}
+        first = self._built[train.circuits[0].name]
+        assert first.task is not None
+        assert first.chemistry is not None
+        moles = dict(first.task.feed)
+        log_k = first.chemistry.log_k
+        names = sorted((e for e in moles if moles[e] > 0), key=lambda e: log_k[e])
+        values = np.exp(np.array([log_k[e] for e in names]) - log_k[names[0]])
+        groups = self._groups = train_groups.grouped(names, train.products, moles)
+        least = train_groups.least_solvents(groups, names, values, moles)
+        self._effort = [
+            least[0, cut, len(groups)] / train_groups.ln_beta(groups, names, values, cut)
+            for cut in range(1, len(groups))
+        ]
+        # What the design's whole stages leave of what it allows.
+        allowed = self._allowed(moles, train.products)
+        self._reached = {}
+        for c in circuits:
+            assert c.task is not None
+            down, up = allowed[c.name]
+            self._reached[c.name] = (c.task.down / down, c.task.up / up)
+
+    def _allowed(
+        self, moles: Mapping[str, float], slate: Sequence[Product]
+    ) -> dict[str, tuple[float, float]]:
+        """By cut, what may stray down and up [mol/s], as the design divides it."""
+        own = {p.name: p for p in slate}
+        groups = [
+            replace(g, product=None if g.product is None else own[g.product.name])
+            for g in self._groups
+        ]
+        there = {e: moles.get(e, 0.0) for g in groups for e in g.elements}
+        found = train_groups.allowances(groups, there, self._effort, {p.name: 1.0 for p in slate})
+        return {train_groups.cut_name(groups, cut): pair for cut, pair in found.items()}
+
+    def solve(self, asked: Sequence[Asked]) -> list[Running | InfeasibleError]:
+        """Every plant's train in operation, or why there is none."""
+        out: list[Running | InfeasibleError | None] = [None] * len(asked)
+        totals = [sum(a.liquor.moles.values()) for a in asked]
+        per_mole = [
+            replace(a, liquor=a.liquor.scaled(1 / t)) for a, t in zip(asked, totals, strict=True)
+        ]
+        tight = [dict.fromkeys((p.name for p in a.products), 1.0) for a in asked]
+        todo = list(range(len(asked)))
+        for _ in range(TIGHTENINGS):
+            found = self._once([per_mole[i] for i in todo], [tight[i] for i in todo])
+            again = []
+            for i, running in zip(todo, found, strict=True):
+                out[i] = running
+                if isinstance(running, InfeasibleError):
+                    continue
+                fed = per_mole[i].liquor.moles
+                missed = [p for p in asked[i].products if running.outlets[p.name].misses(p, fed)]
+                if missed:
+                    tight[i].update({p.name: tight[i][p.name] * MORE_STRICT for p in missed})
+                    again.append(i)
+            todo = again
+            if not todo:
+                break
+        whole: list[Running | InfeasibleError] = []
+        for answer, total in zip(out, totals, strict=True):
+            assert answer is not None
+            if isinstance(answer, Running):
+                answer = Running(
+                    circuits=tuple(c.scaled(total) for c in answer.circuits),
+                    outlets={name: o.scaled(total) for name, o in answer.outlets.items()},
+                )
+            whole.append(answer)
+        return whole
+
+    def _once(
+        self, asked: Sequence[Asked], tight: Sequence[Mapping[str, float]]
+    ) -> list[Running | InfeasibleError]:
+        """The circuits in turn, all plants together."""
+        size = len(asked)
+        waiting = [{self.train.circuits[0].name: a.liquor} for a in asked]
+        allowed = [self._allowed(a.liquor.moles, a.products) for a in asked]
+        done: list[list[Solved]] = [[] for _ in range(size)]
+        failed: dict[int, InfeasibleError] = {}
+        for c in self.train.circuits:
+            near = list(beside(self.train, c.name))
+            going = [i for i in range(size) if i not in failed]
+            jobs = []
+            for i in going:
+                strict = min((tight[i][name] for name in near if name in tight[i]), default=1.0)
+                down, up = allowed[i][c.name]
+                mine = self._reached[c.name]
+                jobs.append(
+                    Job(
+                        liquor=waiting[i].pop(c.name),
+                        chemistry=asked[i].chemistry,
+                        down=strict * mine[0] * down,
+                        up=strict * mine[1] * up,
+                        strip=asked[i].strip,
+                    )
+                )
+            for i, found in zip(going, self._circuit(c.name, jobs), strict=True):
+                if found is None:
+                    failed[i] = InfeasibleError(
+                        f"{c.name}: no flows part it as specified, even with {LONGER[-1]} stages "
+                        "more in extraction and in scrub",
+                        limit={"stages": float(sum(self._built[c.name].stages[:2]))},
+                    )
+                    continue
+                done[i].append(found)
+                waiting[i][c.raffinate_to] = found.raffinate_liquor
+                waiting[i][c.organic_to] = found.product_liquor
+        return [
+            failed[i] if i in failed else Running(circuits=tuple(done[i]), outlets=waiting[i])
+            for i in range(size)
+        ]
+
+    def _circuit(self, name: str, jobs: Sequence[Job]) -> list[Solved | None]:
+        """One circuit of all plants, lengthened where it has to be."""
+        out: list[Solved | None] = [None] * len(jobs)
+        for more in LONGER:
+            todo = [i for i, found in enumerate(out) if found is None]
+            if not todo:
+                break
+            trimmer = self._trimmer(name, more)
+            for i, found in zip(todo, trimmer.solve([jobs[i] for i in todo]), strict=True):
+                out[i] = found
+        return out
+
+    def _trimmer(self, name: str, more: int) -> Trimmer:
+        if (name, more) not in self._trimmers:
+            built = self._built[name]
+            assert built.task is not None
+            self._trimmers[name, more] = Trimmer(built, built.task, more)
+        return self._trimmers[name, more]
