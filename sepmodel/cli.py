@@ -133,6 +133,11 @@ def run(
     show_default=True,
     help="Draws of all constants together behind the ranges.",
 )
+@click.option(
+    "--engine",
+    is_flag=True,
+    help="Run the columns on the transport engine where no answer is kept (half a minute).",
+)
 @click.option("--wide", is_flag=True, help="All figures, in 160 columns.")
 @_json_option
 @click.option("--out", metavar="DIR", help="Folder of the results (./results/NAME-HASH).")
@@ -145,6 +150,7 @@ def compare(
     constants: tuple[str, ...],
     ranges: bool,
     members: int,
+    engine: bool,
     wide: bool,
     json_to: str | None,
     out: str | None,
@@ -165,6 +171,7 @@ def compare(
     from sepmodel.plant import compare as plant
     from sepmodel.run import compare as compared
     from sepmodel.run import load
+    from sepmodel.study import engine_answers
 
     loaded = load(study, parse_settings(settings))
     terminal.announce(loaded.path, loaded.shadows)
@@ -178,6 +185,7 @@ def compare(
             workers=os.cpu_count() or 1,
             progress=step,
         )
+        found = engine_answers.answered(found, run=engine, progress=step)
         name = f"{found.study.name}-{found.inputs_hash[:8]}"
         folder = Path(out) if out else Path("results") / name
         page = report.write(found, folder, force=force, figures=figures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from sepmodel.result import Profile, Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1)), (0, (6, 2, 1, 2)))
 
 
 def drawings(result: Result) -> dict[str, Callable[[Result], Figure]]:
@@ -39,9 +41,13 @@ def _panels(result: Result, what: str, title: str) -> tuple[Figure, list[tuple[A
     return figure, [(axes, profile) for axes, (_, profile) in zip(rows, found, strict=True)]
 
 
-def _lines(axes: Axes, profile: Profile, x: Any) -> None:
+def _lines(axes: Axes, profile: Profile, x: Any, dashes: Sequence[Any] = ("-",)) -> None:
+    """A line for each component; with several ``dashes``, so that one can be seen under another."""
     for index, name in enumerate(profile.axes["component"]):
-        axes.plot(x, profile.values[:, index], label=name, **look(str(name)))
+        style = look(str(name))
+        if len(dashes) > 1:
+            style["linestyle"] = dashes[index % len(dashes)]
+        axes.plot(x, profile.values[:, index], label=name, **style)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
@@ -110,7 +116,7 @@ def yields(result: Result) -> Figure:
     figure, panels = _panels(result, "yield", "one pass: yield against purity")
     for axes, profile in panels:
         impurity = 1 - np.array(profile.axes["purity"], dtype=float)
-        _lines(axes, profile, impurity)
+        _lines(axes, profile, impurity, _DASHES)
         axes.set(xscale="log", ylabel="yield", ylim=(0, 1.02), xlim=(impurity[0], impurity[-1]))
         ticks = [0.5, 0.1, 0.01, 0.001, 0.0001]
         axes.set_xticks(ticks, [f"{100 * (1 - t):g} %" for t in ticks])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepmodel import __version__, files, units
+from sepmodel import __version__, files, report_engine, units
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 from sepmodel.report_page import COMPUTED, LOW_CONFIDENCE, SHOWN, page
@@ -99,6 +99,9 @@ def _block(
                 f"{purity(entry['purity'])} / {100 * entry['recovery']:.1f}" if entry else "-"
             )
         lines.append(line(f"{product.name}: purity/recov., %", cells))
+    if any(report_engine.asked(r) for r in results):
+        cells = [report_engine.cell(comparison, r) for r in results]
+        lines.append(line("columns on the engine", cells))
     lines.append("-" * width)
     for metric in shown:
         lines += _metric_lines(metric, results, line)

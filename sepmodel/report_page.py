@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from sepmodel import __version__, units
+from sepmodel import __version__, report_engine, units
 from sepmodel.data import Constant, evidence, sources
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
@@ -73,6 +73,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         f"in the feed {study.feed}",
         "computed": COMPUTED,
         "low_confidence": LOW_CONFIDENCE if low else "",
+        "engine": report_engine.page(comparison),
         "headlines": [linked(s) for s in headlines(comparison)],
         "details": [linked(s) for s in details(comparison)],
         "names": [short(comparison)[r.route.name] for r in results],

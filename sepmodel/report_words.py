@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from sepmodel import units
+from sepmodel import report_engine, units
 from sepmodel.data import Constant
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, cautions
@@ -174,6 +174,7 @@ def headlines(comparison: Comparison) -> list[str]:
     """What the comparison says, in a handful of sentences."""
     return [
         *_who_meets(comparison),
+        *report_engine.shortfalls(comparison),
         *_who_leads(comparison),
         *_cautions(comparison),
         *_estimates(comparison),
@@ -183,6 +184,7 @@ def headlines(comparison: Comparison) -> list[str]:
 def details(comparison: Comparison) -> list[str]:
     """What stands behind the headlines, in sentences."""
     return [
+        *report_engine.sentences(comparison),
         *_fragile(comparison),
         *_base_outside(comparison),
         *_by_mass_action(comparison),

@@ -161,8 +161,16 @@ def show_result(result: Result) -> None:
     title += ", misses its specification" if missed else ""
     streams = document["streams"].items()
     acid = any(stream["pH"] is not None for _, stream in streams)
-    columns = ("stream", "phase", "stage", "flow", *(("pH",) if acid else ()))
-    rows = table(*columns, "purity", "recovery", title=title)
+    # Without a cross-section (an elution) what leaves is a volume per area.
+    areal = any(stream["flow"]["unit"] == "m" for _, stream in streams)
+    shares = any(stream["purity"] or stream["recovery"] for _, stream in streams)
+    columns = ("stream", "phase", "stage", "volume per area" if areal else "flow")
+    rows = table(
+        *columns,
+        *(("pH",) if acid else ()),
+        *(("purity", "recovery") if shares else ()),
+        title=title,
+    )
     for name, stream in streams:
         flow = stream["flow"]
         cells = [
@@ -174,11 +182,10 @@ def show_result(result: Result) -> None:
         if acid:
             cells.append("" if stream["pH"] is None else f"{stream['pH']:.2f}")
         purest = _largest(stream["purity"]) or _largest(stream["recovery"])
-        rows.add_row(
-            *cells,
-            _fractions({n: stream["purity"].get(n) for n in purest}),
-            _fractions({n: stream["recovery"].get(n) for n in purest}),
-        )
+        if shares:
+            cells.append(_fractions({n: stream["purity"].get(n) for n in purest}))
+            cells.append(_fractions({n: stream["recovery"].get(n) for n in purest}))
+        rows.add_row(*cells)
     if document["streams"]:
         screen.print(rows)
     if document["quantities"]:

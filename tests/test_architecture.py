@@ -50,6 +50,7 @@ LAYERS = [
             "report_page",
             "report_words",
             "report_design",
+            "report_engine",
             "report_fit",
             "report_curve",
             "plot_curve",

@@ -54,7 +54,8 @@ class DisplacementDesign:
     """A displacement plant, averaged over whole cycles; strict SI.
 
     ``pools`` by product, by-product, "ahead" (left with the presaturant) and "loss";
-    ``one_column`` the yields of a single column without recycle against the recoveries demanded;
+    ``one_column`` the recoveries by one pass of a single column, cut as this plant's and with its
+    losses, against those demanded;
     ``alternatives`` ligand in circulation [mol/s] of every train that meets the products,
     ``refused`` why a ligand alone does not; ``duties`` under the names of the price tables.
     """
@@ -109,6 +110,7 @@ class _Plan:
     """The chosen train, what it circulates, and what else was looked at."""
 
     train: Train
+    purity: Mapping[str, float]
     circulated: Mapping[str, float]
     alternatives: Mapping[str, float]
     refused: Mapping[str, str]
@@ -125,6 +127,7 @@ def design(
     length: float | None = None,
     velocity: float | None = None,
     ligand_recycle: float | None = None,
+    tighter: Mapping[str, float] | None = None,
 ) -> DisplacementDesign:
     """The displacement plant with the least ligand in circulation that meets the products.
 
@@ -142,6 +145,8 @@ def design(
         lowered where mixed zones would take too much of a column
     ligand_recycle
         share of the circulated ligand that is used again, instead of the book's
+    tighter
+        share of its impurity allowance that the cuts of a product may use up, times the book's
 
     Raises
     ------
@@ -162,6 +167,11 @@ def design(
         run = replace(run, ligand_recycle=ligand_recycle)
     _check_base_metals(feed, run)
     moles = {e: n * (1 - run.loss) for e, n in feed.items() if e in RARE_EARTHS and n > 0}
+    purity = {
+        p.name: 1
+        - (tighter or {}).get(p.name, 1.0) * run.allowance_used * (1 - _mole_purity(p, moles))
+        for p in products
+    }
     constants: dict[str, dict[str, float]] = {}
     refused: dict[str, str] = {}
     for ligand in ligands:
@@ -180,7 +190,9 @@ def design(
     for ligand in constants:
         for apart in (False, True):
             try:
-                found = _meet(feed, moles, products, ligand, apart, chemistry, run, zone_splitting)
+                found = _meet(
+                    feed, moles, products, purity, ligand, apart, chemistry, run, zone_splitting
+                )
             except InfeasibleError as error:
                 if not apart:
                     refused[ligand], nearest = str(error), error.nearest
@@ -197,7 +209,9 @@ def design(
             limit={p.name: p.purity for p in products},
             nearest=nearest,
         )
-    plan = _Plan(train=best[1], circulated=best[2], alternatives=alternatives, refused=refused)
+    plan = _Plan(
+        train=best[1], purity=purity, circulated=best[2], alternatives=alternatives, refused=refused
+    )
     return _assemble(feed, products, plan, chemistry, run, presaturant)
 
 
@@ -217,6 +231,7 @@ def _meet(
     feed: Mapping[str, float],
     moles: Mapping[str, float],
     products: Sequence[Product],
+    purity: Mapping[str, float],
     ligand: str,
     apart: bool,
     chemistry: Chemistry,
@@ -224,7 +239,7 @@ def _meet(
     zone_splitting: bool,
 ) -> Train:
     """A train that meets the products: neighbours are purified until recoveries are met."""
-    purity = {p.name: _mole_purity(p, moles) for p in products}
+    purity = dict(purity)
     gaps: list[float] = []
     for _ in range(_TIGHTENINGS):
         train = separate(moles, products, purity, ligand, apart, chemistry, run, zone_splitting)
@@ -318,7 +333,7 @@ def _assemble(
         products=tuple(products),
         pools=pools,
         columns=columns,
-        one_column=_one_column(products, columns[0].ligand, feed, chemistry, run),
+        one_column=_one_column(products, plan.purity, columns[0].ligand, feed, chemistry, run),
         column_volume=volume,
         cycle_time=sum(c.volume * c.cycle_time for c in columns) / volume,
         productivity=rare_earth_total(feed) / volume,
@@ -358,6 +373,7 @@ def _assemble(
 
 def _one_column(
     products: Sequence[Product],
+    purity: Mapping[str, float],
     ligand: str,
     feed: Mapping[str, float],
     chemistry: Chemistry,
@@ -365,7 +381,6 @@ def _one_column(
 ) -> dict[str, tuple[float, float]]:
     """Yield of every product from one pass of one column with ``ligand``, and what is demanded."""
     moles = feed_earths(feed)
-    purity = {p.name: _mole_purity(p, moles) for p in products}
     found = {p.name: (0.0, p.recovery) for p in products}
     try:
         groups = groups_of(moles, products, purity, ligand, chemistry, run)
@@ -379,7 +394,7 @@ def _one_column(
         if group.name in found:
             band = longest * sum(moles[e] for e in group.elements) / total
             reached = pattern.pool_yield(band, group.purity, mixing, front, rear)
-            found[group.name] = (reached, found[group.name][1])
+            found[group.name] = (reached * (1 - run.loss), found[group.name][1])
     return found
 
 

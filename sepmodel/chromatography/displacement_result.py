@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.chromatography import displacement, isotachic
-from sepmodel.chromatography.displacement_engine import CELLS, ColumnRun, Confirmation, confirm
+from sepmodel.chromatography import displacement
+from sepmodel.chromatography.band_train import Snapshot, best_cut
+from sepmodel.chromatography.displacement_engine import Confirmation, design_on_engine
+from sepmodel.chromatography.displacement_run import CELLS, ColumnRun
 from sepmodel.chromatography.inputs import DisplacementCase
 from sepmodel.data import Book
 from sepmodel.products import Product
@@ -19,6 +21,7 @@ from sepmodel.species import RARE_EARTHS
 Array = NDArray[np.float64]
 
 _POINTS = 400
+_FIRST = 1e-6
 _TIMES = 128
 _LEVELS = 16
 _BEYOND = 1e-9
@@ -44,19 +47,31 @@ def solve_case(case: DisplacementCase, book: Book) -> Result:
         )
         for p in case.product
     )
-    plant = displacement.design(
-        case.feed,
-        wanted,
-        book,
-        ligands=case.ligands,
-        zone_splitting=case.zone_splitting,
-        length=case.length,
-        velocity=case.velocity,
-        ligand_recycle=case.ligand_recycle,
-    )
     found = None
     if case.confirm:
-        found = confirm(plant, case.feed, book, cells=case.cells or CELLS)
+        found = design_on_engine(
+            case.feed,
+            wanted,
+            book,
+            cells=case.cells or CELLS,
+            ligands=case.ligands,
+            zone_splitting=case.zone_splitting,
+            length=case.length,
+            velocity=case.velocity,
+            ligand_recycle=case.ligand_recycle,
+        )
+        plant = found.design
+    else:
+        plant = displacement.design(
+            case.feed,
+            wanted,
+            book,
+            ligands=case.ligands,
+            zone_splitting=case.zone_splitting,
+            length=case.length,
+            velocity=case.velocity,
+            ligand_recycle=case.ligand_recycle,
+        )
     pools: Mapping[str, Mapping[str, float]] = {n: p.moles for n, p in plant.pools.items()}
     if found is not None:
         pools = found.outlets
@@ -93,7 +108,7 @@ def solve_case(case: DisplacementCase, book: Book) -> Result:
         profiles=_profiles(found) if found else {},
         quantities=_quantities(plant, found),
         balance={"components": closure, "max": open_},
-        warnings=[*plant.warnings, *_warnings(found)],
+        warnings=[*plant.warnings, *_warnings(found, wanted)],
         used=book.used,
     )
 
@@ -136,8 +151,11 @@ def _quantities(
         out |= {f"{where} alpha {pair}": amount(a, "1") for pair, a in column.alpha.items()}
         out |= {f"{where} zone {pair}": amount(z, "cm") for pair, z in column.zone_length.items()}
     for name, (reached, demanded) in plant.one_column.items():
-        out[f"one column {name}"] = amount(reached, "1")
+        out[f"designed recovery {name}, one column"] = amount(reached, "1")
         out[f"demanded {name}"] = amount(demanded, "1")
+        alone = _one_pass(name, found)
+        if alone is not None:
+            out[f"engine recovery {name}, one column"] = amount(alone, "1")
     for p in plant.products:
         out[f"designed purity {p.name}"] = amount(plant.purity[p.name], "1")
         out[f"designed recovery {p.name}"] = amount(plant.recovery[p.name], "1")
@@ -146,15 +164,28 @@ def _quantities(
             out[f"engine recovery {p.name}"] = amount(found.recovery[p.name][0], "1")
     if found is not None:
         out["difference"] = amount(found.difference, "1")
+        out["designs"] = amount(found.rounds, "1")
     return out
 
 
-def _warnings(found: Confirmation | None) -> list[Warned]:
+def _one_pass(name: str, found: Confirmation | None) -> float | None:
+    """Recovery of a product by one pass of the first column on the engine, losses included."""
+    if found is None:
+        return None
+    fed = {e: sum(p.moles.get(e, 0.0) for p in found.design.pools.values()) for e in RARE_EARTHS}
+    for cut in found.runs[0].cuts:
+        if cut.name == name:
+            own = found.runs[0].column.members[name]
+            return sum(cut.moles.get(e, 0.0) for e in own) / sum(fed[e] for e in own)
+    return None
+
+
+def _warnings(found: Confirmation | None, wanted: Sequence[Product]) -> list[Warned]:
     """Products that keep their specification in the design but not on the engine."""
     if found is None:
         return []
     short = []
-    for p in found.design.products:
+    for p in wanted:
         for what, asked, reached in (
             ("purity", p.purity, found.purity[p.name][0]),
             ("recovery", p.recovery, found.recovery[p.name][0]),
@@ -196,7 +227,7 @@ def _bands(run: ColumnRun, names: list[str]) -> Profile:
     )
 
 
-def _sampled(shot: isotachic.Snapshot, z: Array, total: float) -> Array:
+def _sampled(shot: Snapshot, z: Array, total: float) -> Array:
     """Shares of every species at positions: what stands at the ends of the grid goes on."""
     share = np.clip(shot.conc / total, 0.0, 1.0)
     return np.stack([np.interp(z, shot.centres, s) for s in share.T], axis=-1)
@@ -204,12 +235,21 @@ def _sampled(shot: isotachic.Snapshot, z: Array, total: float) -> Array:
 
 def _effluent(run: ColumnRun, names: list[str]) -> Profile:
     """Mole shares of the metals at the outlet against time; the pools are its bands."""
-    times, conc = run.train.outlet
-    thin = max(1, times.size // _POINTS)
+    train = run.train
+    times, gone = train.fine
+    whole = gone[-1].sum()
+    left = gone.sum(axis=1)
+    first, last = np.searchsorted(left, [_FIRST * whole, (1 - _FIRST) * whole])
+    # What left by the ends of even stretches: the difference at single readings is rounding.
+    ends = np.linspace(times[max(first - 1, 0)], times[min(last + 1, times.size - 1)], _POINTS + 1)
+    amounts = np.stack([np.interp(ends, times, g) for g in gone.T], axis=-1)
+    share = np.diff(amounts, axis=0) / (
+        train.bed.velocity * train.ligand_conc * (ends[1] - ends[0])
+    )
     return Profile(
         unit="1",
-        axes={"time": times[::thin].tolist(), "component": names},
-        values=np.clip(conc[::thin, 1:-1] / run.train.ligand_conc, 0.0, None),
+        axes={"time": (0.5 * (ends[1:] + ends[:-1])).tolist(), "component": names},
+        values=np.clip(share, 0.0, None),
         bands={cut.name: (cut.start, cut.end) for cut in run.cuts if cut.end > cut.start},
     )
 
@@ -250,6 +290,6 @@ def _yields(run: ColumnRun, names: list[str]) -> Profile:
     values = np.zeros((purities.size, len(names)))
     for k in range(len(names)):
         for n, purity in enumerate(purities):
-            i, j = isotachic.best_cut(amounts[:, k], total, float(purity))
+            i, j = best_cut(amounts[:, k], total, float(purity))
             values[n, k] = (amounts[j, k] - amounts[i, k]) / run.train.loaded[k]
     return Profile(unit="1", axes={"purity": purities.tolist(), "component": names}, values=values)

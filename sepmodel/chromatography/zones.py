@@ -46,6 +46,7 @@ class Operation:
     load_most: float
     mixed_most: float
     byproduct_purity: float
+    allowance_used: float
     ligand_recycle: float
     acid_per_ligand: float
     base_per_ligand: float
@@ -102,6 +103,7 @@ def operation(
         load_most=book[run + "load-most"],
         mixed_most=book[run + "mixed-most"],
         byproduct_purity=book[run + "byproduct-purity"],
+        allowance_used=book[run + "allowance-used"],
         ligand_recycle=book[run + "ligand-recycle"],
         acid_per_ligand=book[run + "acid-per-ligand"],
         base_per_ligand=book[run + "base-per-ligand"],

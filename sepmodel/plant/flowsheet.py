@@ -17,6 +17,7 @@ import numpy as np
 from sepmodel.balance import molar_closure, require
 from sepmodel.data import Book, Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
+from sepmodel.plant.engine_check import Check
 from sepmodel.products import Product
 from sepmodel.species import CHARGES, RARE_EARTHS, molar_mass
 from sepmodel.stream import Stream, mix
@@ -70,6 +71,8 @@ class UnitResult:
         product -> share of this unit's burden by what causes it (separation duty); empty: by mass.
     circuits
         the solved extraction circuits, as ``sepmodel.plant.circuits`` gives them.
+    checks
+        what of this unit the transport engine can be asked.
     released
         mol/s of followed species that leave as gas (oxalate burnt to carbon dioxide).
     design
@@ -86,6 +89,7 @@ class UnitResult:
     shares: Mapping[str, float] = field(default_factory=dict)
     released: Mapping[str, float] = field(default_factory=dict)
     circuits: tuple[Any, ...] = ()
+    checks: tuple[Check, ...] = ()
     sections: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[Mapping[str, str], ...] = ()
     design: Any = None

@@ -8,7 +8,7 @@ method, no moving grid; the outlet is closed.
 
 import numpy as np
 
-from sepmodel.chromatography.isotachic import best_cut
+from sepmodel.chromatography.band_train import best_cut
 
 ROUNDS = 3
 FINE = 8

@@ -1,10 +1,12 @@
 """A displacement plant on the engine: what the closed forms promise and one column cannot give."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import sepmodel
-from sepmodel.chromatography import displacement
+from sepmodel.chromatography import displacement, displacement_engine
 from sepmodel.chromatography.displacement_engine import confirm
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError
@@ -43,6 +45,36 @@ def test_everything_fed_leaves_in_a_pool(pair):
     first, *rest = found.runs
     handed = sum(sum(z.values()) for z in first.zones.values())
     assert handed == pytest.approx(sum(sum(r.fresh.values()) for r in rest), rel=1e-9)
+
+
+def test_a_column_with_recycle_is_fed_what_leaves_its_pools(pair):
+    for run in pair[1].runs[1:]:
+        assert run.column.recycled
+        for element, moles in run.fresh.items():
+            out = sum(cut.moles.get(element, 0.0) for cut in run.cuts)
+            assert out == pytest.approx(moles, rel=1e-9)
+        assert run.rounds <= 3
+
+
+def test_a_design_is_tightened_until_the_engine_agrees(monkeypatch, pair):
+    """On an engine that finds a third more impurity and twice the loss."""
+    asked = products(PAIR, purity=0.995, recovery=0.99)
+
+    def dirtier(plant, feed, book, *, products, cells, tolerance):
+        purity = {n: (1 - (1 - p) * 4 / 3, p) for n, p in plant.purity.items()}
+        recovery = {n: (1 - (1 - r) * 2, r) for n, r in plant.recovery.items()}
+        meets = all(
+            purity[p.name][0] >= p.purity and recovery[p.name][0] >= p.recovery for p in products
+        )
+        return replace(pair[1], design=plant, purity=purity, recovery=recovery, meets=meets)
+
+    monkeypatch.setattr(displacement_engine, "confirm", dirtier)
+    loss = Book({"resins/displacement-operation:handling-loss": 0.0})
+    found = displacement_engine.design_on_engine(PAIR, asked, loss, ligands=("dtpa",))
+    assert found.meets
+    assert 1 < found.rounds <= 4
+    least = {p.name: 1 - (1 - p.purity) * 3 / 4 for p in asked}
+    assert all(found.design.purity[name] >= purity for name, purity in least.items())
 
 
 def test_pools_follow_one_another(pair):
@@ -118,3 +150,21 @@ def test_a_ternary_fails_in_one_column_and_succeeds_with_zone_splitting():
         assert b.cells >= 10
         assert b.length == pytest.approx(b.theory, rel=0.03)
     assert all(np.isfinite(b.length) for run in found.runs for b in run.train.boundaries)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["magnet-scrap", "magnet-scrap-nd-pr", "deep-sea-mud"])
+def test_the_plants_of_the_comparison_keep_their_specification(study, monkeypatch):
+    """The closed-form plant of a study, at the composition and the products it is asked for."""
+    made = []
+    plain = displacement.design
+
+    def kept(feed, wanted, book, **how):
+        made.append((plain(feed, wanted, book, **how), feed))
+        return made[-1][0]
+
+    monkeypatch.setattr(displacement, "design", kept)
+    sepmodel.compare(study, {"routes": ["displacement"]}, ranges=False)
+    found = confirm(*made[0], Book())
+    assert found.meets
+    assert found.difference < 0.01

@@ -44,6 +44,12 @@ class Holdup(Table):
     of each stage holds what the feed brings in the time; mass flow only). The settler is passed in
     ``cells`` equal cells in series: one is perfectly mixed, "plug" stands for so many that more
     change nothing; ``dead`` is the part of it that takes no part.
+
+    ``phases``: "fixed" volumes of both phases, or mixers of fixed volume that run over as a
+    dispersion ("overflow", circuits only), so that the volume of each phase follows the flows. With
+    ``weir`` the settlers' interface moves too: the aqueous leg lets a volume more out in that time,
+    and with ``reset``, the integral time of a level controller, its crest is moved until the
+    interface is where it was.
     """
 
     basis: Literal["outflow", "boxes", "feed"] = "outflow"
@@ -55,6 +61,9 @@ class Holdup(Table):
     settler_org: Volume | None = None
     cells: Count | Literal["plug"] = 1
     dead: Annotated[float, Number("a part below 1", low=0, below=1)] = 0.0
+    phases: Literal["fixed", "overflow"] = "fixed"
+    weir: LongTime | None = None
+    reset: LongTime | None = None
 
     @property
     def cells_each(self) -> int:
@@ -68,6 +77,12 @@ class Holdup(Table):
             refuse("a hold-up is a time or two volumes", "mixer, or mixer_aq and mixer_org")
         if (self.settler_aq is None) != (self.settler_org is None):
             refuse("a settler holds both phases", "settler_aq and settler_org")
+        settled = self.settler > 0 or self.settler_aq is not None
+        if self.weir is not None and (self.phases == "fixed" or not settled or self.cells != 1):
+            refuse("an interface moves in a mixed settler behind a mixer that runs over",
+                   'phases = "overflow", a settler, cells = 1')  # fmt: skip
+        if self.reset is not None and self.weir is None:
+            refuse("a level controller moves the crest of a weir", "weir and reset")
         return self
 
 
@@ -234,6 +249,8 @@ class DynamicMassFlowCase(CascadeCase):
     def _no_volumes(self) -> DynamicMassFlowCase:
         if self.holdup.mixer is None or self.holdup.settler_aq is not None:
             refuse("the mass-flow model knows no volumes", "holdup.mixer as a time")
+        if self.holdup.phases != "fixed":
+            refuse("the mass-flow model knows no volumes", 'holdup.phases = "fixed"')
         if self.start.fill == "fresh":
             refuse("the mass-flow model cannot start without metal", '"feed" or "steady"')
         return self
@@ -257,4 +274,7 @@ class DynamicCircuitCase(CircuitCase):
             refuse("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"')
         if self.start.policy != "none":
             refuse("a circuit is led by events on its flows", 'policy = "none"')
+        moved = any(event.setting.endswith(".efficiency") for event in self.event)
+        if self.holdup.phases == "overflow" and (self.outage or moved):
+            refuse("efficiencies stay where mixers run over", 'holdup.phases = "fixed"')
         return self

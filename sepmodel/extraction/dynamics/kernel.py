@@ -102,8 +102,9 @@ class Kernel:
         self.close = CLOSE
         self.carried_aq, self.carried_org = self.qa * self.fixed_x, self.qo * self.fixed_y
         self.keep = net.keep[:, :, None]
+        exits = net.flow if net.exits is None else net.exits
         self.kappa = [
-            net.flow[p][:, None] / net.cell[p][:, None] if net.cells[p] else np.zeros((n, 1))
+            exits[p][:, None] / net.cell[p][:, None] if net.cells[p] else np.zeros((n, 1))
             for p in (0, 1)
         ]
         self.beside = net.flow[1][:, None] / net.aside[:, None]

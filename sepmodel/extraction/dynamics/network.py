@@ -86,6 +86,7 @@ class Network:
     ``shift`` (N, C) is added to ln D; ``flow`` (2, N) [m3/s] leaves the stages, ``mixer`` (2, N)
     and ``cell`` (2, N) [m3] are volumes of a mixer and of one settler cell, ``cells`` their numbers
     (aqueous, organic); ``feed`` (2, N, K) [mol/s]; ``keep`` (2, N) what side draws leave;
+    ``exits`` (2, N) leaves the settlers, if it differs from what enters them;
     ``bypass`` (N, C) part of the entering organic that passes by, ``aside`` (N,) the volume of its
     cell; ``carry`` (2, N) what leaves with the other phase. ``carriers`` the phase of each carrier;
     without carriers the totals of the equilibrium are ``totals`` (N, T).
@@ -106,6 +107,7 @@ class Network:
     carry: Array | None = None
     carriers: tuple[int, ...] = ()
     totals: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    exits: Array | None = None
 
     @property
     def stages(self) -> int:

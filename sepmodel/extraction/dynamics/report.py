@@ -200,6 +200,14 @@ def _profiles(
             axes={"time_h": shown, "stage": stages["stage"]},
             values=ph[chosen],
         )
+    if found.volumes is not None:
+        for row, name in ((0, "aqueous_in_mixers"), (1, "aqueous_in_settlers")):
+            if not np.isnan(found.volumes[:, row]).any():
+                out[name] = Profile(
+                    unit="1",
+                    axes={"time_h": shown, "stage": stages["stage"]},
+                    values=found.volumes[chosen, row],
+                )
     for name, seen in found.signals.items():
         if seen.size:
             out[f"loop_{name}"] = Profile(

@@ -17,6 +17,7 @@ from sepmodel import files
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.control import Loop, Loops
+from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
 from sepmodel.extraction.dynamics.integrate import Memory, Options, Step
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.network import Network
@@ -78,7 +79,8 @@ class RunResult:
     ``left`` (T, P, K) and ``fed`` (T, K) [mol] since the start; ``inventory`` (T, K) [mol] in the
     train; ``proton`` (T, N) [mol/m3] where the equilibrium knows it. ``closure`` (K,) is the
     largest error of any balance, relative to what went through or is held. ``ignored``: there was a
-    checkpoint that could not be read, and the run began anew.
+    checkpoint that could not be read, and the run began anew. ``volumes`` (T, 2, N) are the aqueous
+    part of mixers and settlers where volumes move.
     """
 
     components: tuple[str, ...]
@@ -98,6 +100,7 @@ class RunResult:
     rejected: int
     final: Memory
     network: Network
+    volumes: Array | None = None
     ignored: bool = False
 
 
@@ -118,7 +121,8 @@ class Run:
     """A run: train, schedule, start, end, what to look at.
 
     ``start`` is a name the train knows, or moles in the mixers with unknowns. ``outputs`` are times
-    [s] at which everything is recorded; they do not influence the steps.
+    [s] at which everything is recorded; they do not influence the steps. With ``rules`` volumes
+    follow the flows.
     """
 
     train: Train
@@ -128,6 +132,7 @@ class Run:
     outputs: Array
     specifications: Sequence[Specification] = ()
     loops: Sequence[Loop] = ()
+    rules: Rules | None = None
     options: Options = field(default_factory=Options)
 
 
@@ -177,6 +182,11 @@ class _Runner:
         settings = run.schedule.at(0.0) | self.loops.settings(run.schedule.at(0.0))
         self.kernel = self._kernel(settings)
         net = self.kernel.net
+        self.hydraulics = None if run.rules is None else Hydraulics(rules=run.rules, design=net)
+        self.varying = False
+        if self.hydraulics is not None:
+            net = self.hydraulics.apply(net, 0.0)
+            self.kernel = Kernel(net)
         if isinstance(run.start, str):
             moles, u = run.train.start(net, run.start)
         else:
@@ -196,6 +206,8 @@ class _Runner:
         self.flows = np.zeros((outputs.size, len(self.names), net.species))
         self.left, self.fed = np.zeros_like(self.flows), np.zeros((outputs.size, net.species))
         self.inventory = np.zeros_like(self.fed)
+        self.volumes = np.full((outputs.size, 2, net.stages), np.nan)
+        self.stretch = -1.0
         self.worst = np.zeros(net.species)
         self.watches = [
             _Watch(spec=s, row=self._row(s.outlet), above=False) for s in run.specifications
@@ -253,19 +265,37 @@ class _Runner:
             stop = min(stop, run.until)
             constant = run.schedule.constant(memory.t, stop)
             self._enter(at)
-            kernels = (lambda t: self.kernel) if constant else self._at
+            if self.hydraulics is not None:
+                if memory.t >= self.stretch:
+                    self.stretch = stop
+                    self.hydraulics.enter(memory.t, stop, self._net_at)
+                if memory.t < self.hydraulics.still:
+                    constant, stop = False, self.hydraulics.still
+                elif constant:
+                    self.kernel = Kernel(self.hydraulics.apply(self._net_at(memory.t), memory.t))
+            self.varying = not constant
+            kernels = self._at if self.varying else (lambda t: self.kernel)
             integrate.advance(
                 kernels, memory, stop, run.options, self._seen, constant=constant, fresh=self.fresh
             )
             self.fresh = True
         return self._result()
 
+    def _net_at(self, t: float) -> Network:
+        """The network under the settings of a moment, its volumes as designed."""
+        settings = self.run.schedule.at(t)
+        return self._kernel(settings | self.loops.settings(settings)).net
+
     def _at(self, t: float) -> Kernel:
+        if self.hydraulics is not None:
+            return Kernel(self.hydraulics.apply(self._net_at(t), t))
         settings = self.run.schedule.at(t)
         return Kernel(self.run.train.network(settings | self.loops.settings(settings)))
 
     def _enter(self, scheduled: Mapping[str, float]) -> None:
         """The kernel of the stretch that begins; contents move where efficiencies jump."""
+        if self.hydraulics is not None:
+            return
         settings = dict(scheduled) | self.loops.settings(scheduled)
         new = self._kernel(settings)
         if new is self.kernel:
@@ -315,7 +345,14 @@ class _Runner:
         upto = int(np.searchsorted(self.outputs, end, side="right"))
         if upto > self.done:
             times = self.outputs[self.done : upto]
-            self._record(*step.at((times - step.t) / step.h))
+            states, unknowns = step.at((times - step.t) / step.h)
+            if self.varying:
+                for moment, y, u in zip(times.tolist(), states, unknowns, strict=True):
+                    self.kernel = self._at(moment)
+                    self._record(y[None], u[None])
+                self.kernel = kernel
+            else:
+                self._record(states, unknowns)
         *_, outlets, fed = kernel.lay.split(step.y_new)
         inventory = self._inventory(step.y_new)
         gap = np.abs(inventory + outlets.sum(axis=0) - fed - self.held)
@@ -332,7 +369,10 @@ class _Runner:
 
         def above(s: float) -> bool:
             y, u = step.at(np.array([s]))
+            if self.varying:
+                self.kernel = self._at(step.t + s * step.h)
             rate, _ = self._look(y[0], u[0])
+            self.kernel = step.kernel
             flows: Array = step.kernel.lay.split(rate)[4]
             return bool(watch.spec.purity(flows[watch.row]) >= watch.spec.least)
 
@@ -369,6 +409,10 @@ class _Runner:
         self.flows[rows] = kernel.lay.split(rate)[4]
         self.left[rows], self.fed[rows] = outlets, fed
         self.inventory[rows] = self._inventory(y)
+        if self.hydraulics is not None:
+            self.volumes[rows, 0] = kernel.net.mixer[0] / kernel.net.mixer.sum(axis=0)
+            if any(kernel.net.cells):
+                self.volumes[rows, 1] = kernel.net.cell[0] / kernel.net.cell.sum(axis=0)
         self.done = rows.stop
 
     # -- control -----------------------------------------------------------------------------
@@ -402,9 +446,12 @@ class _Runner:
             final=self.memory,
             ignored=self.ignored,
             network=self.kernel.net,
+            volumes=None if self.hydraulics is None else self.volumes,
         )
 
-    _ARRAYS = ("conc_aq", "conc_org", "proton", "flows", "left", "fed", "inventory", "worst")
+    _ARRAYS = (
+        "conc_aq", "conc_org", "proton", "flows", "left", "fed", "inventory", "worst", "volumes",
+    )  # fmt: skip
 
     def _save(self) -> None:
         m = self.memory
@@ -428,6 +475,9 @@ class _Runner:
             "loops": self.loops.state(),
         }
         arrays = {name: getattr(self, name) for name in self._ARRAYS}
+        if self.hydraulics is not None:
+            notes["hydraulics"] = [self.hydraulics.begun.hex(), float(self.stretch).hex()]
+            arrays["hydraulics"] = self.hydraulics.state
         arrays |= {name: getattr(m, name) for name in Memory.ARRAYS} | {"held": self.held}
         for i, watch in enumerate(self.watches):
             arrays[f"left_{i}"] = np.array(watch.left)
@@ -442,6 +492,7 @@ class _Runner:
         with np.load(io.BytesIO(self.checkpoint.read_bytes()), allow_pickle=False) as stored:
             notes = json.loads(str(stored["notes"]))
             m = self.memory
+            held = stored["hydraulics"] if self.hydraulics is not None else np.zeros(0)
             if notes["schema"] != CHECKPOINT or stored["y"].shape != m.y.shape:
                 raise ValueError("a checkpoint of another run")
             m.t, m.h = float.fromhex(notes["t"]), float.fromhex(notes["h"])
@@ -464,6 +515,15 @@ class _Runner:
         self.kernel = self._kernel(dict(at) | self.loops.settings(at))
         # A stretch that was left in the middle goes on with its step.
         self.fresh = m.t in self.breaks or self.loops.due(m.t)
+        if self.hydraulics is not None:
+            hyd = self.hydraulics
+            begun, self.stretch = (float.fromhex(v) for v in notes["hydraulics"])
+            hyd.state, hyd.path = held, None
+            if m.t < self.stretch:
+                # The same way as it was found the first time.
+                hyd.enter(begun, self.stretch, self._net_at)
+                self.fresh = self.fresh or m.t == hyd.still
+                self.kernel = Kernel(hyd.apply(self._net_at(m.t), m.t))
 
 
 def _crossing(watch: _Watch, left: Array, until: float) -> Crossing:

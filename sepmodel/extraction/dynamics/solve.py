@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel import files
+from sepmodel import files, units
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
+from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.network import Holdup, Network
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from sepmodel.result import Result, Warned
 
 Array = NDArray[np.float64]
+# Growth [1/h] of levels beyond which it is no rounding.
+SWINGS = 1e-6
 DynamicCase = DynamicMassFlowCase | DynamicCircuitCase
 
 
@@ -135,9 +138,17 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
                 weights=weights,
             )
         )
+    rules = None
+    if case.holdup.phases == "overflow":
+        reset = float("inf") if case.holdup.reset is None else case.holdup.reset
+        rules = Rules(weir=case.holdup.weir, reset=reset)
+        hydraulics = Hydraulics(rules=rules, design=net)
+        warnings = (*warnings, *_swinging(hydraulics))
+        net = hydraulics.apply(net, 0.0)
     run = Run(
         train=train,
         schedule=schedule,
+        rules=rules,
         start=_start(case, train, net, schedule),
         until=case.time.end,
         outputs=np.linspace(0.0, case.time.end, case.time.outputs),
@@ -146,6 +157,25 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         options=Options(rtol=case.time.tolerance),
     )
     return Assembled(train=train, run=run, weights=weights, labels=labels, warnings=warnings)
+
+
+def _swinging(hydraulics: Hydraulics) -> list[Warned]:
+    """A warning where the level controllers of all stages together swing up."""
+    from sepmodel.result import Warned
+
+    if not np.isfinite(hydraulics.rules.reset):
+        return []
+    growth = hydraulics.growth() * units.factor("h")
+    if growth <= SWINGS:
+        return []
+    return [
+        Warned(
+            code="levels-swing-up",
+            message=f"level controllers in a row hand their swings on: these grow by e in "
+            f"{1.0 / growth:.3g} h; a longer reset or a quicker weir damps them",
+            where="holdup.reset",
+        )
+    ]
 
 
 def _outlet_named(loop: Loop, names: list[str], labels: dict[str, str]) -> Loop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from sepmodel import files, units
@@ -141,7 +142,10 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
             "rows": rows(comparison),
             "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
             "warnings": beyond_practice(comparison),
-            "routes": [_route_dict(result) for result in comparison.routes],
+            "routes": [
+                {**_route_dict(result), **_engine_dict(comparison, result)}
+                for result in comparison.routes
+            ],
             "sources": evidence(used),
         }
     )
@@ -218,6 +222,20 @@ def draws(result: RouteResult) -> dict[str, Any] | None:
             {"key": key, "side": side} for key, side in result.fragile
         ],
         "largest_closure": result.told.closure,
+    }
+
+
+def _engine_dict(comparison: Comparison, result: RouteResult) -> dict[str, Any]:
+    """What the transport engine answered about a route's columns; nothing where it has none."""
+    if result.sheet is None or not any(u.result.checks for u in result.sheet.units.values()):
+        return {}
+    answers = [a for a in comparison.engine.get(result.route.name, ()) if a is not None]
+    return {
+        "engine": [
+            {**asdict(a), "difference": None if a.failure else a.difference, "meets": a.meets}
+            for a in answers
+        ]
+        or "not run"
     }
 
 

@@ -24,6 +24,7 @@ from sepmodel.plant.compare.evaluation import (
 from sepmodel.plant.compare.members import EXTENDED, MEMBERS, Drawn, Told
 from sepmodel.plant.compare.metrics import METRICS
 from sepmodel.plant.compare.ranges import Driver, Range, Share, common, drivers_of, misses_of
+from sepmodel.plant.engine_check import Checked
 from sepmodel.plant.flowsheet import Flowsheet
 from sepmodel.plant.inputs import Route, Study
 from sepmodel.stream import Stream
@@ -85,7 +86,11 @@ class Pair:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Comparison:
-    """All routes of a study on one boundary, with ranges, rankings and evidence."""
+    """All routes of a study on one boundary, with ranges, rankings and evidence.
+
+    ``engine``: by route, what the transport engine answers to the checks of its column units; None
+    where it was not asked.
+    """
 
     study: Study
     routes: tuple[RouteResult, ...]
@@ -98,6 +103,7 @@ class Comparison:
     members: int = 0
     inputs_hash: str = ""
     seconds: float = 0.0
+    engine: Mapping[str, tuple[Checked | None, ...]] = field(default_factory=dict)
 
 
 def route_result(route: Route, base: State, drawn: Drawn | None, told: Told | None) -> RouteResult:

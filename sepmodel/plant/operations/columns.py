@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from sepmodel.chromatography import affinity, displacement
-from sepmodel.data import Book
+from sepmodel.data import Book, split_key
 from sepmodel.plant import equipment
+from sepmodel.plant.engine_check import Check
 from sepmodel.plant.flowsheet import Context, UnitResult, free_acid, rare_earths, reagent_mass
 from sepmodel.plant.inputs import DisplacementTrain, ProteinColumn
 from sepmodel.plant.operations.common import (
@@ -185,6 +187,7 @@ def displacement_train(
     feed = rare_earths(stream)
     products = sought(context, (), feed, unit.downstream_loss)
     metals = _metals(stream)
+    before = set(book.used)
     done = context.memo(
         ("displacement", composition(metals), asked(products), unit.ligands, unit.presaturant),
         book,
@@ -195,6 +198,15 @@ def displacement_train(
             ligands=unit.ligands,
             presaturant=unit.presaturant,
         ),
+    )
+    check = Check(
+        kind="displacement",
+        unit=unit.id,
+        feed=dict(composition(metals)),
+        products=products,
+        options={"ligands": unit.ligands, "presaturant": unit.presaturant},
+        constants=_read(book, before),
+        overrides=book.overrides,
     )
     scale = sum(metals.values())
     names = [p.name for p in products]
@@ -242,6 +254,7 @@ def displacement_train(
             },
         ),
         equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
+        checks=(check,),
         # Columns on one ligand are a section, and what recovers the ligand is another.
         sections={"cyclic": sum(1 for rate in ligands.values() if rate > 0), "solids-fluids": 1},
         shares=_by_columns(done, products),
@@ -262,6 +275,16 @@ def displacement_train(
             *sizes(sized, recovery, vessels),
         ),
     )
+
+
+def _read(book: Book, before: AbstractSet[str]) -> dict[str, float]:
+    """The constants read since ``before``, and replacements in the same data sets."""
+    keys = book.used.keys() - before
+    sets = {split_key(key)[0] for key in keys}
+    more = {key for key in book.overrides if split_key(key)[0] in sets}
+    return {key: book.overrides.get(key, book.used[key].si) for key in sorted(keys)} | {
+        key: book.overrides[key] for key in sorted(more)
+    }
 
 
 def _share_of_rare(metals: Mapping[str, float]) -> float:
