@@ -766,6 +766,9 @@ def _fail(error: SepmodelError, code: int, as_json: bool) -> int:
     document: dict[str, Any] = {"schema": 1, "status": "error"}
     if isinstance(error, InputError):
         document["errors"] = [problem.to_dict() for problem in error.problems]
+    elif isinstance(error, ConvergenceError):
+        problem = Problem(message=error.message, file=error.file, key=error.key)
+        document["errors"] = [problem.to_dict()]
     else:
         document["errors"] = [Problem(message=str(error)).to_dict()]
     terminal.say(f"error: {error}" if code != DEFECT else str(error))

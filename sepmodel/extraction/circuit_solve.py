@@ -16,7 +16,7 @@ from sepmodel.chemistry.correlation import Correlation
 from sepmodel.chemistry.equilibrium import Equilibrium
 from sepmodel.chemistry.soap_exchange import SoapExchange
 from sepmodel.data import Book
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import ConvergenceError, InputError, Problem
 from sepmodel.extraction import (
     circuit,
     circuit_activity,
@@ -62,6 +62,14 @@ def solve_case(case: CircuitCase, book: Book) -> Result:
         the purpose are refused.
     """
     made = assemble(case, book)
+    try:
+        return _solved_case(case, book, made)
+    except ConvergenceError as error:
+        inlet = error.trace.extra.get("inlet")
+        raise error.placed(key=f"inlet.{inlet}.acid" if inlet else "") from None
+
+
+def _solved_case(case: CircuitCase, book: Book, made: Assembled) -> Result:
     if case.model.activity == "ideal":
         solved, approach = _solve(made)
         found = result(case, book, made, solved)

@@ -191,7 +191,9 @@ class Controller(Table):
 
     setting = its value in the case + gain (e + integral of e dt / time), e = target - measured.
     ``measure``: "pH", "share_aq", "share_org" of a stage, "purity" of an outlet. ``gain`` has the
-    unit of the setting.
+    unit of the setting. With ``tune``, a small part by which the setting is stepped in a test run
+    at rest, gain and time are found from the response, and without a ``target`` the value at rest
+    is held.
     """
 
     name: Name
@@ -201,9 +203,10 @@ class Controller(Table):
     component: Member | None = None
     outlet: Text | None = None
     setting: Text
-    target: Real
-    gain: Text | Real
+    target: Real | None = None
+    gain: Text | Real | None = None
     time: LongTime | None = None
+    tune: Annotated[float, Number("a small part, not zero", low=-0.5, high=0.5)] | None = None
     interval: LongTime
     delay: Duration = 0.0
     low: Text | Real
@@ -212,6 +215,10 @@ class Controller(Table):
 
     @model_validator(mode="after")
     def _complete(self) -> Controller:
+        if (self.gain is None) == (self.tune is None) or (self.tune is not None and self.time):
+            refuse("a controller has a gain and a time, or is tuned", "gain, or tune")
+        if self.target is None and self.tune is None:
+            refuse("a controller has a target", "target")
         if self.measure == "purity" and (self.outlet is None or self.component is None):
             refuse("a purity is that of a component in an outlet", "outlet and component")
         if self.measure != "purity" and self.section is None:

@@ -75,7 +75,9 @@ class Paths:
             numbers = {
                 name: scale * self.number(given.setting, getattr(given, name), f"{key}.{name}")
                 for name in ("gain", "low", "high")
+                if getattr(given, name) is not None
             }
+            numbers.setdefault("gain", 0.0)
             stage = 1
             if given.section is not None:
                 bounds = self.sections()
@@ -90,7 +92,7 @@ class Paths:
                     name=given.name,
                     measure=given.measure,
                     setting=setting,
-                    target=given.target,
+                    target=float("nan") if given.target is None else given.target,
                     time=float("inf") if given.time is None else given.time,
                     interval=given.interval,
                     delay=given.delay,
