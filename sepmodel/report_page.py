@@ -286,6 +286,7 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
         "title": result.route.title,
         "ok": result.status == "meets",
         "status": "yes" if result.status == "meets" else result.status,
+        "met": "-" if result.met is None else f"{percent(result.met)} %",
         "level": f"Model: {result.route.level}",
         "estimates": f"{share['count']} of {share['of']} constants are estimates{weight}."
         if result.account
