@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sepmodel import products
 from sepmodel.data import Book
-from sepmodel.errors import InfeasibleError
+from sepmodel.errors import ConvergenceError, InfeasibleError
 from sepmodel.extraction import (
     cascade,
     design_curve,
@@ -117,10 +117,11 @@ def _first(case: DesignCase, spec: Spec) -> CircuitDesign:
         for excess in design_curve.EXCESS.tolist():
             try:
                 near = design_curve.circuit(spec, case, solvent=least + excess * scrub)
-            except InfeasibleError:
+            except (InfeasibleError, ConvergenceError):
+                # A hint that is not found never stands in for the refusal.
                 continue
             raise InfeasibleError(
-                f"a solvent of {solvent:.6g} is {100 * (1 - solvent / least):.2g} % below the "
+                f"a solvent of {solvent:.6g} is {100 * (1 - solvent / least):.3g} % below the "
                 f"least, {least:.6g} mol per mol of feed: {spec.cut} pinches at the feed"
                 if solvent < least
                 else f"a solvent of {solvent:.6g}, {100 * (solvent / least - 1):.2g} % above the "

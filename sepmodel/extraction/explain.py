@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 # A stage that separates by less than this part of what it could is called pinched.
 PINCHED = 1 / 4
+# What counts as no change of a flow.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,12 +189,13 @@ def confirmed(found: Confirmation, designed: CircuitDesign) -> list[Statement]:
             value=change["organic"],
         )
     ]
-    if change["strip"] > 0:
+    if change["strip"] > ROUNDING:
         out.append(
             Statement(
                 kind="mass action",
-                text=f"The strip takes {1 + change['strip']:.2g} times the acid designed: "
-                "with less, the organic returns too much of the product.",
+                text=f"The strip takes {100 * change['strip']:.1f} % more acid than designed: "
+                f"with {100 * found.acid_known:.0f} % less than that, the organic "
+                "returns too much of the product.",
                 where="strip",
                 value=1 + change["strip"],
             )

@@ -7,13 +7,19 @@ common to all elements gives the product its flow (Holland's theta), and the com
 give the next ratios; Anderson's mixing of the last rounds saves most of them. Marches run in
 logarithms and never subtract, so that traces and long circuits keep their digits.
 
+Near a pinch hundreds of stages are alike and the rounds creep or run in circles. Then only what
+leaves is unknown: from given outlets both marches take their ratios as they go (Sorel), a round
+with these ratios tells by how much the outlets are off, and Newton's steps, for two elements a
+bracket, close that.
+
 The design's own calculation (``ends``, ``cascade``) is Newton's method on powers of matrices and on
 all stages together; nothing of it is used here, neither its code nor its solution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +41,12 @@ MIXED = 6
 # Steps of the common factors' search, and the longest of them.
 STEPS = 100
 LONGEST = 8.0
+# Two elements part by so much (ln) at most; differences in ln of Newton's steps, the shortest step.
+WIDEST = 512.0
+SMALL = 1e-6
+SHORTEST = 1e-4
+# What a flow told in double precision leaves open, in units of rounding of all that flows.
+ROUNDINGS = 16
 # The two calculations of a design agree to this part of every outlet's flow of every element...
 AGREE = 1e-6
 # ... that is more than this part of the feed.
@@ -44,13 +56,15 @@ COUNTS = 1e-12
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Remarched:
     """Outlets (C,) of a circuit simulated again, in how many rounds, and its largest move at the
-    end; ``draw`` is zero without one."""
+    end; ``draw`` is zero without one. ``rounding`` is the part of a flow that the circuit's own
+    totals, told in double precision, leave open."""
 
     raffinate: Array
     organic: Array
     draw: Array
     rounds: int
     error: float
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -102,6 +116,7 @@ def remarch(
     [0.001007, 0.998993]
     """
     line = _line(extractability, feed, solvent, scrub, n, m, feed_phase, efficiency, draw)
+    rounding = float(ROUNDINGS * np.finfo(float).eps * (solvent + feed.sum()))
     rounds = 0
     for steps in WAYS:
         # Where the rounds run in circles the elements are parted step by step.
@@ -110,8 +125,11 @@ def remarch(
             closer = replace(line, log_a=step / steps * line.log_a)
             found, level = _settled(closer, level, TOLERANCE if step == steps else ROUGH)
             rounds += found.rounds
+        if not found.error <= ACCEPT:
+            found = _ended(line, found)
+            rounds += found.rounds
         if found.error <= ACCEPT:
-            return replace(found, rounds=rounds)
+            return replace(found, rounds=rounds, rounding=rounding)
     raise ConvergenceError(
         f"the circuit's second simulation does not settle: it still moves by {found.error:.1e}",
         trace=Trace(equation="stage-to-stage march"),
@@ -133,19 +151,170 @@ def _settled(line: _Line, level: Array, tolerance: float) -> tuple[Remarched, Ar
             break
         levels, moves = [*levels[-MIXED:], level], [*moves[-MIXED:], move]
         level = _mixed(levels, moves)
-    return Remarched(raffinate=r, organic=d, draw=q, rounds=count, error=error), level
+    return _told(r, d, q, count, error), level
+
+
+def _told(log_r: Array, log_d: Array, log_q: Array, rounds: int, error: float) -> Remarched:
+    return Remarched(
+        raffinate=np.exp(log_r),
+        organic=np.exp(log_d),
+        draw=np.exp(log_q),
+        rounds=rounds,
+        error=error,
+    )
+
+
+def _ended(line: _Line, near: Remarched) -> Remarched:
+    """The outlets themselves sought, from those the rounds came to."""
+    kinds = 2 if line.taken > 0 else 1
+    log_r, log_d, log_q = _ln(near.raffinate), _ln(near.organic), _ln(near.draw)
+    start = np.nan_to_num(np.stack([log_d, log_q])[:kinds] - log_r, posinf=WIDEST, neginf=-WIDEST)
+    rounds = 0
+    least = _told(log_r, log_d, log_q, 0, np.inf)
+
+    def off(at: Array) -> Array:
+        """What a round moves ln of product and draw over raffinate by, (kinds, C)."""
+        nonlocal rounds, least
+        rounds += 1
+        with np.errstate(all="ignore"):
+            level = _levels(line, at)
+            log_r, log_d, log_q, inside, _ = _round(line, level)
+            leaned = np.logaddexp.reduce(inside + line.log_a, axis=1)
+            stages = np.log(line.rest / line.aqueous) - leaned - level
+        move = np.stack([log_d, log_q])[:kinds] - log_r - at
+        # What leaves is right when every stage is.
+        error = max(float(np.abs(move).max()), float(np.abs(stages).max()))
+        if error < least.error:
+            least = _told(log_r, log_d, log_q, 0, error)
+        return np.asarray(move)
+
+    if start.size == 2:
+        _bracket(line, off)
+    else:
+        _newton(off, start)
+    return replace(least, rounds=rounds)
+
+
+def _bracket(line: _Line, off: Callable[[Array], Array]) -> None:
+    """Two elements: the further they are parted, the less the stages would part them."""
+
+    def over(apart: float) -> float:
+        at = np.array([[-0.5 * apart, 0.5 * apart]])
+        at[0] += _factors(line, np.concatenate([at, at - WIDEST]))[0]
+        move = off(at)[0]
+        value = float(move[1] - move[0])
+        # Beyond what can be marched they are too far apart.
+        return value if np.isfinite(value) else -np.inf
+
+    low, high = 0.0, 1.0
+    while high < WIDEST and over(high) > 0:
+        low, high = high, 2.0 * high
+    # Half of what is left, as long as halves differ.
+    while low < (middle := 0.5 * (low + high)) < high:
+        low, high = (middle, high) if over(middle) > 0 else (low, middle)
+
+
+def _newton(off: Callable[[Array], Array], at: Array) -> None:
+    """Steps in ln of what leaves, cut until they better it."""
+    value = off(at)
+    for _ in range(ROUNDS):
+        error = float(np.abs(value).max())
+        if not TOLERANCE < error < np.inf:
+            return
+        slopes = np.empty((at.size, at.size))
+        for k in range(at.size):
+            moved = at.copy()
+            moved.flat[k] += SMALL
+            slopes[:, k] = (off(moved) - value).ravel() / SMALL
+        if not np.isfinite(slopes).all():
+            return
+        step, *_ = np.linalg.lstsq(slopes, -value.ravel(), rcond=TOLERANCE)
+        step = np.clip(step, -LONGEST, LONGEST).reshape(at.shape)
+        part = 1.0
+        while part > SHORTEST:
+            trial = at + part * step
+            tried = off(trial)
+            if np.abs(tried).max() < error:
+                break
+            part *= 0.5
+        else:
+            return
+        at, value = trial, tried
+
+
+def _levels(line: _Line, at: Array) -> Array:
+    """The level of every stage, (N,), as both marches find it on their way from given outlets.
+
+    ``at``: ln of product and, with a draw, of draw over raffinate, (kinds, C).
+    """
+    stages, n = len(line.aqueous), line.n
+    gone = np.full(at.shape[1], -np.inf)
+    log_r, log_d, _ = _shares(line, np.stack([at[0], at[1] if len(at) > 1 else gone]), np.zeros(2))
+    keep_aq, keep_org = np.log1p(-line.off_aq), np.log1p(-line.off_org)
+    passed, whole = _ln(line.passed), np.log(line.rest / line.aqueous)
+    after = line.at + int(line.off_org.any())
+    level = np.empty(stages)
+    leaving, drawn, y = log_r, gone, gone
+    for k in range(n):
+        if line.at and k == after:
+            leaving = np.logaddexp(leaving, drawn)
+        x = np.logaddexp(y, leaving) - keep_aq[k]
+        level[k] = whole[k] + _sum(x) - _sum(x + line.log_a)
+        stays = passed[k] + keep_org[k - 1] + y if k else gone
+        y = np.logaddexp(stays, level[k] + line.log_a + x)
+        if k == line.at - 1:
+            drawn = _drawn(line, k, x, y)
+    leaving, drawn, x = log_d, gone, gone
+    # An organic draw is part of what its own stage's entering organic brings.
+    after = line.at - 1 - int(line.off_aq.any())
+    # An organic feed enters above: its stage is told by the march down.
+    for k in range(stages - 1, n - 1 - int(line.phase == "organic"), -1):
+        y = np.logaddexp(x, leaving) - keep_org[k]
+        if k == line.at - 1 and line.off_org.any():
+            drawn = _drawn(line, k, gone, y)
+        if line.at and k == after:
+            leaving = np.logaddexp(leaving, drawn)
+        held = y + np.log1p(-np.exp(np.minimum(passed[k] + leaving - y, -SMALL)))
+        level[k] = _level(line, k, held)
+        x = held - np.logaddexp(level[k] + line.log_a, passed[k])
+        if k == line.at - 1:
+            drawn = _drawn(line, k, x, y)
+    return level
+
+
+def _level(line: _Line, k: int, held: Array) -> float:
+    """The level at which a stage's aqueous is what its total says, by Newton's steps."""
+    passed, wanted = float(line.passed[k]), float(np.log(line.aqueous[k]))
+    at = _sum(held - line.log_a) - wanted
+    if passed == 0.0:
+        return at
+    for _ in range(STEPS):
+        parts = held - np.logaddexp(at + line.log_a, np.log(passed))
+        total = _sum(parts)
+        held_back = 1.0 + passed * np.exp(-at - line.log_a)
+        falls = max(float(np.sum(np.exp(parts - total) / held_back)), SMALL)
+        step = float(np.clip((total - wanted) / falls, -LONGEST, LONGEST))
+        at += step
+        if abs(step) < TOLERANCE * SMALL:
+            break
+    return at
+
+
+def _sum(logs: Array) -> float:
+    return float(np.logaddexp.reduce(logs))
 
 
 def difference(found: Remarched, feed: Array, outlets: Mapping[str, Array]) -> float:
     """Largest difference of any element's flow in any outlet, as a part of that flow.
 
     ``outlets``: raffinate, organic and, where there is one, draw, (C,). What is less than
-    ``COUNTS`` of the feed is compared as that.
+    ``COUNTS`` of the feed is compared as that, and what the rounding of the totals leaves open
+    is no difference.
     """
     worst = 0.0
     for name, flows in outlets.items():
-        again = getattr(found, name)
-        worst = max(worst, float(np.max(np.abs(again - flows) / np.maximum(flows, COUNTS * feed))))
+        off = np.maximum(np.abs(getattr(found, name) - flows) - found.rounding, 0.0)
+        worst = max(worst, float(np.max(off / np.maximum(flows, COUNTS * feed))))
     return worst
 
 
@@ -221,8 +390,8 @@ def _line(
 
 
 def _round(line: _Line, level: Array) -> tuple[Array, Array, Array, Array, float]:
-    """Raffinate, organic product, draw, ln compositions of the aqueous (N, C), and the largest
-    factor (ln).
+    """ln of raffinate, organic product and draw, of the aqueous compositions (N, C), and the
+    largest factor (ln).
 
     ``level``: ln of organic at equilibrium over a times aqueous, of each stage, (N,).
     """
@@ -242,7 +411,7 @@ def _round(line: _Line, level: Array) -> tuple[Array, Array, Array, Array, float
     inside = np.concatenate([low_x + log_r, high_x[:-1][::-1] + log_d])
     inside -= np.logaddexp.reduce(inside, axis=1)[:, None]
     moved = max(abs(by_product), abs(by_draw))
-    return np.exp(log_r), np.exp(log_d), np.exp(log_q), inside, moved
+    return log_r, log_d, log_q, inside, moved
 
 
 def _upward(line: _Line, gain: Array) -> tuple[Array, Array, Array, int]:
@@ -329,27 +498,44 @@ def _factors(line: _Line, ratios: Array) -> tuple[float, float]:
     wanted = np.array([line.product, line.taken])
     kinds = 2 if line.taken > 0 else 1
 
-    def look(at: Array) -> tuple[float, Array, Array]:
-        """The function, its slopes, and the flows."""
-        log_r, *others = _shares(line, ratios, at)
-        flows = np.exp(np.stack(others[:kinds]))
-        height = -float(line.feed @ log_r) - float(wanted[:kinds] @ at[:kinds])
-        return height, flows.sum(axis=1) - wanted[:kinds], flows
+    def look(at: Array) -> tuple[float, Array, Array, float]:
+        """The function, its slopes, how they bend, and what the slopes are differences of."""
+        logs = _shares(line, ratios, at)
+        height = -float(line.feed @ logs[0]) - float(wanted[:kinds] @ at[:kinds])
+        r, d, q = np.exp(np.stack(logs))
+        # The product is what strays into it less what strays from it, beside the elements that
+        # belong there: strays keep their digits whatever the feed.
+        own = d > r + q
+        strays = [*d[~own].tolist(), *(-(r + q)[own]).tolist()]
+        slope = np.array(
+            [
+                math.fsum([*strays, *line.feed[own].tolist(), -line.product]),
+                float(q.sum()) - line.taken,
+            ]
+        )[:kinds]
+        between = -float((d * q / line.feed).sum())
+        bend = np.array(
+            [
+                [float((d * (r + q) / line.feed).sum()), between],
+                [between, float((q * (r + d) / line.feed).sum())],
+            ]
+        )[:kinds, :kinds]
+        size = math.fsum(abs(s) for s in strays) if kinds == 1 else float(line.feed.sum())
+        return height, slope, bend, size
 
     at = np.zeros(2)
-    height, slope, flows = look(at)
+    height, slope, bend, size = look(at)
     for _ in range(STEPS):
-        if np.abs(slope).max() <= 4 * np.finfo(float).eps * line.feed.sum():
+        if np.abs(slope).max() <= 4 * np.finfo(float).eps * size:
             break
-        bend = np.diag(flows.sum(axis=1)) - (flows / line.feed) @ flows.T
         # Where nothing is shared the function is flat: a bend of its own.
-        bend += np.finfo(float).tiny * np.eye(kinds)
+        bend = bend + np.finfo(float).tiny * np.eye(kinds)
         step = np.clip(np.linalg.solve(bend, -slope), -LONGEST, LONGEST)
         part, norm, low = 1.0, float(np.abs(slope).max()), height
         while part > TOLERANCE:
             trial = at.copy()
             trial[:kinds] += part * step
-            height, slope, flows = look(trial)
+            height, slope, bend, size = look(trial)
             # Near the least point the slope still tells what the height cannot.
             if height < low or np.abs(slope).max() < norm:
                 break

@@ -1,6 +1,7 @@
 """The second simulation: the same circuits by code of its own, and no design without it."""
 
 import ast
+import dataclasses
 import time
 from pathlib import Path
 
@@ -102,11 +103,56 @@ def test_a_design_that_its_second_simulation_contradicts_is_not_reported(monkeyp
     solve = cascade.solve
 
     def wrong(inputs, **more):
-        import dataclasses
-
         result = solve(inputs, **more)
         return dataclasses.replace(result, raffinate=result.raffinate * (1 + 1e-5))
 
     monkeypatch.setattr(cascade, "solve", wrong)
     with pytest.raises(ConvergenceError, match="differ"):
         design.design_binary(2.0, 0.5, 0.99, 0.99)
+
+
+def test_a_circuit_at_its_pinch_settles_too():
+    """At the least solvent exactly: 338 stages, most of them alike; as by powers of matrices."""
+    a, feed = np.array([1.0, 1.5]), np.array([0.25, 0.75])
+    second = remarch.remarch(a, feed, 2.75, 1.9999994999989998, 86, 252)
+    both = ends.cold(
+        a,
+        feed[None],
+        np.array([2.75]),
+        np.array([1.9999994999989998]),
+        np.array([86]),
+        np.array([252]),
+    )
+    assert np.log(second.raffinate) == pytest.approx(both.log_raffinate[0], abs=1e-6)
+    assert np.log(second.organic) == pytest.approx(both.log_organic[0], abs=1e-6)
+
+
+def test_outlets_sought_from_elsewhere_are_those_of_the_rounds():
+    """Every phase of feed and draw, efficiencies below one: two ways to the same outlets."""
+    rng = np.random.default_rng(5)
+    for _ in range(14):
+        given = circuit(rng)
+        rounds = remarch.remarch(*given)
+        a, feed, solvent, scrub, n, m, phase, efficiency, draw = given
+        line = remarch._line(a, feed, solvent, scrub, n, m, phase, efficiency, draw)
+        away = dataclasses.replace(
+            rounds, raffinate=rounds.raffinate * np.exp(0.01 * np.arange(len(a)))
+        )
+        found = remarch._ended(line, away)
+        assert found.error < 1e-9
+        assert found.raffinate == pytest.approx(rounds.raffinate, rel=1e-8)
+        assert found.organic == pytest.approx(rounds.organic, rel=1e-8)
+
+
+@pytest.mark.parametrize("lost", [1e-10, 1e-11, 1e-13])
+def test_recoveries_at_the_edge_of_double_precision_are_designed(lost):
+    both = design.Outlet(purity=0.995, basis="mole")
+    found = design.design_circuit(
+        {"Pr": 0.25, "Nd": 0.75},
+        {"Pr": 1.0, "Nd": 1.4},
+        ["Pr"],
+        raffinate=design.Outlet(purity=0.99, basis="mole"),
+        organic=dataclasses.replace(both, recovery=1 - lost),
+    )
+    assert found.raffinate["Nd"] <= 0.75 * lost * 1.01
+    assert found.recheck < 1e-6
