@@ -169,7 +169,7 @@ class Disturbance(Table):
         "feed-surge", "feed-richer", "acid-weaker", "solvent-loss", "soap-lower", "crud",
         "entrainment",
     ]  # fmt: skip
-    size: Annotated[float, Number("a relative size", low=-0.9, high=0.9)]
+    size: Annotated[float, Number("a relative size", above=-1, below=1)]
     at: Duration
     until: LongTime | None = None
     ramp: Duration = 0.0
