@@ -35,7 +35,7 @@ def cell(comparison: Comparison, result: RouteResult) -> str:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The engine's answers in words, one for each route with columns."""
+    """What the engine confirms, and what it was not asked; ``shortfalls`` has the rest."""
     said = []
     for result in comparison.routes:
         if not asked(result):
@@ -47,7 +47,7 @@ def sentences(comparison: Comparison) -> list[str]:
                 f"{result.route.title}: its columns come from a shortcut and were not run on the "
                 "transport engine (sepmodel compare --engine does that)."
             )
-        said += [f"{result.route.title}: {_answer(a)}" for a in known]
+        said += [f"{result.route.title}: {_answer(a)}" for a in known if a.meets]
     return said
 
 
@@ -76,7 +76,7 @@ def _answer(answer: Checked) -> str:
     )
     return (
         f"on the transport engine the columns give {figures} (purity / recovery, %), at most "
-        f"{100 * answer.difference:.2g} % from the shortcut; {verdict}."
+        f"{100 * answer.difference:.2g} points from the shortcut; {verdict}."
     )
 
 
