@@ -626,6 +626,10 @@ def slopes(
     values = found.values
     columns = [values[:, k] for k in range(len(wanted))]
     labels = [names[name] for name in wanted]
+    if {"extractant", "saponification"} <= set(labels):
+        # More extractant at the same degree of saponification, as a file gives it, is more soap.
+        soap = columns[labels.index("saponification")]
+        columns[labels.index("extractant")] = columns[labels.index("extractant")] + soap
     by_k = values[:, len(wanted) :]
     for k in range(len(task.names) - 1):
         # A factor moves everything above its cut.

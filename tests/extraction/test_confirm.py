@@ -146,6 +146,10 @@ def test_slopes_are_the_derivatives(found):
         "scrub flow": lambda e: replace(
             base, inlets=(*others, replace(scrub, flow=scrub.flow * e))
         ),
+        # As a file has it: the degree of saponification stays, so there is more soap.
+        "extractant": lambda e: replace(
+            base, dimer=base.dimer * e, organic_conc=np.asarray(base.organic_conc) * e
+        ),
         "factor:Nd/Pr": lambda e: replace(
             base,
             model=replace(base.model, log_k=base.model.log_k + np.array([0, np.log(e), 0])),
