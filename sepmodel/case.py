@@ -235,6 +235,35 @@ def numbered(document: Any, path: str) -> str:
     return ".".join(parts)
 
 
+def named(document: Any, path: str) -> str:
+    """A path with the members of lists by their names, as settings give them.
+
+    >>> named({"inlet": [{"name": "feed", "flow": "1 L/h"}]}, "inlet.0.flow")
+    'inlet.feed.flow'
+    """
+    parts = []
+    for part in path.split("."):
+        here = part
+        try:
+            if isinstance(document, list):
+                member = document[_place(document, part)]
+                name = _name_of(member)
+                alone = [_name_of(other) for other in document].count(name) == 1
+                document, here = member, name if name and alone else part
+            else:
+                document = document[part]
+        except (ValueError, LookupError, TypeError):  # what is missing, or named already
+            document = None
+        parts.append(here)
+    return ".".join(parts)
+
+
+def _name_of(member: Any) -> str:
+    """A list's member's name, where it can stand in a path."""
+    name = member.get("name", member.get("id")) if isinstance(member, dict) else None
+    return name if isinstance(name, str) and not {".", " "} & set(name) else ""
+
+
 def value_at(document: Any, path: str) -> Any:
     """What stands at a path of a case's tables; None where nothing does.
 

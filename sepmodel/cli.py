@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,7 @@ def run(
     "constants",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Replace a number of the data sets (strict SI).",
+    help="Replace a number of the data sets: strict SI, or text with a unit.",
 )
 @click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
 @click.option(
@@ -316,23 +317,26 @@ def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: 
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, float]:
-    """KEY=VALUE arguments as constants to replace."""
+    """KEY=VALUE arguments as constants to replace, checked against what they are."""
+    from sepmodel import data
+
     found = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        try:
-            found[key] = float(text)
-        except ValueError:
-            equals = ""
-        if not (equals and ":" in key and found[key] == found[key]):
+        if not equals or ":" not in key or text.strip().lower() in ("", "nan"):
             raise InputError(
                 Problem(
                     message="not a constant and its value",
                     key="--constant",
                     value=pair,
-                    expected="SET:NAME=NUMBER, the number in strict SI",
+                    expected="SET:NAME=VALUE, a number in strict SI or text with a unit",
                 )
             )
+        try:
+            found[key] = data.replacement(key, text.strip().strip("\"'"))
+            data.Book(found)
+        except InputError as error:
+            raise InputError([replace(p, file="--constant") for p in error.problems]) from None
     return found
 
 
@@ -766,6 +770,9 @@ def _fail(error: SepmodelError, code: int, as_json: bool) -> int:
     document: dict[str, Any] = {"schema": 1, "status": "error"}
     if isinstance(error, InputError):
         document["errors"] = [problem.to_dict() for problem in error.problems]
+    elif isinstance(error, ConvergenceError):
+        problem = Problem(message=error.message, file=error.file, key=error.key)
+        document["errors"] = [problem.to_dict()]
     else:
         document["errors"] = [Problem(message=str(error)).to_dict()]
     terminal.say(f"error: {error}" if code != DEFECT else str(error))

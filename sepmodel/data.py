@@ -472,6 +472,42 @@ class Book:
         return replace(self, overrides={**self.overrides, **values}, used={})
 
 
+def _is_share(constant: Constant) -> bool:
+    """Whether a constant is a share of something, as its basis and its range say."""
+    words = constant.basis.split()
+    first = words[0].rstrip(",;") if words else ""
+    within = constant.unit == "1" and all(0 <= end <= 1 for end in constant.si_range)
+    return within and first in ("share", "fraction", "part")
+
+
+def replacement(key: str, text: str) -> float:
+    """The strict-SI value of a constant's replacement: a bare number in SI, or text with a unit.
+
+    Raises
+    ------
+    InputError
+        for a constant that is not there, and for text that is no quantity of its kind.
+
+    >>> replacement("elements:Nd", "144.24 g/mol")
+    0.14424
+    """
+    constant = Book()._find(key)
+    try:
+        value = float(text)
+    except ValueError:
+        expected = f'a bare number in strict SI, or text with a unit such as "1 {constant.unit}"'
+        try:
+            value = units.si(text, constant.unit)
+        except InputError as error:
+            raise InputError(
+                [replace(p, key=key, value=text, expected=expected) for p in error.problems]
+            ) from None
+    if _is_share(constant) and not 0 <= value <= 1:
+        message = f"not a value this constant can have: {constant.basis}"
+        raise InputError(Problem(message=message, key=key, value=text, expected="from 0 to 1"))
+    return value
+
+
 def evidence(used: Mapping[str, Constant]) -> list[dict[str, Any]]:
     """The record of a book as the ``sources`` list of a result: one entry per source and class."""
     grouped: dict[tuple[str, str], list[Constant]] = {}

@@ -94,8 +94,17 @@ class Trace:
 
 
 class ConvergenceError(SepmodelError):
-    """The equations were not solved; ``trace`` holds the worst equation and the history."""
+    """The equations were not solved; ``trace`` holds the worst equation and the history.
 
-    def __init__(self, message: str, *, trace: Trace) -> None:
-        self.trace = trace
-        super().__init__(message)
+    ``message`` alone; ``file`` and ``key`` where a case is known that asked for them.
+    """
+
+    def __init__(self, message: str, *, trace: Trace, file: str = "", key: str = "") -> None:
+        self.message, self.trace, self.file, self.key = message, trace, file, key
+        super().__init__(str(Problem(message=message, file=file, key=key)))
+
+    def placed(self, *, file: str = "", key: str = "") -> ConvergenceError:
+        """The same of a case's file and key, where they are not known yet."""
+        return ConvergenceError(
+            self.message, trace=self.trace, file=self.file or file, key=self.key or key
+        )

@@ -45,9 +45,12 @@ _SHAPES = {
 }
 
 
-def refuse(message: str, expected: str = "", value: Any = None) -> NoReturn:
-    """Refuse a value or a table from inside a validator: what is wrong, and what was expected."""
-    context = {"expected": expected, "said": message, "value": value}
+def refuse(message: str, expected: str = "", value: Any = None, key: str = "") -> NoReturn:
+    """Refuse a value or a table from inside a validator: what is wrong, and what was expected.
+
+    A table's validator names the ``key`` inside it.
+    """
+    context = {"expected": expected, "said": message, "value": value, "key": key}
     raise PydanticCustomError("refused", "{said}", context)
 
 
@@ -104,20 +107,23 @@ class Quantity:
 
 
 def _check_bounds(
-    number: float, low: float | None, high: float | None, above: float | None, unit: str = ""
+    number: float,
+    low: float | None,
+    high: float | None,
+    above: float | None,
+    unit: str = "",
+    *,
+    below: float | None = None,
+    what: str = "a value",
+    hint: str = "",
 ) -> None:
     unit = f" {unit}" if unit else ""
-    said = []
-    if above is not None:
-        said.append(f"above {above:g}{unit}")
-    if low is not None:
-        said.append(f"at least {low:g}{unit}")
-    if high is not None:
-        said.append(f"at most {high:g}{unit}")
-    below = (low is not None and number < low) or (above is not None and number <= above)
-    if below or (high is not None and number > high):
-        what = "negative" if number < 0 else "out of range"
-        refuse(what, f"a value {' and '.join(said)}")
+    limits = (("above", above), ("at least", low), ("below", below), ("at most", high))
+    said = [f"{word} {limit:g}{unit}" for word, limit in limits if limit is not None]
+    short = (low is not None and number < low) or (above is not None and number <= above)
+    over = (high is not None and number > high) or (below is not None and number >= below)
+    if short or over:
+        refuse("negative" if number < 0 else "out of range", f"{what} {' and '.join(said)}{hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +148,11 @@ class Number:
             finite = False
         if not finite:
             refuse("not a finite number", self.what)
-        low, high = self.low, self.high
-        if self.below is not None and value >= self.below:
-            refuse("out of range", f"{self.what}, below {self.below:g}")
-        _check_bounds(value, low, high, self.above)
+        most = self.high if self.below is None else self.below
+        hint = f": {value:g} % is {value / 100:g}" if most == 1 and 1 < value <= 100 else ""
+        _check_bounds(
+            value, self.low, self.high, self.above, below=self.below, what=self.what, hint=hint
+        )
         return int(value) if self.whole else float(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
@@ -207,14 +214,14 @@ def _flag(value: Any) -> Any:
     return value
 
 
-Fraction = Annotated[float, Number("a fraction from 0 to 1", low=0, high=1)]
-OpenFraction = Annotated[float, Number("a fraction above 0 and below 1", above=0, below=1)]
-Positive = Annotated[float, Number("a positive number", above=0)]
-NonNegative = Annotated[float, Number("a number not below 0", low=0)]
-Ratio = Annotated[float, Number("a ratio above 0", above=0)]
+Fraction = Annotated[float, Number("a fraction", low=0, high=1)]
+OpenFraction = Annotated[float, Number("a fraction", above=0, below=1)]
+Positive = Annotated[float, Number("a number", above=0)]
+NonNegative = Annotated[float, Number("a number", low=0)]
+Ratio = Annotated[float, Number("a ratio", above=0)]
 Real = Annotated[float, Number("a number")]
-Count = Annotated[int, Number("a count of at least 1", low=1, whole=True)]
-Index = Annotated[int, Number("a whole number not below 0", low=0, whole=True)]
+Count = Annotated[int, Number("a count", low=1, whole=True)]
+Index = Annotated[int, Number("a whole number", low=0, whole=True)]
 PH = Annotated[float, Number("a pH", low=-2, high=16)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_whole_text)]
@@ -222,10 +229,12 @@ Text = Annotated[str, BeforeValidator(_whole_text)]
 Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]{0,63}$")]
 Component = Annotated[Text, AfterValidator(_component)]
 RareEarth = Annotated[Text, AfterValidator(_rare_earth)]
-Shares = dict[Component, Annotated[float, Number("a share not below 0", low=0)]]
+Shares = dict[Component, Annotated[float, Number("a share", low=0)]]
 Concentration = Annotated[float, Quantity("mol/m^3", low=0)]
-Flow = Annotated[float, Quantity("m^3/s", above=0)]
-MolarFlow = Annotated[float, Quantity("mol/s", low=0)]
+# Less than a drop in a year, and more than any river: beyond, a slip of the unit or of the pen.
+LEAST_FLOW, MOST_FLOW = 1e-15, 1e6
+Flow = Annotated[float, Quantity("m^3/s", low=LEAST_FLOW, high=MOST_FLOW)]
+MolarFlow = Annotated[float, Quantity("mol/s", low=0, high=MOST_FLOW)]
 Temperature = Annotated[float, Quantity("K", above=0)]
 Composition = dict[Component, Concentration]
 
@@ -265,7 +274,7 @@ def problems(
     items = [item for item in error.errors(include_url=False) if not _echo(item)]
     for item in items[:_MOST]:
         where, known = _walk(model, data, item["loc"], item["type"] == "missing")
-        key = ".".join(map(str, where))
+        key = ".".join([*map(str, where), *filter(None, [item.get("ctx", {}).get("key")])])
         # Of the members of a union the first says best what was meant.
         found.setdefault(key, _problem(item, key, known, file))
     rest = [Problem(message=f"and {len(items) - _MOST} more problems", file=file)]

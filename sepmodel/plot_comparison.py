@@ -194,9 +194,10 @@ def cost_drivers(routes: Sequence[RouteResult], names: Mapping[str, str]) -> Fig
     from matplotlib.figure import Figure
 
     unit = METRICS["cost"].unit
-    figure: Figure = Figure(figsize=(_ACROSS, 0.36 * len(routes) * (_DRIVERS + 2.5)))
-    panels = figure.subplots(len(routes), 1, squeeze=False)
-    for row, (result, axes) in enumerate(zip(routes, panels[:, 0], strict=True)):
+    shown = [(row, r) for row, r in enumerate(routes) if drivers(r, "cost", _DRIVERS)]
+    figure: Figure = Figure(figsize=(_ACROSS, 0.36 * len(shown) * (_DRIVERS + 2.5)))
+    panels = figure.subplots(len(shown), 1, squeeze=False)
+    for (row, result), axes in zip(shown, panels[:, 0], strict=True):
         assert result.account is not None
         span = result.ranges.get("cost")
         base = units.to(span.median if span else result.account.metrics["cost"], unit)

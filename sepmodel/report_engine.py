@@ -31,11 +31,12 @@ def cell(comparison: Comparison, result: RouteResult) -> str:
     if all(a.meets for a in known):
         return "confirmed"
     short = [p.name for a in known for p in a.products if p.short]
-    return f"short: {', '.join(short)}" if short else "fails"
+    more = f" +{len(short) - 1}" if len(short) > 1 else ""
+    return f"short: {short[0]}{more}" if short else "fails"
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """The engine's answers in words, one for each route with columns."""
+    """What the engine confirms, and what it was not asked; ``shortfalls`` has the rest."""
     said = []
     for result in comparison.routes:
         if not asked(result):
@@ -47,7 +48,7 @@ def sentences(comparison: Comparison) -> list[str]:
                 f"{result.route.title}: its columns come from a shortcut and were not run on the "
                 "transport engine (sepmodel compare --engine does that)."
             )
-        said += [f"{result.route.title}: {_answer(a)}" for a in known]
+        said += [f"{result.route.title}: {_answer(a)}" for a in known if a.meets]
     return said
 
 
@@ -76,7 +77,7 @@ def _answer(answer: Checked) -> str:
     )
     return (
         f"on the transport engine the columns give {figures} (purity / recovery, %), at most "
-        f"{100 * answer.difference:.2g} % from the shortcut; {verdict}."
+        f"{100 * answer.difference:.2g} points from the shortcut; {verdict}."
     )
 
 

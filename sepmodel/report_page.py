@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -115,8 +116,11 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
                 "first": names[p.first],
                 "second": names[p.second],
                 "ratio": number(p.ratio),
-                "range": f"{number(p.low, 2)} to {number(p.high, 2)}",
+                "range": f"{number(p.low, 2)} to {number(p.high, 2)}"
+                if math.isfinite(p.high)
+                else "too few",
                 "share": f"{100 * p.probability:.1f} %",
+                "both": "-" if p.both is None else f"{percent(p.both)} %",
                 "decided": p.decided,
             }
             for p in comparison.pairs
@@ -282,6 +286,7 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
         "title": result.route.title,
         "ok": result.status == "meets",
         "status": "yes" if result.status == "meets" else result.status,
+        "met": "-" if result.met is None else f"{percent(result.met)} %",
         "level": f"Model: {result.route.level}",
         "estimates": f"{share['count']} of {share['of']} constants are estimates{weight}."
         if result.account

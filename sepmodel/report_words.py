@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -78,9 +79,11 @@ _LONGEST = 52
 def number(value: float, digits: int = 3) -> str:
     """A figure for a table: three significant digits, no exponent where it can be avoided.
 
-    >>> number(1234.5), number(0.0123), number(0.0)
-    ('1230', '0.0123', '0')
+    >>> number(1234.5), number(0.0123), number(0.0), number(math.inf)
+    ('1230', '0.0123', '0', '-')
     """
+    if not math.isfinite(value):
+        return "-"
     return units.significant(value, digits)
 
 
@@ -226,9 +229,20 @@ def _who_leads(comparison: Comparison) -> list[str]:
         ranks = compare.ranking(comparison, metric)
         if len(ranks["order"]) < 2:
             continue
+        few = {
+            (p.first, p.second): p.both or 0.0
+            for p in comparison.pairs
+            if p.metric == metric and not math.isfinite(p.high)
+        }
         undecided = [f"{names[a]} and {names[b]}" for a, b in ranks["undecided"]]
         if not comparison.with_ranges:
             verdict = "ranges not computed"
+        elif few:
+            least = percent(min(few.values()))
+            verdict = (
+                f"too few draws, down to {least} %, in which both routes of a pair work, to say "
+                "how sure that is"
+            )
         elif undecided:
             verdict = f"undecided between {'; '.join(undecided)}"
         else:
@@ -289,8 +303,9 @@ def _estimates(comparison: Comparison) -> list[str]:
     counts = listed([f"{e['count']} of {e['of']}" for e in found])
     parts = [e["share_of_sensitivity"] for e in found]
     weight = ""
-    if all(parts):
-        weight = f"; they carry {listed([f'{100 * p:.0f}' for p in parts])} % of the spread of cost"
+    if any(parts):
+        shown = [f"{100 * p:.0f}" if p else "an unknown" for p in parts]
+        weight = f"; they carry {listed(shown)} % of the spread of cost"
     order = ", in the order of the table" if len(there) > 1 else ""
     return [f"Estimates among the constants: {counts}{order}{weight}."]
 

@@ -247,7 +247,14 @@ def changed(loaded: LoadedCase, set: Mapping[str, Any]) -> LoadedCase:
     except InputError as error:
         given = {case.numbered(document, path) for path in set}
         raise InputError(
-            [replace(p, file="--set") if p.key in given else p for p in error.problems]
+            [
+                replace(
+                    p,
+                    file="--set" if case.numbered(document, p.key) in given else p.file,
+                    key=case.named(document, p.key),
+                )
+                for p in error.problems
+            ]
         ) from None
 
 
@@ -348,6 +355,8 @@ def run(
         solved = kind.solve(loaded.inputs, book, **timed)
     except InputError as error:
         raise _placed(error, loaded) from None
+    except ConvergenceError as error:
+        raise error.placed(file=str(loaded.path or "")) from None
     return _finished(loaded, solved, book, time.perf_counter() - started)
 
 

@@ -203,3 +203,40 @@ def test_an_own_set_stands_in_front_of_the_shipped_one(tmp_path, monkeypatch):
 def test_a_replaced_constant_keeps_to_what_it_can_be(value):
     with pytest.raises(InputError, match="not a value this constant can have"):
         data.Book({"proteins/lanmodulin-column:cycles": value})
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "si"),
+    [
+        ("elements:Nd", "144.24 g/mol", 0.14424),
+        ("elements:Nd", "0.14424", 0.14424),
+        ("process/extraction:handling_loss", "0.01", 0.01),
+    ],
+)
+def test_a_constant_is_replaced_by_a_number_or_by_text_with_a_unit(key, text, si):
+    assert data.replacement(key, text) == pytest.approx(si, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("elements:Nd", "144 L", "g/mol"),
+        ("elements:Nd", "much", "g/mol"),
+        ("process/extraction:handling_loss", "2", "from 0 to 1"),
+        ("process/extraction:handling_los", "0.1", "handling_loss"),
+    ],
+)
+def test_a_replacement_that_cannot_be_names_the_constant_and_what_it_takes(key, text, expected):
+    with pytest.raises(InputError) as caught:
+        data.replacement(key, text)
+    (problem,) = caught.value.problems
+    assert expected in problem.expected
+    assert key.split(":")[1] in (problem.key.split(":")[-1], problem.value)
+
+
+@pytest.mark.parametrize("value", [0.0, -5.0, float("inf")])
+def test_a_count_or_a_price_is_above_zero(value):
+    for key in ("proteins/lanmodulin-column:cycles", "prices/reagents-us-2025:HCl"):
+        with pytest.raises(InputError) as caught:
+            data.Book({key: value})
+        assert caught.value.problems[0].key == key

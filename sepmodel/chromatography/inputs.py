@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sepmodel.fields import (
+    MOST_FLOW,
     PH,
     Case,
     Composition,
@@ -69,7 +70,7 @@ class Step(Table):
     """
 
     name: Name
-    flow: Annotated[float, Quantity("m^3/s", above=0)]
+    flow: Annotated[float, Quantity("m^3/s", above=0, high=MOST_FLOW)]
     bed_volumes: Positive | None = None
     duration: Annotated[float, Quantity("s", above=0)] | None = None
     composition: Composition = Field(default_factory=dict)

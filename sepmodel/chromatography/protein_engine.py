@@ -10,12 +10,14 @@ for as in the design, with the shares the engine finds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as product_
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chemistry import speciation
+from sepmodel.chemistry.speciation import Tableau
 from sepmodel.chromatography import held, speciated
 from sepmodel.chromatography.affinity import AffinityColumn, AffinityDesign
 from sepmodel.chromatography.binding import C_STANDARD, pair_law
@@ -90,9 +92,14 @@ def confirm(
     book: Book,
     *,
     protein: str = "lanmodulin-mex",
+    buffer: Mapping[str, float] | None = None,
+    load_pH: float | None = None,
     cells: int = CELLS,
 ) -> Confirmation:
     """The columns of ``plan``, which splits ``feed`` [mol/s], on the transport engine.
+
+    ``buffer`` are ligands of the liquor that is loaded and washed with, such as acetate [mol/m3],
+    which hold the ``load_pH`` (that of the data unless given) against the protons released.
 
     Raises
     ------
@@ -109,7 +116,10 @@ def confirm(
     True
     """
     run = operation(book)
+    if load_pH is not None:
+        run = replace(run, load_pH=load_pH)
     names = tuple(e for e in plan.columns[0].feed)
+    with_it = dict(buffer or {})
     fed = np.array([[c.feed[e] for e in names] for c in plan.columns])
     fresh = np.zeros_like(fed)
     fresh[plan.feed_position] = [feed[e] * (1 - run.loss) for e in names]
@@ -119,7 +129,7 @@ def confirm(
     while rounds < _ROUNDS:
         rounds += 1
         solved = [
-            _cycle(column, names, part, run, protein, book, cells)
+            _cycle(column, names, part, run, protein, book, with_it, cells)
             for column, part in zip(plan.columns, shares, strict=True)
         ]
         flows = _handed_on(fresh, [s[0] for s in solved], [s[1] for s in solved])
@@ -179,58 +189,66 @@ def _cycle(
     run: Operation,
     protein: str,
     book: Book,
+    buffer: Mapping[str, float],
     cells: int,
 ) -> tuple[Array, Array, Array, HeldRun]:
     """Shares of the load that a column elutes, strips and loses (C,), and its cycle."""
     law = pair_law(names, book, protein)
-    of, _ = speciated.chemistry(law, names, (), run.liquid, book)
+    of, known = speciated.chemistry(law, names, tuple(buffer), run.liquid, book)
     loaded = column.load_fraction * law.capacity
     total = sum(column.feed.values())
-    conc = shares * total / column.load_flow
+    conc = np.append(shares * total / column.load_flow, list(buffer.values()))
     height = book["proteins/lanmodulin-column:dispersion-height"]
     solved = _march(
         of,
+        known,
         conc,
-        (loaded / float(conc.sum()), column.elution_volume),
+        (loaded / float(conc[: len(names)].sum()), column.elution_volume),
         (column.elution_pH, height),
         run,
         cells,
     )
-    into = np.maximum(solved.fed[0, :-1], np.finfo(float).tiny)
-    lost = (solved.collected[0, :-1] + solved.collected[1, :-1]) / into
-    eluted = solved.collected[2, :-1] / into
+    into = np.maximum(solved.fed[0, : len(names)], np.finfo(float).tiny)
+    lost = solved.collected[:2, : len(names)].sum(axis=0) / into
+    eluted = solved.collected[2, : len(names)] / into
     # What the strip and the rinse bring, and what the bed still holds, leaves with a later strip.
     return eluted, 1 - eluted - lost, lost, solved
 
 
 def _march(
     of: Chemistry,
+    known: Tableau,
     conc: Array,
     volumes: tuple[float, float],
     elution: tuple[float, float],
     run: Operation,
     cells: int,
 ) -> HeldRun:
-    """Load, wash, elute, strip and rinse a fresh bed.
+    """Load, wash, elute, strip and rinse a fresh bed; wash and rinse have the ligands of the load.
 
     ``volumes`` of load and elution [bed volumes], ``elution`` pH and dispersion height.
     """
     pH, height = elution
-    empty = np.zeros_like(conc)
+    empty, rinse = np.zeros_like(conc), conc.copy()
+    rinse[: of.metals] = 0.0
     programme = [
         Section(
             duration=max(amount, _SETTLED) * run.bed_length / run.velocity,
-            conc=np.append(fed, C_STANDARD * 10.0**-acidity),
+            conc=np.append(fed, speciation.solve(known, fed, acidity).total("H")),
         )
         for amount, acidity, fed in (
             (volumes[0], run.load_pH, conc),
-            (run.wash_volume, run.load_pH, empty),
+            (run.wash_volume, run.load_pH, rinse),
             (volumes[1], pH, empty),
             (run.strip_volume, run.strip_pH, empty),
-            (run.rinse_volume, run.load_pH, empty),
+            (run.rinse_volume, run.load_pH, rinse),
         )
     ]
-    start, free = speciated.amounts_at(of, empty, C_STANDARD * 10.0**-run.load_pH)
+    bare = speciation.solve(known, rinse, run.load_pH)
+    ligands = [float(bare[name]) for name in of.names[of.metals : -1]]
+    start, free = speciated.amounts_at(
+        of, np.append(empty[: of.metals], ligands), C_STANDARD * 10.0**-run.load_pH
+    )
     scheme = Limited(cells=cells)
     return held.follow(
         of,
@@ -302,7 +320,7 @@ def best_column(
     names = tuple(e for e in feed if feed[e] > 0 and f"proteins/{protein}:K-ratio-{e}" in book)
     run = operation(book)
     law = pair_law(names, book, protein)
-    of, _ = speciated.chemistry(law, names, (), run.liquid, book)
+    of, known = speciated.chemistry(law, names, (), run.liquid, book)
     height = book["proteins/lanmodulin-column:dispersion-height"]
     moles = np.array([feed[e] for e in names])
     shares = moles / moles.sum()
@@ -311,7 +329,7 @@ def best_column(
     nearest, missed = np.inf, (np.zeros_like(moles), np.zeros_like(moles))
     for conc, load, pH in product_(concs, loads, elution_range(law, heavy, light).tolist()):
         passed = load * law.capacity / conc
-        solved = _march(of, shares * conc, (passed, _ELUTION_MOST), (pH, height), run, cells)
+        solved = _march(of, known, shares * conc, (passed, _ELUTION_MOST), (pH, height), run, cells)
         left = solved.left[:, :-1] / run.bed_length
         fed = solved.fed[0, :-1] / run.bed_length
         part = slice(2 * INSTANTS, 3 * INSTANTS)

@@ -159,7 +159,7 @@ def load_and_elute(
     return _marched(
         feed.shape,
         key,
-        np.broadcast_to(conc, load.shape).tobytes(),
+        np.broadcast_to(np.asarray(conc, dtype=float), load.shape).tobytes(),
         law.names,
         metals,
         run.plates,

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sepmodel import solvers, units
+from sepmodel import solvers
 from sepmodel.chemistry.cation_exchange import C_STANDARD
-from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction import chain as chains
-from sepmodel.extraction import chain_plain, circuit_lift
+from sepmodel.extraction import chain_plain, circuit_failure, circuit_lift
 from sepmodel.extraction.circuit_levels import cold, patient, physical
 from sepmodel.extraction.circuit_plan import (
     PHASES,
@@ -26,7 +25,6 @@ from sepmodel.extraction.circuit_plan import (
     Inlet,
     Section,
     leaving,
-    members,
     prepare,
 )
 from sepmodel.extraction.stagewise import Plan, State, approach, evaluate, iterate, take
@@ -167,75 +165,8 @@ def solve(
         u[alone], norm[alone], done[alone], spent, last = patient(inputs, plan, alone)
         iterations[alone] += spent
     if failures == "raise" and not done.all():
-        raise _failure(inputs, plan, u, norm, done, last)
+        raise circuit_failure.of(inputs, plan, u, norm, done, last)
     return _result(inputs, plan, u, norm, done, iterations, fallbacks)
-
-
-def _failure(
-    inputs: CircuitInputs,
-    plan: Plan,
-    u: Array,
-    norm: Array,
-    done: NDArray[np.bool_],
-    last: solvers.Solution | None,
-) -> ConvergenceError:
-    """What went wrong with the worst member, and what to try."""
-    bad = np.flatnonzero(~done)
-    worst = bad[np.argmax(norm[bad])]
-    alone = np.array([worst])
-    part = take(plan, alone)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        r, (fluxes, spot) = evaluate(part, u[alone])
-        inventory = fluxes.organic[0] - chains.log(part.chain.feed.sum(axis=(0, 2)))[0]
-    stage = int(np.argmax(np.max(np.abs(np.nan_to_num(r[0], nan=np.inf)), axis=-1)))
-    negative = spot.free is not None and bool(np.any(spot.free[0] <= 0))
-    if negative:
-        stage = int(np.argmin(np.min(spot.free[0], axis=-1)))
-    fed = np.isfinite(inventory).any(axis=0)
-    component = int(np.argmax(np.where(fed, np.max(inventory, axis=0), -np.inf)))
-    factor = float(np.exp(np.minimum(np.max(inventory[:, component]), 100.0)))
-    names = [section.name for section in inputs.sections]
-    starts = np.cumsum([0] + [section.stages for section in inputs.sections])
-    where = int(np.searchsorted(starts, stage, side="right")) - 1
-    local = stage - int(starts[where]) + 1
-    equation = "dimer and charge balance"
-    advice = (
-        f"let {inputs.components[component]} leave: more or stronger strip acid, another cut "
-        "between solvent and scrub; or begin with less saponified organic and go on from there"
-    )
-    what = "no free extractant or acid is left" if negative else f"closure off by {norm[worst]:.1e}"
-    return ConvergenceError(
-        f"the circuit was not solved: {what} at stage {local} of {names[where]!r}; "
-        f"{inputs.components[component]} piles up to {factor:.3g} times its feed; equivalents "
-        f"brought in, mol/h: {_equivalents(inputs, plan, worst)}",
-        trace=Trace(
-            history=() if last is None else last.history,
-            equation=equation,
-            stage=stage + 1,
-            component=inputs.components[component],
-            advice=advice,
-            extra={"section": names[where], "section_stage": local, "pile_up": factor},
-        ),
-    )
-
-
-def _equivalents(inputs: CircuitInputs, plan: Plan, member: int) -> str:
-    """What the organic and every inlet bring, metals and acid together: the sum to be closed."""
-    shape = (len(inputs.components),)
-    hour = units.factor("mol/h")
-
-    def of(values: ArrayLike) -> float:
-        return float(members(values, plan.batch)[member])
-
-    def bound(conc: ArrayLike) -> float:
-        return float(members(conc, plan.batch, shape)[member] @ inputs.charge)
-
-    brought = of(inputs.organic_flow) * bound(inputs.organic_conc)
-    out = [f"{'soap' if inputs.reset else 'organic'} {brought / hour:.5g}"]
-    for inlet in inputs.inlets:
-        brought = of(inlet.flow) * (of(inlet.acid) + bound(inlet.conc))
-        out.append(f"{inlet.name} {brought / hour:.5g}")
-    return ", ".join(out)
 
 
 def _result(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,6 +16,7 @@ from sepmodel.fields import (
     Flow,
     Name,
     Number,
+    OpenFraction,
     Quantity,
     Real,
     Table,
@@ -40,15 +41,19 @@ class Model(Table):
     ``activity`` is the basis of every constant; with another than ideal the activity coefficients
     of each stage's own solution are part of the answer.
     ``correlation``: log D = f(pH, dosage) of ``set``.
+    ``second``: the set of a second acid in the same solvent; ``share`` of the extractant is the
+    first.
     """
 
     equilibrium: Literal["mass-action", "correlation"]
     set: SetId | None = None
+    second: SetId | None = None
+    share: OpenFraction | None = None
     activity: Literal["ideal", "davies", "sit", "pitzer"] = "ideal"
     separation_factors: SetId | None = None
     level: Member | None = None
     log_k: dict[Member, Real] = Field(default_factory=dict)
-    counter_ion: Literal["Na", "NH4"] | None = None
+    counter_ion: Literal["Na", "NH4", "Ca", "Mg"] | None = None
     soap: SetId = "extractants/soap"
 
 
@@ -108,7 +113,7 @@ class Recycle(Table):
     """What is returned: the organic to its first stage, strip liquor to the scrub section."""
 
     organic: Flag = False
-    strip_reflux: Annotated[float, Number("a fraction below 1", low=0, below=1)] = 0.0
+    strip_reflux: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0
 
 
 class CircuitCase(Case):
@@ -133,80 +138,176 @@ class CircuitCase(Case):
     @model_validator(mode="after")
     def _consistent(self) -> CircuitCase:
         if len(set(self.components)) < len(self.components):
-            refuse("a component is named twice", value=", ".join(self.components))
+            refuse(
+                "a component is named twice", "each once", ", ".join(self.components), "components"
+            )
         if self.model.counter_ion in self.components:
-            refuse("the counter-ion is not listed among the components", value=str(self.components))
+            refuse(
+                "the counter-ion is not listed among the components",
+                f"components without {self.model.counter_ion}",
+                ", ".join(self.components),
+                "components",
+            )
         names = [section.name for section in self.section]
         if names != [name for name in ORDER if name in names]:
-            refuse("the sections do not follow the organic", ", ".join(ORDER), ", ".join(names))
+            refuse(
+                "the sections do not follow the organic",
+                ", ".join(ORDER),
+                ", ".join(names),
+                "section",
+            )
         if self.stages > MOST_STAGES:
-            refuse("too many stages", f"at most {MOST_STAGES} in all sections", self.stages)
+            refuse(
+                "too many stages", f"at most {MOST_STAGES} in all sections", self.stages, "section"
+            )
         counts = {section.name: section.stages for section in self.section}
         ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
         given = [port.name for port in ports]
         if len(set(given)) < len(given):
-            refuse("a name of an inlet or draw is used twice", "names of their own", str(given))
+            refuse(
+                "a name of an inlet or draw is used twice",
+                "names of their own",
+                ", ".join(given),
+                "inlet",
+            )
         for port in ports:
+            key = f"{'inlet' if isinstance(port, Inlet) else 'draw'}.{port.name}"
             if port.section not in counts:
-                refuse(f"{port.name} is in no section of the case", f"one of {names}")
+                refuse(
+                    "in no section of the case",
+                    f"one of {', '.join(names)}",
+                    port.section,
+                    f"{key}.section",
+                )
             if port.stage is not None and port.stage > counts[port.section]:
                 refuse(
-                    f"{port.name} lies beyond the last stage of {port.section}",
+                    f"beyond the last stage of {port.section}",
                     f"a stage from 1 to {counts[port.section]}",
                     port.stage,
+                    f"{key}.stage",
                 )
-        tables = [set(inlet.composition) for inlet in self.inlet]
-        for named in (*tables, set(self.organic.composition), set(self.model.log_k)):
+        tables: list[tuple[str, Iterable[str]]] = [
+            (f"inlet.{inlet.name}.composition", inlet.composition) for inlet in self.inlet
+        ]
+        tables += [("organic.composition", self.organic.composition)]
+        tables += [("model.log_k", self.model.log_k)]
+        for key, named in tables:
             for name in sorted(named):
                 if name not in (*self.components, self.model.counter_ion):
-                    refuse("a component that the case does not have", value=name)
+                    refuse(
+                        "a component that the case does not have",
+                        f"one of {', '.join(self.components)}",
+                        name,
+                        f"{key}.{name}",
+                    )
         if self.model.level is not None and self.model.level not in self.components:
-            refuse("the level is no component of the case", "one of components", self.model.level)
+            refuse(
+                "the level is no component of the case",
+                f"one of {', '.join(self.components)}",
+                self.model.level,
+                "model.level",
+            )
         if self.recycle.strip_reflux and {"scrub", "strip"} - set(names):
-            refuse("reflux of strip liquor needs a scrub and a strip section", value=str(names))
+            refuse(
+                "reflux of strip liquor needs a scrub and a strip section",
+                "both sections, or strip_reflux = 0",
+                self.recycle.strip_reflux,
+                "recycle.strip_reflux",
+            )
         if self.organic.saponification and self.model.counter_ion is None:
-            refuse("a saponified organic names its counter-ion", 'model.counter_ion = "Na"')
+            refuse(
+                "a saponified organic names its counter-ion",
+                'model.counter_ion = "Na"',
+                key="model.counter_ion",
+            )
         if self.model.equilibrium == "correlation" and self.model.set is None:
-            refuse("a correlation comes from a set", "model.set")
+            refuse(
+                "a correlation comes from a set",
+                'such as set = "correlations/..."',
+                key="model.set",
+            )
         self._base_fits(names)
         self._activity_fits()
+        self._mixture_fits()
         return self
+
+    def _mixture_fits(self) -> None:
+        model = self.model
+        if (model.second is None) != (model.share is None):
+            key = "model.share" if model.share is None else "model.second"
+            refuse("a mixture of two acids names both", "model.second and model.share", key=key)
+        if model.second is None:
+            return
+        given = model.second
+        if model.equilibrium != "mass-action" or model.set is None:
+            refuse("two acids are two mass-action sets", "model.set too", given, "model.second")
+        if model.activity != "ideal":
+            refuse("two acids are known of ideal activities only", "ideal", key="model.activity")
+        for key in ("separation_factors", "log_k"):
+            if getattr(model, key):
+                expected = "two sets, each with its own constants"
+                refuse("one constant for two acids", expected, key=f"model.{key}")
+        if self.section[-1].name == "saponify":
+            expected = "organic.saponification instead of the section"
+            refuse("a saponify section knows one acid only", expected, given, "model.second")
 
     def _base_fits(self, names: Sequence[str]) -> None:
         based = [inlet for inlet in self.inlet if inlet.base]
         if based and self.model.counter_ion is None:
-            refuse("base is the hydroxide of a counter-ion", 'model.counter_ion = "Na"')
+            refuse(
+                "base is the hydroxide of a counter-ion",
+                'model.counter_ion = "Na"',
+                key="model.counter_ion",
+            )
         if based and self.model.equilibrium != "mass-action":
-            refuse("base needs a mass-action model", 'model.equilibrium = "mass-action"')
+            refuse(
+                "base needs a mass-action model",
+                "mass-action",
+                self.model.equilibrium,
+                "model.equilibrium",
+            )
         for inlet in based:
             if inlet.acid:
-                refuse(f"{inlet.name} is acid and base at once", "one of the two")
+                refuse("acid and base at once", "one of the two", key=f"inlet.{inlet.name}.base")
         if "saponify" not in names:
             return
         if not self.recycle.organic:
-            refuse("a saponify section prepares the organic that returns", "recycle.organic = true")
+            refuse(
+                "a saponify section prepares the organic that returns",
+                "true",
+                False,
+                "recycle.organic",
+            )
         if not any(inlet.section == "saponify" for inlet in based):
-            refuse("no base enters the saponify section", 'an inlet with base = "5 mol/L"')
+            refuse(
+                "no base enters the saponify section", 'an inlet with base = "5 mol/L"', key="inlet"
+            )
         if self.organic.saponification:
             refuse(
                 "the organic is saponified twice: by its section and by a fixed degree",
-                "organic.saponification = 0 beside a saponify section",
+                "0 beside a saponify section",
                 self.organic.saponification,
+                "organic.saponification",
             )
 
     def _activity_fits(self) -> None:
         if self.model.activity == "ideal":
             return
         if self.model.equilibrium != "mass-action":
-            refuse("a correlation has no activities", 'model.activity = "ideal"')
+            refuse(
+                "a correlation has no activities", "ideal", self.model.activity, "model.activity"
+            )
         if self.section[-1].name == "saponify":
             refuse(
                 "a saponify section knows ideal activities only",
-                'organic.saponification = 0.35 instead, or model.activity = "ideal"',
+                "ideal, or organic.saponification = 0.35 instead of the section",
                 self.model.activity,
+                "model.activity",
             )
         if any(inlet.sulfate for inlet in self.inlet):
             refuse(
                 "activities are known of chloride liquors: every anion is taken as chloride",
-                "no sulfate",
+                "ideal, or no sulfate",
+                self.model.activity,
+                "model.activity",
             )

@@ -160,6 +160,7 @@ class _Circuit:
     spec: Spec
     split: float
     ion: str
+    efficiency: float
 
     def inputs(self, n: int, m: int, organic: float, scrub: float) -> circuit.CircuitInputs:
         """Extraction and scrub, fresh saponified organic."""
@@ -168,7 +169,8 @@ class _Circuit:
         none = np.zeros(len(self.ions))
         soap = none.copy()
         soap[-1] = plant.saponification * plant.extractant
-        sections = [circuit.Section(name="extraction", stages=n)]
+        part = self.efficiency
+        sections = [circuit.Section(name="extraction", stages=n, efficiency=part)]
         inlets = [
             circuit.Inlet(
                 name="feed",
@@ -180,7 +182,7 @@ class _Circuit:
             )
         ]
         if m:
-            sections.append(circuit.Section(name="scrub", stages=m))
+            sections.append(circuit.Section(name="scrub", stages=m, efficiency=part))
             inlets.append(
                 circuit.Inlet(
                     name="scrub-acid",
@@ -292,6 +294,7 @@ def confirm(
         spec=spec,
         split=sum(found.organic[e] for e in spec.names),
         ion=case.model.counter_ion,
+        efficiency=case.circuit.efficiency,
     )
     search = _Search(task, found)
     flows = plant.flows(found.solvent, found.scrub, task.split)
@@ -397,6 +400,7 @@ def _again(
                 ),
                 scrub=(scrub if stages[1] else 0.0, plant.scrub_acid),
                 strip=(strip, plant.strip_acid),
+                efficiency=task.efficiency,
             )
         )
         for again, name in ((second.raffinate, "raffinate"), (second.product, product)):
@@ -582,7 +586,12 @@ class _Search:
                 inputs,
                 sections=(
                     *inputs.sections,
-                    circuit.Section(name="strip", stages=plant.strip_stages, aqueous_to="out"),
+                    circuit.Section(
+                        name="strip",
+                        stages=plant.strip_stages,
+                        aqueous_to="out",
+                        efficiency=task.efficiency,
+                    ),
                 ),
                 inlets=(*inputs.inlets, strip_inlet),
                 closed=True,
@@ -617,6 +626,10 @@ def slopes(
     values = found.values
     columns = [values[:, k] for k in range(len(wanted))]
     labels = [names[name] for name in wanted]
+    if {"extractant", "saponification"} <= set(labels):
+        # More extractant at the same degree of saponification, as a file gives it, is more soap.
+        soap = columns[labels.index("saponification")]
+        columns[labels.index("extractant")] = columns[labels.index("extractant")] + soap
     by_k = values[:, len(wanted) :]
     for k in range(len(task.names) - 1):
         # A factor moves everything above its cut.
@@ -647,7 +660,7 @@ def _stage_losses(
     step = 1e-6
     out = []
     changes: list[tuple[str, Callable[[circuit.Section], circuit.Section]]] = [
-        ("inefficiency", lambda s: replace(s, efficiency=1.0 - step)),
+        ("inefficiency", lambda s: replace(s, efficiency=task.efficiency - step)),
         ("aqueous_carried", lambda s: replace(s, carry_aq=step)),
         ("organic_carried", lambda s: replace(s, carry_org=step)),
     ]
@@ -739,7 +752,7 @@ def document(
             "acid": conc(plant.strip_acid),
         }
     )
-    counts = {"extraction": n, "scrub": m, "strip": plant.strip_stages}
+    counts, part = {"extraction": n, "scrub": m, "strip": plant.strip_stages}, task.efficiency
     log_k = {e: float(k / LN10) for e, k in zip(task.ions, task.model.log_k, strict=True)}
     return {
         "schema": 1,
@@ -759,7 +772,11 @@ def document(
             "extractant": conc(plant.extractant),
             "saponification": plant.saponification,
         },
-        "section": [{"name": k, "stages": v} for k, v in counts.items() if v],
+        "section": [
+            {"name": k, "stages": v, **({"efficiency": part} if part < 1 else {})}
+            for k, v in counts.items()
+            if v
+        ],
         "inlet": inlets,
         "recycle": {"organic": True},
     }

@@ -1,10 +1,10 @@
 """How the outlets of a solved circuit answer to its inputs: implicit differentiation.
 
 With all equations of all stages F(x, p) = 0, x the ln of the fluxes and the stages' unknowns, an
-output g obeys dg/dp = g_p - g_x (dF/dx)^-1 F_p. F_p is written down
-(``by_inputs``); nothing is differenced except flows where streams are drawn or carried. Adjoint: one
-factorised band matrix of all fluxes (``linearised``), one solve an output. Forward: the fluxes are
-eliminated (``reduced``, ``pushed``), one dense solve a parameter; by the band where that is not so.
+output g obeys dg/dp = g_p - g_x (dF/dx)^-1 F_p. F_p is written down (``by_inputs``); nothing is
+differenced except flows where streams are drawn or carried. Adjoint: one factorised band matrix of
+all fluxes (``linearised``), one solve an output. Forward: the fluxes are eliminated (``reduced``,
+``pushed``), one dense solve a parameter; by the band where that is not so.
 """
 
 from __future__ import annotations

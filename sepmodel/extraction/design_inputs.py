@@ -191,60 +191,77 @@ class DesignCase(Case):
     def _consistent(self) -> DesignCase:
         fed = self.components
         if len(fed) < 2:
-            refuse("nothing is to be parted", "two elements at least with a share above 0")
+            expected = "two elements at least with a share above 0"
+            refuse("nothing is to be parted", expected, ", ".join(fed), "feed.composition")
         owner: dict[str, str] = {}
         names = [product.name for product in self.product]
         if len(set(names)) < len(names):
-            refuse("a product is named twice", "names of their own", ", ".join(names))
+            refuse("a product is named twice", "names of their own", ", ".join(names), "product")
         for product in self.product:
+            key = f"product.{product.name}"
             for element in product.elements:
                 if element not in fed:
                     refuse(
-                        f"{product.name} asks for {element}, which is not fed",
+                        f"{element} is not fed",
                         f"elements of the feed: {', '.join(fed)}",
                         element,
+                        f"{key}.elements",
                     )
                 if element in owner:
-                    refuse(f"{owner[element]} and {product.name} both ask for {element}")
+                    refuse(
+                        f"{owner[element]} and {product.name} both ask for {element}",
+                        "each element in one product",
+                        element,
+                        f"{key}.elements",
+                    )
                 owner[element] = product.name
             for element in product.limits:
                 if element not in fed or element in product.elements:
                     refuse(
-                        f"a limit of {product.name} is set for {element}",
+                        "a limit of what is not an impurity here",
                         "other elements of the feed",
                         element,
+                        f"{key}.limits.{element}",
                     )
             if product.purity is None and product.recovery is None and not product.limits:
                 refuse(
-                    f"{product.name} is not specified",
+                    "nothing is specified",
                     "a purity, a recovery or limits",
+                    key=key,
                 )
         if len(self.product) == 1:
             alone = self.product[0]
             if len(owner) == len(fed):
-                refuse("one product takes all elements: there is nothing to part")
+                refuse(
+                    "one product takes all elements: there is nothing to part",
+                    "some of them",
+                    ", ".join(alone.elements),
+                    f"product.{alone.name}.elements",
+                )
             if alone.recovery is None or (alone.purity is None and not alone.limits):
                 refuse(
-                    f"{alone.name} alone leaves the other outlet open",
+                    "one product alone leaves the other outlet open",
                     "a purity or limits, and a recovery",
+                    key=f"product.{alone.name}",
                 )
         if self.purity_basis == "oxide-mass" or self.model.equilibrium == "mass-action":
             bare = [name for name in fed if name not in OXIDES]
             if bare:
                 refuse(
                     f"no oxide mass is known for {', '.join(bare)}",
-                    'purity_basis = "mole" and the mass-flow model',
+                    "mole, and the mass-flow model",
                     self.purity_basis,
+                    "purity_basis",
                 )
         if self.model.equilibrium == "mass-action":
             if self.feed.phase == "organic":
-                refuse("a mass-action design takes an aqueous feed", 'phase = "aqueous"')
+                given = self.feed.phase
+                refuse("a mass-action design takes an aqueous feed", "aqueous", given, "feed.phase")
             if len(self.product) == MOST_PRODUCTS:
-                refuse("three outlets are designed by separation factors", '"mass-flow"')
-            if self.circuit.efficiency < 1:
                 refuse(
-                    "a mass-action design has equilibrium stages",
-                    "efficiency = 1, or the mass-flow model",
-                    self.circuit.efficiency,
+                    "three outlets are designed by separation factors",
+                    "mass-flow",
+                    self.model.equilibrium,
+                    "model.equilibrium",
                 )
         return self

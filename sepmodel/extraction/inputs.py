@@ -126,66 +126,102 @@ class CascadeCase(Case):
     @model_validator(mode="after")
     def _consistent(self) -> CascadeCase:
         if len(set(self.components)) < len(self.components):
-            refuse("a component is named twice", value=", ".join(self.components))
+            given = ", ".join(self.components)
+            refuse("a component is named twice", "each once", given, "components")
         sections = {section.name: section.stages for section in self.section}
         if len(sections) < len(self.section) or list(sections) != sorted(sections):
             refuse(
                 "the sections do not follow the organic",
                 "extraction, then scrub, each once",
                 ", ".join(s.name for s in self.section),
+                "section",
             )
         if self.stages > MOST_STAGES:
-            refuse("too many stages", f"at most {MOST_STAGES} in all sections", self.stages)
+            most = f"at most {MOST_STAGES} in all sections"
+            refuse("too many stages", most, self.stages, "section")
         ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
         names = [port.name for port in ports]
         if len(set(names)) < len(names) or {"raffinate", "loaded_organic"} & set(names):
-            refuse("a name of an inlet or draw is used twice", "names of their own", str(names))
+            refuse(
+                "a name of an inlet or draw is used twice",
+                "names of their own",
+                ", ".join(names),
+                "inlet",
+            )
         for port in ports:
+            key = f"{'inlet' if isinstance(port, Inlet) else 'draw'}.{port.name}"
             if port.section not in sections:
-                refuse(f"{port.name} is in no section of the case", f"one of {list(sections)}")
+                refuse(
+                    "in no section of the case",
+                    f"one of {', '.join(sections)}",
+                    port.section,
+                    f"{key}.section",
+                )
             if port.stage is not None and port.stage > sections[port.section]:
                 refuse(
-                    f"{port.name} lies beyond the last stage of {port.section}",
+                    f"beyond the last stage of {port.section}",
                     f"a stage from 1 to {sections[port.section]}",
                     port.stage,
+                    f"{key}.stage",
                 )
         for inlet in self.inlet:
-            self._known(inlet.composition, f"the composition of {inlet.name}")
+            self._known(inlet.composition, f"inlet.{inlet.name}.composition")
             if not sum(inlet.composition.values()) > 0:
-                refuse(f"nothing enters with {inlet.name}", "shares that are not all zero")
+                key = f"inlet.{inlet.name}.composition"
+                refuse("nothing enters", "shares that are not all zero", key=key)
         for section in self.section:
             if isinstance(section.efficiency, dict):
-                self._known(section.efficiency, f"the efficiencies of {section.name}")
+                self._known(section.efficiency, f"section.{section.name}.efficiency")
         self._separation_factors_fit()
         if self.purity_basis == "oxide-mass":
             bare = [name for name in self.components if name not in OXIDES]
             if bare:
                 refuse(
                     f"no oxide mass is known for {', '.join(bare)}",
-                    'purity_basis = "mole"',
+                    "mole",
                     self.purity_basis,
+                    "purity_basis",
                 )
         return self
 
-    def _known(self, table: dict[Component, float], what: str) -> None:
+    def _known(self, table: dict[Component, float], key: str) -> None:
         for name in table:
             if name not in self.components:
-                refuse(f"{what} name a component that the case does not have", value=name)
+                refuse(
+                    "a component that the case does not have",
+                    f"one of {', '.join(self.components)}",
+                    name,
+                    f"{key}.{name}",
+                )
 
     def _separation_factors_fit(self) -> None:
         own = self.mass_flow.separation_factors
         if own is None:
             if self.model.set is None:
-                refuse("no separation factors", "model.set or mass_flow.separation_factors")
+                refuse(
+                    "no separation factors",
+                    "model.set, or this table",
+                    key="mass_flow.separation_factors",
+                )
             return
         if self.model.set is not None:
-            refuse("separation factors both from a set and in the case", "one of the two")
+            refuse(
+                "separation factors both from a set and in the case",
+                "this table, or model.set",
+                key="mass_flow.separation_factors",
+            )
+        key = "mass_flow.separation_factors"
         pairs = [name for name in own if "/" in name]
         if pairs and len(pairs) < len(own):
-            refuse("separation factors are pairs or extractabilities", "one form", str(list(own)))
+            refuse("pairs and extractabilities are mixed", "one form", ", ".join(own), key)
         for pair in pairs:
             ends = set(pair.split("/"))
             if pair.count("/") != 1 or ends - set(self.components) or len(ends) < 2:
-                refuse("not a pair of the components", 'such as "Nd/Pr"', pair)
+                refuse("not a pair of the components", 'such as "Nd/Pr"', pair, key)
         if not pairs and set(own) != set(self.components):
-            refuse("an extractability for each component", ", ".join(self.components), str(own))
+            refuse(
+                "not an extractability for each component",
+                ", ".join(self.components),
+                ", ".join(own),
+                key,
+            )

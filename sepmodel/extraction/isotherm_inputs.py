@@ -125,30 +125,42 @@ class IsothermCase(Case):
 
     @model_validator(mode="after")
     def _consistent(self) -> IsothermCase:
-        model = self.model
+        model, components = self.model, ", ".join(self.components)
         if len(set(self.components)) < len(self.components):
-            refuse("a component is named twice", value=", ".join(self.components))
+            refuse("a component is named twice", "each once", components, "components")
         if model.counter_ion in self.components:
-            refuse("the counter-ion is not listed among the components", value=str(self.components))
+            expected = f"components without {model.counter_ion}"
+            refuse(
+                "the counter-ion is not listed among the components",
+                expected,
+                components,
+                "components",
+            )
         if (model.second is None) != (model.share is None):
-            refuse("a mixture of two acids names both", "model.second and model.share")
+            key = "model.share" if model.share is None else "model.second"
+            refuse("a mixture of two acids names both", "model.second and model.share", key=key)
         if (model.separation_factors is None) != (model.level is None):
-            refuse("separation factors need a level", "model.separation_factors and model.level")
+            key = "model.level" if model.level is None else "model.separation_factors"
+            expected = "model.separation_factors and model.level"
+            refuse("separation factors need a level", expected, key=key)
         if model.polymers and model.second is not None:
-            refuse("polymers are known of one acid only", "polymers = false, or no second acid")
+            refuse("polymers are known of one acid only", "false", True, "model.polymers")
         if (self.organic.saponification or self.titration) and model.counter_ion is None:
-            refuse("soap needs its counter-ion", 'model.counter_ion = "Na"')
-        named = [*self.feed.composition]
-        named += [self.map.heavy, self.map.light] if self.map else []
-        named += [self.stages.metal] if self.stages else []
-        for name in named:
+            refuse("soap needs its counter-ion", 'such as "Na"', key="model.counter_ion")
+        named = [(f"feed.composition.{name}", name) for name in self.feed.composition]
+        named += [(f"map.{end}", getattr(self.map, end)) for end in ("heavy", "light") if self.map]
+        named += [("stages.metal", self.stages.metal)] if self.stages else []
+        for key, name in named:
             if name not in self.components:
-                refuse("a component that the case does not have", str(self.components), name)
-        for curve in (self.loading, self.acidity, self.map):
+                expected = f"one of {components}"
+                refuse("a component that the case does not have", expected, name, key)
+        for table in ("loading", "acidity", "map"):
+            curve = getattr(self, table)
             if curve is not None and not curve.low < curve.high:
-                refuse("a curve goes from low to high", "low below high", curve.low)
+                refuse("a curve goes from low to high", "low below high", curve.low, f"{table}.low")
         if self.map is not None and not self.map.pH_low < self.map.pH_high:
-            refuse("a map goes from low to high", "pH_low below pH_high", self.map.pH_low)
+            given = self.map.pH_low
+            refuse("a map goes from low to high", "pH_low below pH_high", given, "map.pH_low")
         curves = (self.loading, self.acidity, self.map, self.titration, self.stages)
         if not any(curves):
             refuse("no curve is asked for", "a table loading, acidity, map, titration or stages")

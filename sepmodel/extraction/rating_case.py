@@ -72,29 +72,36 @@ class RatingCase(CascadeCase):
         sections = {section.name: section.stages for section in self.section}
         seen = set()
         for k, assay in enumerate(self.assay, start=1):
-            where = f"assay {k}"
+            where = f"assay.{k - 1}"
             if assay.section not in sections:
-                refuse(f"{where} is in no section of the case", f"one of {list(sections)}")
+                refuse(
+                    "in no section of the case",
+                    f"one of {', '.join(sections)}",
+                    assay.section,
+                    f"{where}.section",
+                )
             if assay.stage > sections[assay.section]:
                 refuse(
-                    f"{where} lies beyond the last stage of {assay.section}",
+                    f"beyond the last stage of {assay.section}",
                     f"a stage from 1 to {sections[assay.section]}",
                     assay.stage,
+                    f"{where}.stage",
                 )
-            self._known(assay.amounts, where)
+            self._known(assay.amounts, f"{where}.amounts")
             nothing = [name for name, value in assay.amounts.items() if not value > 0]
             if nothing:
                 refuse(
-                    f"{where} holds no {', '.join(nothing)}",
+                    f"no {', '.join(nothing)} in the sample",
                     "amounts above 0; leave out what was not found",
+                    key=f"{where}.amounts",
                 )
             place = (assay.section, assay.stage, assay.phase)
             if place in seen:
-                refuse(f"{where} repeats a sample", "one sample a stage and phase", str(place))
+                refuse("a sample is repeated", "one sample a stage and phase", str(place), where)
             seen.add(place)
         names = [reading.name for reading in self.reading]
         if len(set(names)) < len(names):
-            refuse("a flow is read twice", "one reading a flow", ", ".join(names))
+            refuse("a flow is read twice", "one reading a flow", ", ".join(names), "reading")
         return self
 
 

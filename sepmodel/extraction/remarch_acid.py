@@ -46,6 +46,7 @@ class Line:
     """A circuit in strict SI: stages of extraction (the feed enters the last), scrub and strip;
     flow [m3/s], metals (C,) and acid [mol/m3] of what enters; ``soap`` (C,) and ``dimer`` [mol/m3]
     of the organic. With strip stages the organic returns, its counter-ion replaced by ``soap``.
+    ``efficiency``: the part of every stage's organic that is at equilibrium (Murphree).
     """
 
     model: CationExchange
@@ -56,6 +57,7 @@ class Line:
     feed: tuple[float, Array, float]
     scrub: tuple[float, float]
     strip: tuple[float, float]
+    efficiency: float = 1.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -149,23 +151,29 @@ def _march(line: Line, ratio: Array, left: float) -> _Marched:
     flow, metals, _ = line.feed
     with np.errstate(divide="ignore"):
         fed, soap = np.log(flow * metals), np.log(line.organic * line.soap)
-    # Per raffinate, aqueous leaving stages 1 to n; per organic product, organic leaving N to 1.
-    up = _chain(ratio[: n - 1], c)
-    down = _chain(-ratio[:both][::-1], c)[:-1][::-1]
+    # What passes a stage by and what leaves it at equilibrium, organic over aqueous.
+    by = 1.0 - line.efficiency
+    gain = ratio + np.log(line.efficiency)
+    with np.errstate(divide="ignore"):
+        through = np.logaddexp(np.log(by), gain)
+    # Per raffinate, organic leaving stages 1 to n; per organic product, organic leaving N to 1.
+    up = _chain(gain[0], through[1:n], gain[1:n])
+    down = _chain(np.zeros(c), -through[1:both][::-1], (gain - through)[1:both][::-1])[::-1]
+    above = down + np.log1p(-by * np.exp(-down)) - through[:both]
     # Of what the organic brings, the part that leaves with it, and the one that stays.
-    first = down[0] - ratio[0]
+    first = above[0]
     kept, lost = -np.logaddexp(0.0, first), -np.logaddexp(0.0, -first)
     resets = line.soap > 0
     if s:
         # Per organic leaving the strip: organic leaving its stages from the last to what enters.
-        strip = _chain(-ratio[both:][::-1], c)[::-1]
+        strip = _chain(np.zeros(c), -through[both:][::-1], (gain - through)[both:][::-1])[::-1]
         rest = np.where(resets, -np.inf, -strip[0])
     else:
         rest = np.full(c, -np.inf)
     # What returns goes round again: a geometric series.
     series = np.log1p(-np.exp(kept + rest))
     # Of the feed: the marches meet at its stage; the factor sees to the charge in the raffinate.
-    meet = up[-1] + ratio[n - 1] - down[n - 1]
+    meet = up[-1] - down[n - 1]
     weight = fed + np.log(line.model.charge)
     own = left - float(np.exp(soap + lost) @ line.model.charge)
     own -= float(np.exp(weight + rest + lost - series).sum())
@@ -174,15 +182,18 @@ def _march(line: Line, ratio: Array, left: float) -> _Marched:
     product = fed - np.logaddexp(0.0, -meet)
     back = product - series + rest
     entering = np.where(resets, soap, back)
-    inside = np.empty((len(ratio), c))
-    below = up + (fed - np.logaddexp(0.0, meet))
-    above = down - ratio[:both]
-    inside[:n] = np.logaddexp(below, above[:n] + entering + kept)
-    inside[n:both] = above[n:] + np.logaddexp(product, entering + kept)
-    organic = inside + ratio
+    # Aqueous of the feed below its stage, and of all that leaves with the organic above it.
+    stays = np.concatenate([np.zeros((1, c)), np.logaddexp(0.0, up[:-1])])
+    inside, organic = np.empty((2, len(ratio), c))
+    raffinate, passing = fed - np.logaddexp(0.0, meet), entering + kept
+    inside[:n] = np.logaddexp(stays + raffinate, above[:n] + passing)
+    organic[:n] = np.logaddexp(up + raffinate, down[:n] + passing)
+    whole = np.logaddexp(product, passing)
+    inside[n:both], organic[n:both] = above[n:] + whole, down[n:] + whole
     if s:
-        organic[both:] = strip[1:] + (organic[both - 1] - strip[0])
-        inside[both:] = organic[both:] - ratio[both:]
+        end = organic[both - 1] - strip[0]
+        organic[both:] = strip[1:] + end
+        inside[both:] = strip[1:] + np.log1p(-by * np.exp(-strip[1:])) - through[both:] + end
     return _Marched(inside, organic, np.exp(back), factor)
 
 
@@ -207,7 +218,12 @@ def _contacts(line: Line, aqueous: Array, anions: Array, state: Array, marched: 
     carried[both:] = np.exp(marched.organic[both:]) @ charge
     free = np.maximum(most - carried * (other @ dimers) / (other @ charge), LEAST * most)
     dimer = np.log(free / line.organic)
-    acid = _acid(line, aqueous, anions, dimer, one, carried)
+    # What has passed a stage by is not at equilibrium with its aqueous.
+    by = 1.0 - line.efficiency
+    before = np.concatenate([[brought], carried[:-1]])
+    exchanged = np.maximum(carried - by * before, LEAST * line.efficiency * carried)
+    exchanged /= line.efficiency
+    acid = _acid(line, aqueous, anions, dimer, one, exchanged)
     return np.concatenate([acid, dimer])
 
 
@@ -261,11 +277,11 @@ def _factor(ratio: Array, log_feed: Array, wanted: float) -> float:
     return at
 
 
-def _chain(factor: Array, components: int) -> Array:
-    """ln u of u' = 1 + exp(factor) u from u = 1 on, (K + 1, C)."""
-    start = np.zeros((1, components))
-    grown = np.concatenate([start, np.cumsum(factor, axis=0)])
-    return np.asarray(grown + np.logaddexp.accumulate(-grown, axis=0))
+def _chain(start: Array, factor: Array, source: Array) -> Array:
+    """ln u of u' = exp(factor) u + exp(source) from ``start`` on, (K + 1, C)."""
+    grown = np.concatenate([np.zeros((1, len(start))), np.cumsum(factor, axis=0)])
+    parts = np.concatenate([start[None], source - grown[1:]])
+    return np.asarray(grown + np.logaddexp.accumulate(parts, axis=0))
 
 
 def _mixed(states: list[Array], moves: list[Array]) -> Array:

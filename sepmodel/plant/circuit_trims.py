@@ -165,6 +165,7 @@ class Trimmer:
         self.margin = math.log(chemistry.acid_excess)
         self.least = self.closing
         self._known: tuple[Array, Array] | None = None
+        self.reached: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         own = Liquor(moles=task.feed, flow=task.flow, acid=task.acid)
         self.centre = self.vectors(
             [Job(liquor=own, chemistry=chemistry, down=task.down, up=task.up, strip=0)]
@@ -227,7 +228,10 @@ class Trimmer:
         )
 
     def solve(self, jobs: Sequence[Job]) -> list[Solved | None]:
-        """Every member's circuit, None where no flows do what is asked of it."""
+        """Every member's circuit, None where no flows do what is asked of it.
+
+        ``reached`` then says of each whether its extraction and scrub were solved at all.
+        """
         return self._told(jobs, *self._settled(jobs)) if jobs else []
 
     # --- extraction and scrub ----------------------------------------------------------------
@@ -377,7 +381,8 @@ class Trimmer:
             if more < 0:
                 # What acid is short of takes nothing off: the rest follows from the balance.
                 gone = -np.expm1(np.minimum(asked[rest] + NEARLY - carried[rest], 0.0))
-                acid += np.log(gone / -np.expm1(first - carried[rest]))[:, None]
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    acid += np.log(gone / -np.expm1(first - carried[rest]))[:, None]
                 acid = np.where(np.isfinite(acid), acid, 0.0)
                 own, first, here = self._stripped_at(
                     of, stages, rest, acid, scale, organic_flow, loaded
@@ -419,6 +424,7 @@ class Trimmer:
         of = self.numbers(vectors)
         size = len(jobs)
         open_ = self._first(vectors)
+        self.reached = open_.good.copy()
         counts = np.array([job.strip for job in jobs])
         strips = {}
         for k in np.unique(counts).tolist():

@@ -119,9 +119,21 @@ def _displacement(check: Check, book: Book) -> tuple[Any, str]:
     return found, found.runs[0].train.scheme
 
 
+def _protein(check: Check, book: Book) -> tuple[Any, str]:
+    """Lanmodulin columns: design by equilibrium stages, then every column with its protons."""
+    from sepmodel.chromatography import affinity, protein_engine
+
+    design = affinity.design(dict(check.feed), check.products, book, **check.options)
+    found = protein_engine.confirm(design, check.feed, book, protein=str(check.options["protein"]))
+    return found, found.columns[0].run.scheme
+
+
 # How each kind of separation is designed and run: an object with ``purity`` and ``recovery`` of
 # every product as (engine, design), and the name of the scheme.
-ENGINES: dict[str, Callable[[Check, Book], tuple[Any, str]]] = {"displacement": _displacement}
+ENGINES: dict[str, Callable[[Check, Book], tuple[Any, str]]] = {
+    "displacement": _displacement,
+    "protein": _protein,
+}
 
 
 def run_check(check: Check) -> Checked:

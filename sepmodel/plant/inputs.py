@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from sepmodel import data, products
 from sepmodel.fields import (
+    MOST_FLOW,
     Case,
     Count,
     Flag,
@@ -261,8 +262,8 @@ class Study(Case):
 
     kind: Literal["study"]
     feed: Name
-    rate: Annotated[float, Quantity("kg_REO/s", above=0)]
-    train: Annotated[float, Quantity("kg_REO/s", above=0)] | None = None
+    rate: Annotated[float, Quantity("kg_REO/s", above=0, high=MOST_FLOW)]
+    train: Annotated[float, Quantity("kg_REO/s", above=0, high=MOST_FLOW)] | None = None
     market: PriceSet = "ex-china-2025"
     reagents: PriceSet = "reagents-us-2025"
     grid: Name = "US"

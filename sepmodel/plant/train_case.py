@@ -13,7 +13,7 @@ from sepmodel import files
 from sepmodel.data import Book, Constant, evidence
 from sepmodel.extraction.design_flows import beyond_practice
 from sepmodel.extraction.inputs import SetId
-from sepmodel.fields import Case, Flag, Number, Quantity, RareEarth, Table, refuse
+from sepmodel.fields import MOST_FLOW, Case, Flag, Number, Quantity, RareEarth, Table, refuse
 from sepmodel.plant import sequences, train
 from sepmodel.plant.inputs import ProductTable
 from sepmodel.plant.money import money_year
@@ -43,7 +43,7 @@ class TrainCase(Case):
     """Several products from one feed: which cuts in which order."""
 
     kind: Literal["train"]
-    rate: Annotated[float, Quantity("kg_REO/s", above=0)]
+    rate: Annotated[float, Quantity("kg_REO/s", above=0, high=MOST_FLOW)]
     feed: dict[RareEarth, Share] = Field(min_length=2)
     model: Model = Model()
     objective: Objective = Objective()

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sepmodel.errors import InfeasibleError
-from sepmodel.plant import train_groups
+from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.plant import circuit_search, train_groups
 from sepmodel.plant.circuit_trims import Job, Trimmer
 from sepmodel.plant.circuits import Chemistry, Liquor, Solved
 from sepmodel.plant.train import Train
@@ -175,16 +175,50 @@ class TrainTrimmer:
         ]
 
     def _circuit(self, name: str, jobs: Sequence[Job]) -> list[Solved | None]:
-        """One circuit of all plants, lengthened where it has to be."""
+        """One circuit of all plants, lengthened where it has to be.
+
+        Where extraction and scrub are solved and the strip is not, the plant is tried alone.
+        """
         out: list[Solved | None] = [None] * len(jobs)
+        stubborn: set[int] = set()
         for more in LONGER:
             todo = [i for i, found in enumerate(out) if found is None]
             if not todo:
                 break
             trimmer = self._trimmer(name, more)
-            for i, found in zip(todo, trimmer.solve([jobs[i] for i in todo]), strict=True):
-                out[i] = found
+            found = trimmer.solve([jobs[i] for i in todo])
+            for i, one, reached in zip(todo, found, trimmer.reached, strict=True):
+                out[i] = one
+                if one is None and reached:
+                    stubborn.add(i)
+        for i in sorted(stubborn):
+            if out[i] is None:
+                out[i] = self._alone(name, jobs[i])
         return out
+
+    def _alone(self, name: str, job: Job) -> Solved | None:
+        """One circuit of one plant by the search of its flows, which takes a second."""
+        built = self._built[name]
+        assert built.task is not None
+        size = sum(job.liquor.moles.values()) / sum(built.task.feed.values())
+        task = replace(
+            built.task,
+            feed=dict(job.liquor.moles),
+            flow=job.liquor.flow,
+            acid=job.liquor.acid,
+            stages=(*built.task.stages[:2], job.strip),
+            solvent=built.task.solvent * size,
+            scrub=built.task.scrub * size,
+            down=job.down,
+            up=job.up,
+        )
+        try:
+            found = circuit_search.run(task, replace(job.chemistry, dimers=1.0))
+        except ConvergenceError:
+            return None
+        if found.missed != (1.0, 1.0):
+            return None
+        return replace(found, raffinate_to=built.raffinate_to, organic_to=built.organic_to)
 
     def _trimmer(self, name: str, more: int) -> Trimmer:
         if (name, more) not in self._trimmers:

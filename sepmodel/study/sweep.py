@@ -30,9 +30,10 @@ FILE = "sweep.sqlite"
 CHUNK = 1.0
 # The least part of it: the last points are not handed out one by one.
 SMALLEST = 0.1
-# Points of a chunk at most, and at first where the kind of case is solved many at a time.
+# Points of a chunk at most, and at first where the kind of case is solved many at a time: few, so
+# that short tries get on too.
 LARGEST = 512
-TOGETHER = 64
+TOGETHER = 8
 # How often a point is tried alone before the death of its worker is held against it.
 ATTEMPTS = 3
 # Seconds of work that pay for the start of another process.

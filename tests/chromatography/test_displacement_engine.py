@@ -153,6 +153,19 @@ def test_a_ternary_fails_in_one_column_and_succeeds_with_zone_splitting():
 
 
 @pytest.mark.slow
+def test_one_per_cent_of_terbium_is_lost_in_one_column_and_found_by_zone_splitting():
+    feed = {"Dy": 0.098 * 0.99, "Tb": 0.01, "Nd": 0.695 * 0.99, "Pr": 0.207 * 0.99}
+    wanted, book = products(feed), Book()
+    with pytest.raises(InfeasibleError):
+        displacement.design(feed, wanted, book, zone_splitting=False, ligands=("edta",))
+    found = displacement_engine.design_on_engine(feed, wanted, book, ligands=("edta",))
+    alone = {cut.name: cut.recovery for cut in found.runs[0].cuts}
+    assert alone["Tb"] == 0.0
+    assert found.meets
+    assert found.difference < 0.02
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("study", ["magnet-scrap", "magnet-scrap-nd-pr", "deep-sea-mud"])
 def test_the_plants_of_the_comparison_keep_their_specification(study, monkeypatch):
     """The closed-form plant of a study, at the composition and the products it is asked for."""

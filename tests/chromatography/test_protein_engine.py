@@ -28,6 +28,17 @@ def test_a_design_is_confirmed_or_contradicted_with_its_difference():
     assert found.difference > 0.1
 
 
+def test_a_buffer_that_holds_the_loading_pH_confirms_the_design():
+    heavy = Product(name="heavy", elements=("Dy",), purity=0.1, recovery=0.993)
+    plan = affinity.design(FEED, (heavy, LIGHT), Book())
+    found = protein_engine.confirm(
+        plan, FEED, Book(), buffer={"acetate": 60.0}, load_pH=5.0, cells=24
+    )
+    assert found.columns[0].lost["Dy"] < 1e-3
+    assert found.difference < 0.05
+    assert found.closure < 1e-9
+
+
 def test_a_dilute_lightly_loaded_column_meets_what_the_engine_says_it_can():
     best = protein_engine.best_column(
         FEED, (HEAVY, LIGHT), Book(), concs=(0.5,), loads=(0.25,), cells=24

@@ -572,15 +572,30 @@ def test_failure_tells_what_piles_up():
     assert trace.component in SERIES[7:]
     assert trace.stage
     assert "strip acid" in trace.advice
-    # The arithmetic is in the message: three equivalents a mole and the acid, in mol/h.
+    # The arithmetic is in the message: soap, acid, three equivalents a mole of metal, in mol/h.
     said = str(caught.value)
     assert trace.advice not in said
     assert "guess" not in said + trace.advice
-    brought = dict(part.rsplit(" ", 1) for part in said.split("mol/h: ")[1].split(", "))
+    soap, acid, metals = said.split("mol/h: ")[-1].split("; ")
     inputs = closed(SERIES, np.ones(15), "Sm", (6, 6, 4), reflux=0.4, ratio=20.0, strip=3000.0)
-    assert list(brought) == ["soap", *(inlet.name for inlet in inputs.inlets)]
-    for inlet in inputs.inlets:
-        moles = inlet.flow * (inlet.acid + float(np.dot(inputs.charge, inlet.conc)))
-        assert float(brought[inlet.name]) == pytest.approx(3600 * moles, rel=1e-4)
-    soap = inputs.organic_flow * float(np.dot(inputs.charge, inputs.organic_conc))
-    assert float(brought["soap"]) == pytest.approx(3600 * soap, rel=1e-4)
+    for text, amounts in (
+        (acid, {i.name: i.flow * i.acid for i in inputs.inlets}),
+        (metals, {i.name: i.flow * float(np.dot(inputs.charge, i.conc)) for i in inputs.inlets}),
+    ):
+        brought = dict(part.rsplit(" ", 1) for part in text.partition("(")[2][:-1].split(", "))
+        assert list(brought) == list(amounts)
+        for name, amount in amounts.items():
+            assert float(brought[name]) == pytest.approx(3600 * amount, rel=1e-4)
+    bound = inputs.organic_flow * float(np.dot(inputs.charge, inputs.organic_conc))
+    assert float(soap.removeprefix("soap ")) == pytest.approx(3600 * bound, rel=1e-4)
+
+
+def test_too_little_acid_for_the_soap_is_said_so():
+    """All acid leaves as acid but for what turns soap back: with less of it there is no steady
+    state."""
+    inputs = magnet()
+    weak = replace(inputs.inlets[-1], acid=0.05 * inputs.inlets[-1].acid)
+    with pytest.raises(ConvergenceError, match=r"less acid .* than soap") as caught:
+        solve(replace(inputs, inlets=(*inputs.inlets[:-1], weak)))
+    assert caught.value.trace.extra["inlet"] == weak.name
+    assert weak.name in caught.value.trace.advice

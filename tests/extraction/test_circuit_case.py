@@ -1,12 +1,13 @@
 """Circuit case files: runs, warnings and refusals."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sepmodel
-from sepmodel.errors import InputError
+from sepmodel.errors import ConvergenceError, InputError
 
 CASE = "magnet-circuit"
 
@@ -94,3 +95,26 @@ def test_what_no_assay_reaches_is_reported_as_below():
         if quantity["value"]
     ]
     assert min(digits) >= 1e-33
+
+
+def test_a_failure_names_file_and_key():
+    with pytest.raises(ConvergenceError) as caught:
+        sepmodel.run("magnet-circuit", {"inlet.strip-acid.acid": "0.6 mol/L"})
+    error = caught.value
+    assert error.key == "inlet.strip-acid.acid"
+    assert error.file.endswith("magnet-circuit.toml")
+    assert str(error).startswith(f"{error.file}: {error.key}: ")
+    assert "1.13 mol/h" in error.message  # 0.01 + 1 + 0.12
+    assert "1.2005 mol/h" in error.message
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.key) == (str(error), error.key)
+
+
+@pytest.mark.parametrize("flow", ["1e308 L/h", "1e-300 L/h", "0 L/h", "-1 L/h", "1e9 m^3/s"])
+@pytest.mark.parametrize("key", ["organic.flow", "inlet.feed.flow"])
+def test_flows_beyond_all_measure_are_refused(key, flow):
+    with pytest.raises(InputError) as caught:
+        sepmodel.load(CASE, {key: flow})
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert "m^3/s" in problem.expected

@@ -192,8 +192,8 @@ def test_the_starter_names_its_wrong_sample_and_the_bottleneck():
     [
         ("assay.3.stage", 25, "beyond the last stage"),
         ("assay.3.amounts", {"Nd": 0.2, "Sm": 0.1}, "component that the case does not have"),
-        ("assay.3.amounts", {"Nd": 0.2, "Pr": 0.0}, "holds no Pr"),
-        ("assay.3.stage", 1, "repeats a sample"),
+        ("assay.3.amounts", {"Nd": 0.2, "Pr": 0.0}, "no Pr in the sample"),
+        ("assay.3.stage", 1, "a sample is repeated"),
         ("reading.2.name", "solvent", "read twice"),
         ("rate.assay", 0.0, "0"),
     ],

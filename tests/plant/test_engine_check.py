@@ -99,7 +99,7 @@ def test_a_comparison_says_what_was_run(comparison, answer, monkeypatch, tmp_pat
     failed = Checked(unit="columns", products=(), failure="no pool of Tb")
     broken = replace(run, engine={"displacement": (failed,)})
     assert report_engine.cell(broken, result) == "fails"
-    assert "no pool of Tb" in " ".join(report_engine.sentences(broken))
+    assert "no pool of Tb" in " ".join(report_engine.shortfalls(broken))
 
 
 def test_replaced_constants_of_the_columns_ask_another_question(comparison):

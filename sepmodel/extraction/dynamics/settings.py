@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from sepmodel import units
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction.dynamics.control import Loop
-from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
+from sepmodel.extraction.dynamics.inputs import (
+    DynamicCircuitCase,
+    DynamicMassFlowCase,
+    happenings,
+)
 from sepmodel.extraction.dynamics.schedule import Event
 from sepmodel.extraction.dynamics.trains import Train
 from sepmodel.fields import meant
@@ -35,8 +39,9 @@ class Paths:
         """The events of the case, outages included."""
         base = self.train.settings
         out = []
-        for i, event in enumerate(self.case.event):
-            key = f"event.{i}"
+        own = len(self.case.event)
+        for i, event in enumerate(happenings(self.case)):
+            key = f"event.{i}" if i < own else "disturbance"
             end = float("inf") if event.until is None else event.until
             for setting, scale in self.targets(
                 event.setting, f"{key}.setting", event.first, event.last
@@ -75,7 +80,9 @@ class Paths:
             numbers = {
                 name: scale * self.number(given.setting, getattr(given, name), f"{key}.{name}")
                 for name in ("gain", "low", "high")
+                if getattr(given, name) is not None
             }
+            numbers.setdefault("gain", 0.0)
             stage = 1
             if given.section is not None:
                 bounds = self.sections()
@@ -90,7 +97,7 @@ class Paths:
                     name=given.name,
                     measure=given.measure,
                     setting=setting,
-                    target=given.target,
+                    target=float("nan") if given.target is None else given.target,
                     time=float("inf") if given.time is None else given.time,
                     interval=given.interval,
                     delay=given.delay,

@@ -20,14 +20,19 @@ from sepmodel.extraction import solve as mass_flow
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
-from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
+from sepmodel.extraction.dynamics.inputs import (
+    Controller,
+    DynamicCircuitCase,
+    DynamicMassFlowCase,
+    happenings,
+)
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.network import Holdup, Network
 from sepmodel.extraction.dynamics.policies import Policy
 from sepmodel.extraction.dynamics.report import report
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
-from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
+from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train, at_rest
 from sepmodel.products import amounts
 
 if TYPE_CHECKING:
@@ -99,7 +104,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     InputError
         with everything wrong with events and controllers at once.
     """
-    moving = [event for event in case.event if event.setting.endswith(".efficiency")]
+    moving = [event for event in happenings(case) if event.setting.endswith(".efficiency")]
     bypass = bool(moving or case.outage)
     train: Train
     if isinstance(case, DynamicMassFlowCase):
@@ -153,7 +158,10 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         until=case.time.end,
         outputs=np.linspace(0.0, case.time.end, case.time.outputs),
         specifications=specifications,
-        loops=[_outlet_named(loop, names, labels) for loop in loops],
+        loops=[
+            _with_gains(_outlet_named(loop, names, labels), given, train)
+            for loop, given in zip(loops, case.controller, strict=True)
+        ],
         options=Options(rtol=case.time.tolerance),
     )
     return Assembled(train=train, run=run, weights=weights, labels=labels, warnings=warnings)
@@ -176,6 +184,15 @@ def _swinging(hydraulics: Hydraulics) -> list[Warned]:
             where="holdup.reset",
         )
     ]
+
+
+def _with_gains(loop: Loop, given: Controller, train: Train) -> Loop:
+    """A loop as it stands, or tuned by a step test."""
+    if given.tune is None:
+        return loop
+    from sepmodel.extraction.dynamics.tuning import tuned
+
+    return tuned(train, loop, given.tune)
 
 
 def _outlet_named(loop: Loop, names: list[str], labels: dict[str, str]) -> Loop:
@@ -283,7 +300,7 @@ def _start(
 ) -> str | tuple[Array, Array]:
     """What the mixers hold at the beginning."""
     if case.start.fill == "steady":
-        return _steady(train, net, schedule)
+        return at_rest(train, net, schedule.at(0.0))
     if not case.start.profile:
         return case.start.fill
     names = train.components
@@ -313,20 +330,3 @@ def _start(
                 rows[at + k - 1] = shares / shares.sum()
         at += section.stages
     return train.seeded(net, case.start.fill, rows)
-
-
-def _steady(train: Train, net: Network, schedule: Schedule) -> tuple[Array, Array]:
-    x, y, u = train.steady(schedule.at(0.0))
-    moles = np.zeros((net.stages, net.species))
-    c = net.components
-    pool = y
-    if net.bypass is not None:
-        # What passes by is not in the mixer: the cells beside it take it up.
-        into = np.zeros_like(y)
-        into[1:] = (net.keep[1, :-1] * net.flow[1, :-1])[:, None] * y[:-1]
-        into += net.feed[1, :, :c]
-        pool = y - net.bypass * into / net.flow[1][:, None]
-    moles[:, :c] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * pool
-    if net.carriers:
-        moles[:, c:] = train.carried(net)
-    return moles, u

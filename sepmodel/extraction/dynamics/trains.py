@@ -420,3 +420,21 @@ def _one_if_alike(rows: Array) -> Array:
     """The first of rows (stages, ...) that are all alike, else the rows."""
     first: Array = rows[0]
     return first if np.all(rows == first) else rows
+
+
+def at_rest(train: Train, net: Network, settings: Mapping[str, float]) -> tuple[Array, Array]:
+    """Contents (N, K) of the mixers and unknowns (N, m) of the steady state."""
+    x, y, u = train.steady(settings)
+    moles = np.zeros((net.stages, net.species))
+    c = net.components
+    pool = y
+    if net.bypass is not None:
+        # What passes by is not in the mixer: the cells beside it take it up.
+        into = np.zeros_like(y)
+        into[1:] = (net.keep[1, :-1] * net.flow[1, :-1])[:, None] * y[:-1]
+        into += net.feed[1, :, :c]
+        pool = y - net.bypass * into / net.flow[1][:, None]
+    moles[:, :c] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * pool
+    if net.carriers:
+        moles[:, c:] = train.carried(net)
+    return moles, u

@@ -57,6 +57,7 @@ def protein_column(
     metals = _metals(stream)
     conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
     pH = _rounded(_pH(free_acid(stream) / stream.flow))
+    before = set(book.used)
     # A plant that is built has its columns in series.
     most = MOST_IN_SERIES if context.trims is None else len(context.trims.built(unit.id).columns)
     done = context.memo(
@@ -71,6 +72,20 @@ def protein_column(
             feed_pH=pH,
             columns_most=most,
         ),
+    )
+    check = Check(
+        kind="protein",
+        unit=unit.id,
+        feed=dict(composition(metals)),
+        products=tuple(groups),
+        options={
+            "protein": unit.protein,
+            "feed_conc": conc,
+            "feed_pH": pH,
+            "columns_most": most,
+        },
+        constants=_read(book, before),
+        overrides=book.overrides,
     )
     scale = sum(metals.values())
     reagents = {n: reagent_mass(n, moles * scale) for n, moles in done.reagents.items()}
@@ -105,6 +120,7 @@ def protein_column(
             },
         ),
         equipment=(*sized.items, *fills),
+        checks=(check,),
         sections={"cyclic": 1},
         # Each mole takes the same binding site, whatever it is.
         shares=_by_moles(context, metals),

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[3]
 def command(out):
     return [
         sys.executable, "-m", "sepmodel", "run", "control-nd-pr",
-        "--set", "time.save_every=0.2 s", "--no-figures", "--quiet", "--out", out, "--json", "-",
+        "--set", "time.save_every=0.1 s", "--set", "time.end=200 d",
+        "--no-figures", "--quiet", "--out", out, "--json", "-",
     ]  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_killed_ten_times(tmp_path):
             command("killed"), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(draw.uniform(0.2, 0.5) * took)
+        time.sleep(draw.uniform(0.4, 0.9) * took)
         run.send_signal(signal.SIGKILL)
         run.wait()
         kept = list(checkpoints.glob("*.npz"))
