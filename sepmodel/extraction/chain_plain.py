@@ -92,7 +92,7 @@ def solve(known: Layout, log_ratio: Array) -> tuple[Array, Array, Array]:
     All members share one band, where 0 times what is no number would reach the neighbours: members
     that hold such a ln A are solved at A = 1 and given back as NaN.
     """
-    lost = ~(log_ratio < HIGHEST).all(axis=(1, 2))
+    lost: NDArray[np.bool_] = np.any(~(log_ratio < HIGHEST), axis=(1, 2))
     if log_ratio.shape[0] == 1 or not lost.any():
         return _solve(known, log_ratio)
     found = _solve(known, np.where(lost[:, None, None], 0.0, log_ratio))
