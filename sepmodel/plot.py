@@ -111,7 +111,10 @@ def figures(result: Result) -> dict[str, bytes]:
 
         drawn |= plot_circuit.drawable(result)
     if "chromatogram" in result.profiles:
+        from sepmodel import plot_column
+
         drawn["chromatogram"] = chromatogram
+        drawn |= plot_column.drawings(result)
     if "train" in result.profiles:
         drawn["train"] = band_pattern
     if result.kind == "displacement":

@@ -118,7 +118,12 @@ def _circuit(design: Design) -> list[str]:
             f"{plant.extractant / litre:.3g} mol/L, {100 * plant.saponification:.0f} % saponified, "
             f"carries {plant.loading / litre:.3g}",
         ),
-        ("feed", flow(flows.feed), f"{plant.feed_conc / litre:.3g} mol/L rare earth"),
+        (
+            "feed",
+            flow(flows.feed),
+            f"{plant.feed_conc / litre:.3g} mol/L rare earth"
+            + (", organic" if plant.feed_phase == "organic" else ""),
+        ),
         ("scrub acid", flow(flows.scrub), f"{plant.scrub_acid / litre:.3g} mol/L"),
         (
             "strip acid",

@@ -31,7 +31,8 @@ def cell(comparison: Comparison, result: RouteResult) -> str:
     if all(a.meets for a in known):
         return "confirmed"
     short = [p.name for a in known for p in a.products if p.short]
-    return f"short: {', '.join(short)}" if short else "fails"
+    more = f" +{len(short) - 1}" if len(short) > 1 else ""
+    return f"short: {short[0]}{more}" if short else "fails"
 
 
 def sentences(comparison: Comparison) -> list[str]:

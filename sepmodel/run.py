@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -417,10 +417,34 @@ def _or_error(loaded: LoadedCase, constants: Mapping[str, float]) -> Result | Se
         return error
 
 
-def _placed(error: InputError, loaded: LoadedCase) -> InputError:
-    """The error with the case's file: whoever solves does not know where a case came from."""
-    file = str(loaded.path or "")
-    return InputError([p if p.file else replace(p, file=file) for p in error.problems])
+def _placed(error: InputError, *cases: LoadedCase) -> InputError:
+    """The error with the case's file and, where the value stands there once, its key: whoever
+    solves does not know where a case came from. Of several cases the one that holds the value."""
+
+    def place(problem: Problem) -> Problem:
+        if problem.file or (problem.key and len(cases) > 1):
+            return problem
+        for loaded in cases:
+            keys = [] if problem.key else list(_holding(loaded.document, problem.value))
+            if len(keys) == 1 or len(cases) == 1:
+                key = problem.key or (keys[0] if len(keys) == 1 else "")
+                return replace(problem, file=str(loaded.path or ""), key=key)
+        return problem
+
+    return InputError([place(p) for p in error.problems])
+
+
+def _holding(document: Any, value: Any, path: str = "") -> Iterator[str]:
+    """Paths at which a document names a data set or another text, with or without its folder."""
+    if isinstance(document, Mapping):
+        for key, member in document.items():
+            yield from _holding(member, value, f"{path}.{key}".lstrip("."))
+    elif isinstance(document, list):
+        for k, member in enumerate(document):
+            name = member.get("name", k) if isinstance(member, Mapping) else k
+            yield from _holding(member, value, f"{path}.{name}")
+    elif document and document in (value, str(value).rpartition("/")[2]):
+        yield path
 
 
 def _runnable(loaded: LoadedCase) -> Kind:
@@ -514,7 +538,7 @@ def compare(
     *,
     constants: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
-    members: int = 1024,
+    members: int = 256,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
@@ -539,15 +563,18 @@ def compare(
     inputs = cast("Study", loaded.inputs)
     routes = routes_of(loaded)
     started = time.perf_counter()
-    found = plant.compare(
-        inputs,
-        [cast("Route", route.inputs) for route in routes],
-        overrides=constants,
-        ranges=ranges,
-        members=members,
-        workers=workers,
-        progress=progress,
-    )
+    try:
+        found = plant.compare(
+            inputs,
+            [cast("Route", route.inputs) for route in routes],
+            overrides=constants,
+            ranges=ranges,
+            members=members,
+            workers=workers,
+            progress=progress,
+        )
+    except InputError as error:
+        raise _placed(error, loaded, *routes) from None
     used = {key: constant for route in found.routes for key, constant in route.used.items()}
     text = "".join(inputs_hash(case, used, constants) for case in (loaded, *routes))
     return replace(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import sepmodel
 from sepmodel import case, data, files, kinds
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
-from sepmodel.run import KINDS, inputs_hash, load, result_folder, run
+from sepmodel.run import KINDS, compare, inputs_hash, load, result_folder, run
 
 BASE = (data.models_dir() / "cases" / "nd-pr.toml").read_text(encoding="utf-8")
 STARTERS = sorted((data.models_dir() / "starters").glob("*.toml"))
@@ -107,7 +107,7 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch, what):
         ('"aqueous"', '"gas"', "inlet.feed.phase", "aqueous"),
         ('purity_basis = "mole"', 'purity_basis = "volume"', "purity_basis", "oxide-mass"),
         ("schema = 1", "schema = 9", "schema", "1"),
-        ("pc88a-hcl", "pc88a-hlc", "", "pc88a-hcl"),
+        ("pc88a-hcl", "pc88a-hlc", "model.set", "pc88a-hcl"),
     ],
 )
 def test_one_message_with_key_value_and_expectation(tmp_path, old, new, key, said):
@@ -433,3 +433,20 @@ def test_a_rule_over_several_keys_names_one_of_them(case, settings, key, value, 
     assert expected in problem.expected
     assert "below 1, below 1" not in str(problem)
     assert problem.file
+
+
+@pytest.mark.parametrize(
+    ("work", "case", "settings", "key"),
+    [
+        (run, "nd-pr", {"model.set": "separation_factors/pc88a-hlc"}, "model.set"),
+        (run, "magnet-circuit", {"model.set": "extractants/nothing"}, "model.set"),
+        (compare, "magnet-scrap", {"feed": "magnet-scarp"}, "feed"),
+    ],
+)
+def test_a_data_set_that_is_not_there_is_placed_by_file_and_key(work, case, settings, key):
+    with pytest.raises(InputError) as caught:
+        work(case, settings)
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert problem.file.endswith(f"{case}.toml")
+    assert "such data set" in problem.message

@@ -98,3 +98,12 @@ def test_a_circuit_without_a_cut_has_no_steps():
     with pytest.raises(InputError, match="no cut"):
         plot_circuit.steps(bare)
     assert "steps.svg" not in plot.figures(bare)
+
+
+def test_a_lanmodulin_column_shades_its_pools_and_draws_its_yields():
+    small = {"numerics.cells": 16}
+    drawn = plot.figures(sepmodel.run("light-heavy-lanmodulin", small))
+    assert {"chromatogram.svg", "yield.svg"} <= set(drawn)
+    text = drawn["chromatogram.svg"].decode()
+    assert "pool heavy" in text
+    assert "pool light" in text

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
 from sepmodel.chemistry.equilibrium import Spot
+from sepmodel.errors import ConvergenceError
 
 Array = NDArray[np.float64]
 
@@ -185,5 +186,11 @@ class ComplexExchange:
         )
         shift = np.asarray(self.shift)
         model = replace(self, shift=shift.mean(axis=-2)) if shift.ndim > 1 else self
-        u = closing.solve(model, flat)[0]
+        try:
+            u = closing.solve(model, flat)[0]
+        except ConvergenceError:
+            # All that a circuit's sections hold in one stage may be more metal than its acid and
+            # solvent hold: for a guess the acid is raised to what the metals need.
+            enough = np.maximum(flat.anions, flat.amounts @ self.charge)
+            u = closing.solve(model, replace(flat, anions=enough))[0]
         return u.reshape(*shape, self.unknowns)

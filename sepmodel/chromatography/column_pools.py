@@ -82,6 +82,21 @@ def purity_warnings(pool: PoolSpec, collected: Outlet) -> list[Warned]:
     ]
 
 
+def spans(case: ColumnCase, volumes: Sequence[float]) -> Profile:
+    """Where each pool begins and ends [bed volumes]; ``volumes`` are those of the steps."""
+    ends = np.cumsum(volumes)
+    place = {step.name: k for k, step in enumerate(case.step)}
+    rows = [[place[name] for name in pool.steps] for pool in case.pool]
+    return Profile(
+        unit="1",
+        axes={
+            "product": [pool.product for pool in case.pool],
+            "what": ("from_bed_volume", "to_bed_volume"),
+        },
+        values=np.array([[ends[min(r)] - volumes[min(r)], ends[max(r)]] for r in rows]),
+    )
+
+
 def yields(left: Array, volumes: Array, names: Sequence[str], fed: Array) -> Profile:
     """Most of each rare earth that one uninterrupted pool can hold at a mole purity.
 

@@ -128,6 +128,7 @@ def equilibrium_stages(case: ColumnCase, book: Book) -> Result:
                 values=solved.outlet[::thin],
                 marks=_marks(case, volumes),
             ),
+            "pools": column_pools.spans(case, volumes),
             "held": Profile(
                 unit="mol/m^3",
                 axes={"cell": range(1, run.plates + 1), "component": names},
@@ -220,6 +221,7 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
             marks=marks,
         ),
         "pH_out": Profile(unit="1", axes={"bed_volume": passed}, values=run.pH, marks=marks),
+        "pools": column_pools.spans(case, ready.volumes),
     }
     if run.ligands:
         profiles["ligand_out"] = Profile(

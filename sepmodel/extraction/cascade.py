@@ -8,8 +8,9 @@ ln tau_n = ln(S_n / sum(a_k l_k)), every component flux follows exactly from its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ ACCEPT = 1e-9
 # A phase that carries less than this share of the feed is taken as empty.
 EMPTY = 1e-12
 LIMIT = 100
+# Each step from equilibrium stages down to the efficiency wanted, where it is not solved at once.
+LOWER = 3 / 4
 # Batches from this size on are marched stage by stage; the general kernel takes so many at a time.
 BATCH = 16
 MANY = 64
@@ -171,6 +174,10 @@ def solve(
     start = _first_guess(problem) if guess is None else _given(guess, problem)
 
     found = _newton(problem, members, start)
+    if guess is None and not np.all(found.converged):
+        nearer = _by_efficiency(inputs)
+        if nearer is not None:
+            found = _newton(problem, members, _given(nearer, problem))
     if failures == "raise" and not np.all(found.converged):
         raise _failure(inputs, found)
     return _result(inputs, problem, found, members)
@@ -472,6 +479,29 @@ def _first_guess(problem: _Problem) -> Array:
             / (problem.aqueous_flux * np.sum(np.exp(problem.log_a) * x, axis=1))
         )
     return np.where(problem.transparent, 0.0, theta)
+
+
+def _by_efficiency(inputs: MassFlowInputs) -> Array | None:
+    """theta of the same cascades from equilibrium stages down to their efficiency, step by step."""
+    wanted = np.asarray(inputs.efficiency, dtype=float)
+    working = wanted[wanted > 0]
+    if not working.size or working.min() >= 1:
+        return None
+    theta: Array | None = None
+    rounds = math.ceil(math.log(float(working.min())) / math.log(LOWER))
+    for power in range(1 + rounds):
+        stage = replace(
+            inputs, efficiency=np.where(wanted > 0, np.maximum(wanted, LOWER**power), 0.0)
+        )
+        theta = solve(stage, guess=theta, failures="record").theta if power else _plain(stage)
+        if not np.all(np.isfinite(theta)):
+            return None
+    return theta
+
+
+def _plain(inputs: MassFlowInputs) -> Array:
+    """theta of cascades of equilibrium (and idle) stages; not a number where unsolved."""
+    return solve(inputs, failures="record").theta
 
 
 def _given(guess: ArrayLike, problem: _Problem) -> Array:

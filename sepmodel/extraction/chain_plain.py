@@ -27,6 +27,9 @@ from sepmodel.extraction.chain import Chain
 
 Array = NDArray[np.float64]
 
+# The largest ln A whose ratio is a float.
+HIGHEST = float(np.log(np.finfo(float).max))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Layout:
@@ -84,7 +87,21 @@ def rows(known: Layout, members: NDArray[np.int64]) -> Layout:
 
 
 def solve(known: Layout, log_ratio: Array) -> tuple[Array, Array, Array]:
-    """Aqueous fluxes and ratios A (B, N, C) for given ln A, and flows of the links (K, B, C)."""
+    """Aqueous fluxes and ratios A (B, N, C) for given ln A, and flows of the links (K, B, C).
+
+    All members share one band, where 0 times what is no number would reach the neighbours: members
+    that hold such a ln A are solved at A = 1 and given back as NaN.
+    """
+    lost: NDArray[np.bool_] = np.any(~(log_ratio < HIGHEST), axis=(1, 2))
+    if log_ratio.shape[0] == 1 or not lost.any():
+        return _solve(known, log_ratio)
+    found = _solve(known, np.where(lost[:, None, None], 0.0, log_ratio))
+    aqueous, ratio, flows = (np.array(part) for part in found)
+    aqueous[lost] = ratio[lost] = flows[:, lost] = np.nan
+    return aqueous, ratio, flows
+
+
+def _solve(known: Layout, log_ratio: Array) -> tuple[Array, Array, Array]:
     from scipy.linalg.blas import dtbsv
     from scipy.linalg.lapack import dtbtrs
 

@@ -16,6 +16,7 @@ from sepmodel.fields import (
     Flow,
     Name,
     Number,
+    OpenFraction,
     Quantity,
     Real,
     Table,
@@ -40,15 +41,19 @@ class Model(Table):
     ``activity`` is the basis of every constant; with another than ideal the activity coefficients
     of each stage's own solution are part of the answer.
     ``correlation``: log D = f(pH, dosage) of ``set``.
+    ``second``: the set of a second acid in the same solvent; ``share`` of the extractant is the
+    first.
     """
 
     equilibrium: Literal["mass-action", "correlation"]
     set: SetId | None = None
+    second: SetId | None = None
+    share: OpenFraction | None = None
     activity: Literal["ideal", "davies", "sit", "pitzer"] = "ideal"
     separation_factors: SetId | None = None
     level: Member | None = None
     log_k: dict[Member, Real] = Field(default_factory=dict)
-    counter_ion: Literal["Na", "NH4"] | None = None
+    counter_ion: Literal["Na", "NH4", "Ca", "Mg"] | None = None
     soap: SetId = "extractants/soap"
 
 
@@ -223,7 +228,28 @@ class CircuitCase(Case):
             )
         self._base_fits(names)
         self._activity_fits()
+        self._mixture_fits()
         return self
+
+    def _mixture_fits(self) -> None:
+        model = self.model
+        if (model.second is None) != (model.share is None):
+            key = "model.share" if model.share is None else "model.second"
+            refuse("a mixture of two acids names both", "model.second and model.share", key=key)
+        if model.second is None:
+            return
+        given = model.second
+        if model.equilibrium != "mass-action" or model.set is None:
+            refuse("two acids are two mass-action sets", "model.set too", given, "model.second")
+        if model.activity != "ideal":
+            refuse("two acids are known of ideal activities only", "ideal", key="model.activity")
+        for key in ("separation_factors", "log_k"):
+            if getattr(model, key):
+                expected = "two sets, each with its own constants"
+                refuse("one constant for two acids", expected, key=f"model.{key}")
+        if self.section[-1].name == "saponify":
+            expected = "organic.saponification instead of the section"
+            refuse("a saponify section knows one acid only", expected, given, "model.second")
 
     def _base_fits(self, names: Sequence[str]) -> None:
         based = [inlet for inlet in self.inlet if inlet.base]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sepmodel import data
 from sepmodel.chemistry.cation_exchange import CationExchange
+from sepmodel.chemistry.complex_exchange import ComplexExchange
 from sepmodel.chemistry.correlation import Correlation
 from sepmodel.chemistry.equilibrium import Equilibrium
 from sepmodel.chemistry.soap_exchange import SoapExchange
@@ -44,8 +45,10 @@ def order_of_constants(
         # At pH 1 and a dosage of 1.
         at = model.spot(np.array([[0.0, -LN10]]), np.ones((1, 3))).log_d[0]
     else:
-        assert isinstance(model, CationExchange)
+        assert isinstance(model, CationExchange | ComplexExchange)
         at = model.log_k
+        if isinstance(model, ComplexExchange):  # with every free reagent at 1 mol/L
+            at = np.logaddexp.reduce(model.log_k, axis=-1)
     level = {name: float(v) for name, v in zip(ions, at, strict=True)}
     series = [name for name in RARE_EARTHS if name in level and name not in ("Y", "Sc")]
     found = [

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from sepmodel import data, units
 from sepmodel.chemistry import activity as activities
-from sepmodel.chemistry import exchange_set
+from sepmodel.chemistry import exchange_set, mixed_acids
 from sepmodel.chemistry.cation_exchange import C_STANDARD, CationExchange
+from sepmodel.chemistry.complex_exchange import ComplexExchange
 from sepmodel.chemistry.correlation import Correlation
 from sepmodel.chemistry.equilibrium import Equilibrium
 from sepmodel.chemistry.soap_exchange import SoapExchange
@@ -310,10 +311,33 @@ def _model(
             )
     if case.model.counter_ion is not None:
         dimers[-1] = book[f"{case.model.soap}:dimers-{case.model.counter_ion}"]
-    return (
-        CationExchange(log_k=LN10 * np.array(log_k), charge=charge, dimers=dimers),
-        dimers,
-        0.5,
+    one = CationExchange(log_k=LN10 * np.array(log_k), charge=charge, dimers=dimers)
+    if case.model.second is None or case.model.share is None:
+        return one, dimers, 0.5
+    return _with_second(case, book, ions, one, case.model.second, case.model.share), dimers, 0.5
+
+
+def _with_second(
+    case: CircuitCase,
+    book: Book,
+    ions: tuple[str, ...],
+    one: CationExchange,
+    second: str,
+    share: float,
+) -> ComplexExchange:
+    """Two acids in one solvent; the soap of both has the constant of the soap's set."""
+    _require_basis(case, second, "model.second")
+    metals = [name for name in ions if name != case.model.counter_ion]
+    found = [_constant(book, second, name) for name in metals]
+    log_k, dimers = one.log_k.copy(), one.dimers.copy()
+    log_k[: len(metals)] = LN10 * np.array([value for value, _ in found])
+    dimers[: len(metals)] = [count for _, count in found]
+    return mixed_acids.combine(
+        one,
+        CationExchange(log_k=log_k, charge=one.charge, dimers=dimers),
+        share,
+        mixed_complexes=book[f"{mixed_acids.MIXING}:mixed-complexes"],
+        mixed_dimer=book[f"{mixed_acids.MIXING}:mixed-dimer"],
     )
 
 
@@ -420,13 +444,15 @@ def _inputs(
     """The case in the kernel's terms."""
     soap = case.organic.saponification
     ion = case.model.counter_ion
-    if ion is not None and soap * dimers[-1] > per_extractant * (1.0 - np.finfo(float).eps):
+    # Dimers an equivalent of soap takes.
+    taken = 0.0 if ion is None else float(dimers[-1] / charge[-1])
+    if soap * taken > per_extractant * (1.0 - np.finfo(float).eps):
         raise InputError(
             Problem(
                 message=f"the organic cannot hold so much {ion}: each takes {dimers[-1]:g} dimer",
                 key="organic.saponification",
                 value=soap,
-                expected=f"below {per_extractant / dimers[-1]:g}",
+                expected=f"below {per_extractant / taken:g}",
             )
         )
 
@@ -436,7 +462,7 @@ def _inputs(
 
     organic = conc(case.organic.composition, "organic")
     if ion is not None:
-        organic[-1] += soap * case.organic.extractant
+        organic[-1] += soap * case.organic.extractant / charge[-1]
     total = per_extractant * case.organic.extractant
     if case.model.equilibrium == "correlation":
         # The extractant is stated as what is free when the organic enters.

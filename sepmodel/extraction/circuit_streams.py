@@ -267,6 +267,7 @@ def _base(case: CircuitCase, inputs: circuit.CircuitInputs, solved: circuit.Circ
     brought = sum(inlet.flow * inlet.base for inlet in case.inlet)
     if not case.organic.saponification:
         return brought
-    if case.recycle.organic:
-        return brought + float(solved.supplied[-1])
-    return brought + float(np.asarray(inputs.organic_conc)[-1] * np.asarray(inputs.organic_flow))
+    ions = solved.supplied[-1]
+    if not case.recycle.organic:
+        ions = np.asarray(inputs.organic_conc)[-1] * np.asarray(inputs.organic_flow)
+    return brought + float(ions * inputs.charge[-1])

@@ -98,8 +98,10 @@ class CircuitDesign:
 
     @property
     def phi(self) -> float:
-        """S (n + m) [mol/s]: proportional to the organic inventory."""
-        return self.solvent * self.stages
+        """S (n + m) [mol/s]: proportional to the organic inventory. What an organic feed brings
+        counts from its stage on: S (n - 1) + (S + f)(m + 1)."""
+        joined = sum(self.feed.values()) if self.feed_phase == "organic" else 0.0
+        return self.solvent * self.stages + joined * (self.stages_scrub + 1)
 
 
 def design_circuit(
@@ -296,7 +298,7 @@ def _finished(
                 float(shortcut.fenske_multicomponent(task.a, r, d, task.cut)),
             ),
         },
-        objective=float(task.weights.of(start.solvent, n + m)),
+        objective=float(task.cost(start.solvent, n + m, down)),
         active=tuple(missed_specs(task, r, d, -0.5)),
         iterations=solved,
         recheck=recheck,

@@ -73,12 +73,15 @@ def circuit(
 def measure(case: DesignCase, plant: Plant) -> Callable[[CircuitDesign], Point]:
     """A function that gives a circuit's point on the curve."""
 
+    # An organic feed that carries less than the solvent takes more room than phi counts.
+    thinner = plant.loading / plant.feed_conc - 1 if plant.feed_phase == "organic" else 0.0
+
     def point(found: CircuitDesign) -> Point:
         flows = plant.flows(found.solvent, found.scrub, sum(found.organic.values()))
         n, m = found.stages_extraction, found.stages_scrub
         held = design_flows.lock_up(plant, flows, found.solvent, found.scrub, n, m)
         value = {
-            "inventory": found.phi,
+            "inventory": found.phi + thinner * (m + 1),
             "reagents": found.solvent,
             "stages": float(found.stages),
             "lock-up": held,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,26 @@ AROUND = 2
 HILLS = 6
 # The least number of stages is bracketed by growing steps from the bound.
 GROWTH = 1.5
-# Solvent above its bound, in multiples of the scrub's bound, when it is free.
-EXCESS = 2.0 ** (np.arange(4, -7, -1) / 2)
+# A free solvent: the scrub is doubled, or raised by what strays (at most exp(FURTHEST)), at most so
+# often, until a circuit with ROOM times the stages of total reflux does (what strays by more than
+# exp(HOPELESS) no better place mends); from ABOVE times that it goes down by half powers of two
+# until circuits have grown past all use. One refusal does not end it: the next steps along, in half
+# powers from the last that was found, are tried.
+CLIMBS = 10
+FURTHEST = 5.0
+HOPELESS = 0.5
+ROOM = 2
+STEP = math.sqrt(2)
+ABOVE = 2
+STEPS = (1.0, 2.0, 0.5)
+# Times the stages of the last circuit at which the next one down is given up.
+GROWN = 3
+# Of the feed, the least scrub a search begins at.
+SMALL = 1e-2
+# The nearest scrub that will do is told within this factor.
+CLOSE = 1.5
+# From so many stages on, places are sought around those of the last circuit alone.
+LONG = 100
 ROUNDING = 1e-9
 ROUNDS = 32
 
@@ -93,28 +111,82 @@ def design_draw(
     (60, 30)
     """
     task = _task(feed, extractability, outlets, draw_phase, feed_phase, basis, efficiency)
-    least = task.least_solvent()
     score = score or (lambda design: design.phi)
     if solvent is not None:
-        only = _finished(task, _by_keys(task, _fewest(task, solvent, most_stages, least)), least)
-        return only, [only]
-    # From much solvent, where circuits are short, down to little, each from the one before.
-    members: list[CircuitDesign] = []
-    near: _Found | None = None
-    refused: InfeasibleError | None = None
-    for excess in EXCESS.tolist():
         try:
-            near = _fewest(task, least * (1 + excess), most_stages, least, near)
+            found = _fewest(task, solvent, most_stages)
         except InfeasibleError as error:
-            refused = error
-            break
-        members.append(_finished(task, _by_keys(task, near), least))
-        if score(members[-1]) > GROWTH * min(map(score, members)):
+            raise _refused(task, error, solvent, most_stages) from None
+        only = _finished(task, _by_keys(task, found))
+        return only, [only]
+    least = _total_reflux(task, most_stages)
+    top, some = _climb(task, task.least_scrub(), least, most_stages, 2.0)
+    if some is None:
+        raise InfeasibleError(
+            f"no circuit of up to {_roomy(task, least, most_stages)} stages was found that meets "
+            f"the three specifications, with a solvent of up to {task.solvent(top):.4g}; "
+            f"at total reflux {least} stages do",
+            limit={"stages": float(least)},
+        )
+    members: dict[float, CircuitDesign] = {}
+    near: _Found | None = None
+
+    def step(scrub: float, most: int) -> bool:
+        """Whether one circuit more was found."""
+        nonlocal near
+        try:
+            near = _fewest(task, task.solvent(scrub), most, near)
+        except InfeasibleError:
+            return False
+        members[scrub] = _finished(task, _by_keys(task, near), check=False)
+        return True
+
+    # From much solvent, where circuits are short, down to little, each from the one before.
+    more = step(ABOVE * top, most_stages)
+    while more and score(members[min(members)]) <= GROWTH * min(map(score, members.values())):
+        assert near is not None
+        lowest, enough = min(members), min(most_stages, GROWN * near.stages)
+        more = any(step(lowest / STEP**power, enough) for power in STEPS)
+    # Up again, where the first circuit is the best so far.
+    near = None
+    while members and min(members, key=lambda w: score(members[w])) == max(members):
+        if len(members) > 2 * CLIMBS or not step(STEP * max(members), most_stages):
             break
     if not members:
-        assert refused is not None
-        raise refused
-    return min(members, key=score), members[::-1]
+        return design_draw(
+            feed,
+            extractability,
+            outlets,
+            solvent=task.solvent(top),
+            draw_phase=draw_phase,
+            feed_phase=feed_phase,
+            basis=basis,
+            most_stages=most_stages,
+            efficiency=efficiency,
+        )
+    curve = [members[w] for w in sorted(members)]
+    best = min(range(len(curve)), key=lambda k: score(curve[k]))
+    curve[best] = replace(curve[best], recheck=_again(task, curve[best]))
+    return curve[best], curve
+
+
+def _refused(
+    task: _Task, error: InfeasibleError, solvent: float, most_stages: int
+) -> InfeasibleError:
+    """The refusal of a given solvent with a larger one at which a circuit was found, if any was."""
+    try:
+        least = _total_reflux(task, most_stages)
+    except InfeasibleError as none:
+        return none
+    first = max(2 * task.scrub(solvent), task.least_scrub())
+    _, near = _climb(task, first, least, most_stages, CLOSE)
+    if near is None:
+        return InfeasibleError(str(error), limit=error.limit)
+    return InfeasibleError(
+        str(error),
+        limit=error.limit,
+        nearest={"solvent": near.solvent, "stages": float(near.stages)},
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -131,7 +203,11 @@ class _Task:
 
     def least_solvent(self) -> float:
         """The smaller of Underwood's bounds for the two cuts: which one the feed sees depends on
-        which side of it the draw is on."""
+        which side of it the draw is on.
+
+        Both hold for products that hold little of what lies beyond a neighbour: a scale to begin a
+        search at, and no bound where a draw may hold much of everything.
+        """
         ends = [len(self.outlets[0].elements), len(self.names) - len(self.outlets[2].elements)]
         bounds = []
         for cut, carried in zip(ends, (1.0 - self.flows[0], self.flows[2]), strict=True):
@@ -140,8 +216,17 @@ class _Task:
             bounds.append(
                 float(shortcut.minimum_solvent(self.a, self.f, heavy, cut, self.feed_phase))
             )
-        product = self.flows[2] + (self.flows[1] if self.draw_phase == "organic" else 0.0)
-        return max(min(bounds), product)
+        return max(min(bounds), self.solvent(0.0))
+
+    def least_scrub(self) -> float:
+        """Scrub to begin a search at: that of Underwood's bound, or a part of the feed."""
+        scrub = self.scrub(self.least_solvent())
+        least = SMALL * float(self.f.sum())
+        return max(scrub, least) if math.isfinite(scrub) else float(self.f.sum())
+
+    def solvent(self, scrub: float) -> float:
+        """S that carries the products and so much scrubbed back."""
+        return scrub - self.scrub(0.0)
 
     def scrub(self, solvent: float) -> float:
         """W that leaves the wanted flows at every outlet."""
@@ -181,8 +266,11 @@ class _Task:
 
     def violation(self, solved: cascade.CascadeResult) -> Array:
         """ln of the worst of what strays over what may, of each member; infinite if unsolved."""
-        found = (solved.raffinate, solved.draws["draw"], solved.loaded_organic)
-        worst = np.full(len(solved.raffinate), -np.inf)
+        return self.worst((solved.raffinate, solved.draws["draw"], solved.loaded_organic))
+
+    def worst(self, found: tuple[Array, Array, Array]) -> Array:
+        """The same of the flows of three outlets, (B, C) each."""
+        worst = np.full(len(found[0]), -np.inf)
         with np.errstate(invalid="ignore", divide="ignore"):
             for wanted, flows in zip(self.outlets, found, strict=True):
                 for value, allowed in self.strays(wanted, flows):
@@ -327,8 +415,105 @@ class _Found:
     count: int
 
 
-def _best_places(task: _Task, solvent: float, stages: int, near: _Found | None) -> _Found:
-    """Feed and draw stages of most margin for so many stages."""
+def _roomy(task: _Task, least: int, most: int) -> int:
+    """So many stages that, if circuits of any length do, one of these should."""
+    return min(most, math.ceil(ROOM * least / task.efficiency) + 2)
+
+
+def _climb(
+    task: _Task, scrub: float, least: int, most: int, close: float
+) -> tuple[float, _Found | None]:
+    """A scrub, from the one given up, at which a circuit of ample stages meets everything.
+
+    What strays falls with the solvent, at high reflux in proportion to it: so far the next one
+    goes up, then back until the last that does is within a factor ``close`` of one that does not.
+    """
+    stages, found, low = _roomy(task, least, most), None, 0.0
+    for _ in range(CLIMBS):
+        if task.solvent(scrub) > 0:
+            member = _best_places(task, task.solvent(scrub), stages, None, enough=True)
+            if member.violation <= 0:
+                found = member
+                break
+            strays = member.violation if math.isfinite(member.violation) else 0.0
+        else:
+            strays = 0.0
+        low, scrub = scrub, scrub * max(2.0, math.exp(min(strays, FURTHEST)))
+    while found is not None and low > 0 and scrub > close * low:
+        middle = math.sqrt(low * scrub)
+        if task.solvent(middle) > 0:
+            member = _best_places(task, task.solvent(middle), stages, None, enough=True)
+        if task.solvent(middle) > 0 and member.violation <= 0:
+            found, scrub = member, middle
+        else:
+            low = middle
+    return scrub, found
+
+
+def _total_reflux(task: _Task, most: int) -> int:
+    """The least stages of any solvent flow, endless reflux.
+
+    There the ratio of two elements grows by that of their extractabilities a stage, wherever the
+    feed enters: outlet shares of element i are 1 : u a_i^I : v a_i^N, and u and v follow from the
+    outlets' flows.
+
+    Raises
+    ------
+    InfeasibleError
+        when it takes more than ``most``.
+    """
+    low, high = 1, 2
+    while not _parts(task, high):
+        if high >= most:
+            raise InfeasibleError(
+                f"no circuit of up to {most} stages meets the three specifications, not even at "
+                "total reflux",
+                limit={"stages": float(most)},
+            )
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _parts(task, middle) else (middle, high)
+    return high
+
+
+def _parts(task: _Task, stages: int) -> bool:
+    """Whether so many stages at total reflux meet everything, with the draw at the best of them."""
+    total = float(task.f.sum())
+    log_a = np.log(task.a)
+    place = np.arange(1, stages + 1) - (task.draw_phase == "aqueous")
+    # Grow along the draw stage, (places, two outlets above the raffinate, elements).
+    growth = np.stack(
+        [place[:, None] * log_a, np.broadcast_to(stages * log_a, (stages, len(log_a)))], axis=1
+    )
+    wanted = np.array(task.flows[1:]) / total
+    share = task.f / total
+    # Newton on a convex function of ln u and ln v, a damped step at a time.
+    level = -np.einsum("kjc,c->kj", growth, share)
+    for _ in range(4 * ROUNDS):
+        part = level[..., None] + growth
+        top = np.maximum(part.max(axis=1, keepdims=True), 0.0)
+        weight = np.exp(part - top)
+        weight /= weight.sum(axis=1, keepdims=True) + np.exp(-top)
+        off = wanted - weight @ share
+        if np.max(np.abs(off)) < ROUNDING * float(wanted.min()):
+            break
+        bend = -np.einsum("kic,kjc,c->kij", weight, weight, share)
+        bend[:, [0, 1], [0, 1]] += weight @ share
+        bend[:, [0, 1], [0, 1]] += np.finfo(float).tiny
+        move = np.linalg.solve(bend + ROUNDING * np.eye(2) * wanted.min(), off[..., None])[..., 0]
+        level += move / np.maximum(np.max(np.abs(move), axis=1, keepdims=True) / 2, 1.0)
+    flows = np.maximum(1 - weight.sum(axis=1, keepdims=True), 0.0)
+    parts = np.concatenate([flows, weight], axis=1) * task.f
+    settled = np.max(np.abs(off), axis=1) < np.sqrt(ROUNDING) * wanted.min()
+    worst = task.worst((parts[:, 0], parts[:, 1], parts[:, 2]))
+    return bool(np.any((worst <= np.sqrt(ROUNDING)) & settled))
+
+
+def _best_places(
+    task: _Task, solvent: float, stages: int, near: _Found | None, *, enough: bool = False
+) -> _Found:
+    """Feed and draw stages of most margin for so many stages; ``enough``: of any margin."""
     tried: dict[tuple[int, int], float] = {}
     kept: dict[tuple[int, int], tuple[cascade.CascadeResult, int]] = {}
 
@@ -358,6 +543,8 @@ def _best_places(task: _Task, solvent: float, stages: int, near: _Found | None) 
         look([(n, i) for n in range(1, stages + 1) for i in range(1, stages + 1)])
     for _ in range(HILLS * max(1, stages // (COARSE * AROUND))):
         best = min(tried, key=lambda p: tried[p])
+        if enough and not 0 < tried[best] < HOPELESS:
+            break
         before = len(tried)
         look(_around(*best, AROUND))
         if len(tried) == before or min(tried, key=lambda p: tried[p]) == best:
@@ -382,8 +569,6 @@ def _around(n: int, i: int, reach: int) -> list[tuple[int, int]]:
 
 def _member(solved: cascade.CascadeResult, k: int) -> cascade.CascadeResult:
     """One member of a batch."""
-    from dataclasses import replace
-
     return replace(
         solved,
         aqueous=solved.aqueous[k],
@@ -401,33 +586,31 @@ def _member(solved: cascade.CascadeResult, k: int) -> cascade.CascadeResult:
     )
 
 
-def _fewest(
-    task: _Task, solvent: float, most: int, least: float, near: _Found | None = None
-) -> _Found:
+def _fewest(task: _Task, solvent: float, most: int, near: _Found | None = None) -> _Found:
     """The least number of stages at which every specification is met."""
-    if task.scrub(solvent) < 0:
+    if task.scrub(solvent) < 0 or solvent <= 0:
+        least = max(task.solvent(0.0), 0.0)
         raise InfeasibleError(
-            f"a solvent of {solvent:.6g} carries less than the products ask for",
+            f"a solvent of {solvent:.6g} carries less than the products ask for, {least:.6g}",
             limit={"solvent": least},
-            nearest={"solvent": least},
         )
     purest = max(1 / max(1 - (w.purity or 0.5), ROUNDING) for w in task.outlets)
     bound = math.log(purest) / math.log(float(task.a[-1]))
     low = 2
     stages = max(3, math.ceil(GROWTH * bound)) if near is None else near.stages
+    stages = min(stages, most)
     found = _best_places(task, solvent, stages, near)
     gained = math.inf
     while found.violation > 0:
         low, before = stages, found.violation
         if stages >= most or gained < 1 / most:
             raise InfeasibleError(
-                f"no circuit of up to {stages} stages meets the three specifications with a "
-                f"solvent of {solvent:.6g}",
+                f"no circuit of up to {stages} stages was found that meets the three "
+                f"specifications with a solvent of {solvent:.6g}",
                 limit={"stages": float(stages)},
-                nearest={"solvent": GROWTH * solvent},
             )
         stages = min(most, math.ceil(GROWTH * stages))
-        found = _best_places(task, solvent, stages, near and found)
+        found = _best_places(task, solvent, stages, found if near or stages > LONG else None)
         gained = before - found.violation
     while stages - low > 1:
         middle = (low + stages) // 2
@@ -473,8 +656,27 @@ def _by_keys(task: _Task, found: _Found) -> _Found:
     return best
 
 
-def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
-    """The design in the caller's terms, once its second simulation says the same."""
+def _again(task: _Task, found: CircuitDesign) -> float:
+    """Difference of a circuit's outlets to its second simulation, where the two agree."""
+    assert found.draw is not None
+    second = remarch.remarch(
+        task.a,
+        task.f,
+        found.solvent,
+        found.scrub,
+        found.stages_extraction,
+        found.stages_scrub,
+        task.feed_phase,
+        task.efficiency,
+        draw=(found.draw.stage, task.draw_phase, task.flows[1]),
+    )
+    outlets = {"raffinate": found.raffinate, "draw": found.draw.flows, "organic": found.organic}
+    flows = {k: np.array([v[e] for e in task.names]) for k, v in outlets.items()}
+    return remarch.agree(remarch.difference(second, task.f, flows))
+
+
+def _finished(task: _Task, found: _Found, *, check: bool = True) -> CircuitDesign:
+    """The design in the caller's terms, once (``check``) its second simulation says the same."""
     solved = found.solved
     scrub = task.scrub(found.solvent)
     flows = {
@@ -482,18 +684,6 @@ def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
         "draw": solved.draws["draw"],
         "organic": solved.loaded_organic,
     }
-    second = remarch.remarch(
-        task.a,
-        task.f,
-        found.solvent,
-        scrub,
-        found.feed_stage,
-        found.stages - found.feed_stage,
-        task.feed_phase,
-        task.efficiency,
-        draw=(found.draw_stage, task.draw_phase, task.flows[1]),
-    )
-    recheck = remarch.agree(remarch.difference(second, task.f, flows))
     moles = {k: dict(zip(task.names, v.tolist(), strict=True)) for k, v in flows.items()}
     feed = dict(zip(task.names, task.f.tolist(), strict=True))
     active = []
@@ -508,7 +698,11 @@ def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
         shortcut.fenske_multicomponent(task.a, flows["raffinate"], flows["organic"], k)
         for k in (cut, len(task.names) - len(heavy))
     ]
-    return CircuitDesign(
+    # Where the draw may hold much of everything, Underwood's flow is no bound: the products' is.
+    least = task.least_solvent()
+    if not least <= found.solvent:
+        least = max(task.solvent(0.0), 0.0)
+    made = CircuitDesign(
         components=task.names,
         extractability=dict(zip(task.names, task.a.tolist(), strict=True)),
         light=tuple(e for e in task.names if e in light),
@@ -537,7 +731,6 @@ def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
         objective=found.solvent * found.stages,
         active=tuple(dict.fromkeys(f"purity of {name}" for name in active)),
         iterations=found.count,
-        recheck=recheck,
         draw=Drawn(
             name=task.outlets[1].name,
             phase=task.draw_phase,
@@ -545,3 +738,4 @@ def _finished(task: _Task, found: _Found, least: float) -> CircuitDesign:
             flows=moles["draw"],
         ),
     )
+    return replace(made, recheck=_again(task, made)) if check else made

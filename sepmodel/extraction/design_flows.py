@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sepmodel.data import Book
-from sepmodel.errors import InfeasibleError, InputError
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction import limits
 from sepmodel.extraction.design_inputs import DesignCase
 from sepmodel.result import Warned
+from sepmodel.units import to
 
 LIMITS = "extractants/design-limits"
 DEFAULTS = "extractants/circuit-defaults"
@@ -32,7 +33,8 @@ class Plant:
     """What stands around a circuit, strict SI: ``feed`` rare earth fed [mol/s] and its strength,
     ``loading`` rare earth a pass of the organic carries [mol/m3], strengths of the acids, and the
     reagents a mole takes. ``residence`` is the time both phases spend in a mixer, ``settling``
-    in a settler. ``prices`` is empty unless costs are asked for.
+    in a settler. ``prices`` is empty unless costs are asked for. An organic feed
+    (``feed_phase``) is solvent of the same kind, ``feed_conc`` what it carries.
     """
 
     feed: float
@@ -56,6 +58,7 @@ class Plant:
     gel: float
     loading_limit: float
     prices: Mapping[str, float]
+    feed_phase: str = "aqueous"
 
     def flows(self, solvent: float, scrub: float, product: float) -> Flows:
         """Volume flows and reagents of rare-earth flows per mole of feed."""
@@ -71,12 +74,17 @@ class Plant:
             acid=scrub_acid + strip_acid,
             base=self.base_per_metal * solvent * self.feed,
             strip_liquor=self.strip_acid / (self.acid_per_metal * self.strip_excess),
+            feed_phase=self.feed_phase,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flows:
-    """Volume flows [m3/s], reagents [mol/s] and the strength of the strip liquor [mol/m3]."""
+    """Volume flows [m3/s], reagents [mol/s] and the strength of the strip liquor [mol/m3].
+
+    ``organic`` is the fresh solvent; an organic feed joins it at the feed stage and goes on with it
+    through scrub and strip.
+    """
 
     organic: float
     feed: float
@@ -85,15 +93,33 @@ class Flows:
     acid: float
     base: float
     strip_liquor: float
+    feed_phase: str = "aqueous"
+
+    def phases(self, section: str) -> tuple[float, float]:
+        """Organic and aqueous flow [m3/s] of a section, extraction below an organic feed's stage.
+
+        >>> flows = Flows(organic=4.0, feed=1.0, scrub=2.0, strip=0.5, acid=0.0, base=0.0,
+        ...               strip_liquor=0.0, feed_phase="organic")
+        >>> flows.phases("extraction"), flows.phases("strip")
+        ((4.0, 2.0), (5.0, 0.5))
+        """
+        from_aqueous = self.feed if self.feed_phase == "aqueous" else 0.0
+        from_organic = self.feed if self.feed_phase == "organic" else 0.0
+        return {
+            "extraction": (self.organic, self.scrub + from_aqueous),
+            "scrub": (self.organic + from_organic, self.scrub),
+            "strip": (self.organic + from_organic, self.strip),
+        }[section]
 
     def ratio(self, section: str) -> float:
         """Organic to aqueous flow of a section; infinite where no aqueous runs."""
-        aqueous = {
-            "extraction": self.feed + self.scrub,
-            "scrub": self.scrub,
-            "strip": self.strip,
-        }[section]
-        return self.organic / aqueous if aqueous > 0 else math.inf
+        organic, aqueous = self.phases(section)
+        return organic / aqueous if aqueous > 0 else math.inf
+
+    def below(self, n: int) -> int:
+        """Of n extraction stages those that carry the section's flows: an organic feed enters the
+        last, whose organic is the scrub section's."""
+        return n if self.feed_phase == "aqueous" else n - 1
 
 
 def plant(case: DesignCase, book: Book) -> Plant:
@@ -107,8 +133,9 @@ def plant(case: DesignCase, book: Book) -> Plant:
         for a feed, acid or solvent nobody can make.
     """
     chosen = case.organic.extractant_set
+    organic_feed = case.feed.phase == "organic"
     strengths = (
-        ("rare earths", "feed.concentration", case.feed.concentration),
+        ("rare earths", "feed.concentration", None if organic_feed else case.feed.concentration),
         ("acid", "feed.acid", case.feed.acid),
         ("acid", "scrub.acid", case.scrub.acid),
         ("acid", "strip.acid", case.strip.acid),
@@ -120,16 +147,33 @@ def plant(case: DesignCase, book: Book) -> Plant:
         book.with_values({}),
         chosen,
     )
-    if problems:
-        raise InputError(problems)
 
     def given(value: float | None, key: str) -> float:
         return book[key] if value is None else value
 
     extractant = given(case.organic.extractant, f"{chosen}:concentration")
+    loading_limit = book[f"{chosen}:loading_limit"] * extractant
+    carried = case.feed.concentration or 0.0
+    if organic_feed and carried > loading_limit:
+        problems.append(
+            Problem(
+                message="an organic feed carries more rare earth than the solvent holds",
+                key="feed.concentration",
+                value=f"{to(carried, 'mol/L'):.4g} mol/L",
+                expected=f"at most {to(loading_limit, 'mol/L'):.3g} mol/L, the loading limit",
+            )
+        )
+    if problems:
+        raise InputError(problems)
     soap = given(case.organic.saponification, f"{chosen}:saponification")
     base, acid = book[f"{chosen}:base_per_metal"], book[f"{chosen}:acid_per_metal"]
-    concentration = given(case.feed.concentration, f"{DEFAULTS}:feed_concentration")
+    loading = extractant * soap / base
+    # An organic feed of unknown strength is loaded as the solvent of this circuit.
+    concentration = (
+        case.feed.concentration or loading
+        if organic_feed
+        else given(case.feed.concentration, f"{DEFAULTS}:feed_concentration")
+    )
     flow = case.feed.flow
     feed = concentration * flow if flow is not None else 1.0
     excess = given(case.strip.excess, "process/extraction:acid_excess")
@@ -137,8 +181,6 @@ def plant(case: DesignCase, book: Book) -> Plant:
     strip_acid = given(case.strip.acid, f"{LIMITS}:strip_acid")
     if case.strip.acid is None:
         strip_acid = min(strip_acid, strip_limit * acid * excess)
-    loading = extractant * soap / base
-    loading_limit = book[f"{chosen}:loading_limit"] * extractant
     gel = book[f"{chosen}:soap_limit"]
     if loading > loading_limit:
         raise InfeasibleError(
@@ -190,6 +232,7 @@ def plant(case: DesignCase, book: Book) -> Plant:
         gel=gel,
         loading_limit=loading_limit,
         prices=prices,
+        feed_phase=case.feed.phase,
     )
 
 
@@ -240,15 +283,17 @@ def lock_up(plant: Plant, flows: Flows, solvent: float, scrub: float, n: int, m:
     Both phases spend the mixer's residence in it; each fills half of the settler.
     """
     held = 0.0
-    for stages, aqueous, volume in (
-        (n, scrub + 1.0, flows.feed + flows.scrub),
-        (m, scrub, flows.scrub),
+    below = flows.below(n)
+    fed = (1.0, 0.0) if flows.feed_phase == "aqueous" else (0.0, 1.0)
+    for stages, section, organic, aqueous in (
+        (below, "extraction", solvent, scrub + fed[0]),
+        (n + m - below, "scrub", solvent + fed[1], scrub),
     ):
-        both = flows.organic + volume
-        mixed = plant.residence * (solvent + aqueous)
+        oil, volume = flows.phases(section)
+        mixed = plant.residence * (organic + aqueous)
         # A settler holds as much of each phase; the flux counts both together.
-        half = 0.5 * plant.settling * both
-        settled = half * (solvent / flows.organic + (aqueous / volume if volume > 0 else 0.0))
+        half = 0.5 * plant.settling * (oil + volume)
+        settled = half * (organic / oil + (aqueous / volume if volume > 0 else 0.0))
         held += stages * (mixed + settled) * plant.feed
     return held
 
@@ -256,9 +301,11 @@ def lock_up(plant: Plant, flows: Flows, solvent: float, scrub: float, n: int, m:
 def inventory(plant: Plant, flows: Flows, n: int, m: int) -> float:
     """Organic [m3] held in the extraction and scrub stages."""
     held = 0.0
-    for stages, volume in ((n, flows.feed + flows.scrub), (m, flows.scrub)):
-        settled = 0.5 * plant.settling * (flows.organic + volume)
-        held += stages * (plant.residence * flows.organic + settled)
+    below = flows.below(n)
+    for stages, section in ((below, "extraction"), (n + m - below, "scrub")):
+        organic, aqueous = flows.phases(section)
+        settled = 0.5 * plant.settling * (organic + aqueous)
+        held += stages * (plant.residence * organic + settled)
     return held
 
 

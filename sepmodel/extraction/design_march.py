@@ -84,7 +84,7 @@ def choose(task: Task, stray_heavy: float, stray_light: float, solvent: float | 
             if np.any(rough.steps <= task.most) or longest >= task.most:
                 break
             longest = min(2 * longest, task.most)
-        stages, guess = _best(task, grid, rough.steps, minimum)
+        stages, guess = _best(task, grid, rough, minimum)
         near = int(np.argmin(np.abs(grid - guess)))
         steps = max(rough.up[near], rough.down[near])
         if math.isfinite(steps):
@@ -124,13 +124,16 @@ def choose(task: Task, stray_heavy: float, stray_light: float, solvent: float | 
     )
 
 
-def _best(task: Task, grid: Array, steps: Array, minimum: Mapping[str, float]) -> tuple[int, float]:
+def _best(
+    task: Task, grid: Array, rough: Marched, minimum: Mapping[str, float]
+) -> tuple[int, float]:
     """Whole stages of least objective, and the solvent they take, from the rough grid.
 
     Each whole number has its own least solvent, at which nothing of its last stage is wasted; so
     the objective is a continuous function of the task, and of everything the task depends on.
     """
-    cost = np.where(steps <= task.most, task.weights.of(grid, steps), np.inf)
+    steps = rough.steps
+    cost = np.where(steps <= task.most, task.cost(grid, steps, rough.down), np.inf)
     if not np.any(np.isfinite(cost)):
         raise InfeasibleError(
             f"no circuit of at most {task.most} stages parts {task.light[-1]} from "
@@ -150,7 +153,8 @@ def _best(task: Task, grid: Array, steps: Array, minimum: Mapping[str, float]) -
     for stages in range(max(math.floor(around) - 2, 1), math.ceil(around) + 3):
         solvent = _solvent_for(float(stages), grid, steps, least)
         reached = steps.min() <= stages <= task.most
-        value = float(task.weights.of(solvent, stages))
+        down = np.interp(solvent, grid[np.isfinite(steps)], rough.down[np.isfinite(steps)])
+        value = float(task.cost(solvent, stages, down))
         if reached and (best is None or value < best[0]):
             best = (value, stages, solvent)
     if best is None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.errors import ConvergenceError
+from sepmodel.errors import ConvergenceError, InfeasibleError
 from sepmodel.extraction import cascade, ends
 from sepmodel.extraction.design_march import Start
 from sepmodel.extraction.design_task import ROUNDS, Task, meets
@@ -23,6 +23,8 @@ from sepmodel.extraction.design_task import ROUNDS, Task, meets
 Array = NDArray[np.float64]
 # A stage that improves the separation by less than this share is not worth another look.
 _GAIN = 1e-2
+# Beyond so many times the stages allowed an estimate of them refuses.
+GROWN = 2
 # ln(r/d) beyond which an element is in one outlet alone.
 _FAR = 1e3
 
@@ -48,6 +50,13 @@ def confirm(task: Task, start: Start) -> tuple[tuple[int, int, Array, Array] | N
 
     # A march counts equilibrium stages; about as many more as a stage falls short of one.
     n, m = (math.ceil(steps / task.efficiency) for steps in (start.up, start.down))
+    if n + m > GROWN * task.most:
+        raise InfeasibleError(
+            f"about {n + m} stages of efficiency {task.efficiency:g} part {task.light[-1]} from "
+            f"{task.heavy[0]} with a solvent of {start.solvent:.6g}, more than the {task.most} "
+            "allowed",
+            limit={"stages": float(task.most)},
+        )
     look([(n, m), (n - 1, m), (n, m - 1)])
     best: tuple[int, int] | None = None
     for _ in range(ROUNDS):

@@ -408,16 +408,14 @@ def _response(
             result.aqueous[:, heavy].sum(axis=1),
             result.organic[:, heavy].sum(axis=1),
         )
-        volume = np.where(
-            np.arange(found.stages) < found.stages_extraction,
-            flows.feed + flows.scrub,
-            flows.scrub,
-        )
-        both = flows.organic + volume
+        below = np.arange(found.stages) < flows.below(found.stages_extraction)
+        first, second = flows.phases("extraction"), flows.phases("scrub")
+        organics, volume = (np.where(below, x, y) for x, y in zip(first, second, strict=True))
+        both = organics + volume
         time_aq = plant.residence + 0.5 * plant.settling * both / np.maximum(
             volume, np.finfo(float).tiny
         )
-        time_org = plant.residence + 0.5 * plant.settling * both / flows.organic
+        time_org = plant.residence + 0.5 * plant.settling * both / organics
         at_work = np.where(volume > 0, time_aq, 0.0)
         return float(np.sum(aqueous * at_work + organic * time_org))
 

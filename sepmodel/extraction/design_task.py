@@ -102,6 +102,15 @@ class Task:
         """The group that leaves with the organic."""
         return self.names[self.cut :]
 
+    def cost(self, solvent: Array | float, stages: Array | float, down: Array | float) -> Array:
+        """The objective of circuits, with what an organic feed adds to the organic of the ``down``
+        stages from its own on."""
+        cost = self.weights.of(solvent, stages)
+        if self.phase == "aqueous":
+            return cost
+        joined = self.weights.inventory * float(self.f.sum()) * np.asarray(down, dtype=float)
+        return np.where(np.isfinite(cost), cost + joined, np.inf)
+
 
 def make_task(
     feed: Mapping[str, float],

@@ -31,6 +31,8 @@ WHOLE, OPEN, STRIP = slice(0, 3), slice(0, 2), slice(2, 3)
 MORE = (1, 2, 3, 5)
 # Scrub against the design's: where the search is given up, and where less is not worth having.
 MOST_SCRUB, LEAST_SCRUB = math.log(2.0), math.log(0.5)
+# Scrub over solvent, counted where the design asks for none.
+SCRUBBED = 1e-2
 # Step of a difference in the logarithm of a flow.
 FLOW_STEP = 1e-6
 # Longest steps in the logarithm of a flow.
@@ -140,7 +142,7 @@ class _Problem:
         # Organic that would carry S at the loading of its soap: the scale of the search, no more.
         self.organic = task.solvent * float(CHARGES[self.names[0]]) / self.soap[-1]
         # Scrub acid is diluted until the phases can be mixed.
-        self.scrub = float(CHARGES[self.names[0]]) * task.scrub
+        self.scrub = float(CHARGES[self.names[0]]) * max(task.scrub, SCRUBBED * task.solvent)
         least = 1.5 * self.organic / c.phase_ratio_high
         self.scrub_acid = min(c.scrub_acid, self.scrub / least)
         self.pass_of_product = float(CHARGES[self.names[0]]) * self.asked

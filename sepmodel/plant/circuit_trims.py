@@ -29,6 +29,7 @@ from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.extraction import circuit, linearised
 from sepmodel.extraction.circuit_plan import CircuitInputs, Inlet, Section, prepare
 from sepmodel.extraction.stagewise import Plan, State, approach, chosen, system, take
+from sepmodel.plant.circuit_search import SCRUBBED
 from sepmodel.plant.circuits import COUNTER_ION, Chemistry, Liquor, Solved, Start, Task
 from sepmodel.species import CHARGES
 
@@ -203,7 +204,7 @@ class Trimmer:
         size = feeds.sum(1) / sum(task.feed[e] for e in names)
         soap = of["extractant"] * of["saponification"]
         organic = task.solvent * size * self.per_mole / soap
-        scrub = self.per_mole * task.scrub * size
+        scrub = self.per_mole * max(task.scrub, SCRUBBED * task.solvent) * size
         asked = feeds[:, ~self.light].sum(1) - down + up
         return _Numbers(
             feed=np.concatenate([feeds, np.zeros((len(feeds), 1))], axis=1),

@@ -301,6 +301,23 @@ def test_fluxes_in_plain_numbers_are_the_exact_ones(links):
     assert chain_plain.layout(partly) is None
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e4])
+def test_a_member_that_is_lost_leaves_its_mates_alone(bad):
+    inputs = magnet()
+    plan = circuit.prepare(
+        replace(inputs, organic_flow=inputs.organic_flow * np.array([0.99, 1.0, 1.01]))
+    )
+    log_ratio = np.random.default_rng(0).normal(size=plan.shift.shape)
+    good = chain_plain.solve(plan.layout, log_ratio)
+    spoilt = log_ratio.copy()
+    spoilt[1, 3, 2] = bad
+    found = chain_plain.solve(plan.layout, spoilt)
+    for part, exact in zip(found[:2], good[:2], strict=True):
+        assert np.array_equal(part[[0, 2]], exact[[0, 2]])
+        assert np.isnan(part[1]).all()
+    assert np.array_equal(found[2][:, [0, 2]], good[2][:, [0, 2]])
+
+
 def test_traces_of_any_magnitude():
     """400 stages of A = e^10: the raffinate carries e^-4000 of the feed, exactly."""
     n = 400

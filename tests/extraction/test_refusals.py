@@ -1,13 +1,17 @@
 """Inputs of the cascades that would give a plausible wrong answer, or a defect."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sepmodel
 from sepmodel import ConvergenceError, InputError, run
+from sepmodel.errors import InfeasibleError
 from sepmodel.extraction import cascade
 
+MODELS = Path(sepmodel.__file__).parents[1] / "models"
 CIRCUIT = "magnet-circuit"
 OWN = {"model": {"equilibrium": "mass-flow"}}
 
@@ -68,3 +72,24 @@ def test_extractabilities_whose_ratio_is_no_float():
 def test_a_strip_without_acid_is_unsolved_and_no_defect():
     with pytest.raises(ConvergenceError):
         run(CIRCUIT, {"inlet.strip-acid.acid": "0 mol/L"})
+
+
+@pytest.mark.parametrize("efficiency", [0.3])
+def test_low_efficiencies_are_designed_and_agree_with_their_second_simulation(efficiency):
+    """About as many stages more as a stage falls short of one."""
+    found = design("starters/design.toml", efficiency)
+    ideal = design("starters/design.toml", 1.0)
+    assert all(asked.met for asked in found.asked)
+    assert found.recheck < 1e-6
+    assert found.circuit.stages * efficiency == pytest.approx(ideal.circuit.stages, rel=0.15)
+
+
+@pytest.mark.parametrize("efficiency", [1e-4, 1e-9])
+def test_efficiencies_that_take_too_many_stages_are_refused_at_once(efficiency):
+    with pytest.raises(InfeasibleError, match="stages of efficiency"):
+        design("starters/design.toml", efficiency)
+
+
+def design(name, efficiency):
+    case = str(MODELS / name)
+    return sepmodel.design(case, {"circuit.efficiency": efficiency})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
@@ -153,6 +154,67 @@ class Event(Table):
         return self
 
 
+class Disturbance(Table):
+    """A usual disturbance of relative ``size`` from ``at`` to ``until``, over a ramp.
+
+    ``kind``: "feed-surge" (every feed's flow, or the ``inlet``'s, by 1 + size; a negative size is a
+    shortage), "feed-richer" (the ``component`` in the ``inlet``), "acid-weaker" (the acid of the
+    ``inlet`` by 1 - size), "solvent-loss" (the organic's flow by 1 - size), "soap-lower" (the
+    saponification by 1 - size), "crud" (the efficiency of the ``section``'s stages, or of ``first``
+    to ``last``, by 1 - size), "entrainment" (the part ``size`` of their aqueous goes with the
+    organic).
+    """
+
+    kind: Literal[
+        "feed-surge", "feed-richer", "acid-weaker", "solvent-loss", "soap-lower", "crud",
+        "entrainment",
+    ]  # fmt: skip
+    size: Annotated[float, Number("a relative size", above=-1, below=1)]
+    at: Duration
+    until: LongTime | None = None
+    ramp: Duration = 0.0
+    inlet: Text | None = None
+    component: Member | None = None
+    section: SectionName | None = None
+    first: Count | None = None
+    last: Count | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Disturbance:
+        wanted = {
+            "feed-richer": ("inlet", "component"),
+            "acid-weaker": ("inlet",),
+            "crud": ("section",),
+            "entrainment": ("section",),
+        }.get(self.kind, ())
+        if any(getattr(self, name) is None for name in wanted):
+            refuse(f"{self.kind} names its {' and '.join(wanted)}", ", ".join(wanted))
+        return self
+
+    def events(self, feeds: Sequence[str]) -> list[Event]:
+        """As events; ``feeds`` are the inlets with metal."""
+        more, less = 1.0 + self.size, 1.0 - self.size
+        inlets = feeds if self.inlet is None else (self.inlet,)
+        made: list[tuple[str, float]] = {
+            "feed-surge": [(f"inlet.{name}.flow", more) for name in inlets],
+            "feed-richer": [(f"inlet.{self.inlet}.composition.{self.component}", more)],
+            "acid-weaker": [(f"inlet.{self.inlet}.acid", less)],
+            "solvent-loss": [("organic.flow", less)],
+            "soap-lower": [("organic.saponification", less)],
+            "crud": [(f"section.{self.section}.efficiency", less)],
+            "entrainment": [],
+        }[self.kind]
+        rest: dict[str, Any] = {
+            "name": self.kind, "at": self.at, "until": self.until, "ramp": self.ramp,
+            "first": self.first, "last": self.last,
+        }  # fmt: skip
+        out = [Event.model_construct(setting=s, factor=f, value=None, **rest) for s, f in made]
+        if self.kind == "entrainment":
+            path = f"section.{self.section}.entrainment_aq"
+            out.append(Event.model_construct(setting=path, value=self.size, factor=None, **rest))
+        return out
+
+
 class Outage(Table):
     """Stages that do nothing for a time: both phases pass through them unchanged."""
 
@@ -234,10 +296,17 @@ class Timed(Protocol):
     holdup: Holdup
     start: Start
     event: tuple[Event, ...]
+    disturbance: tuple[Disturbance, ...]
     outage: tuple[Outage, ...]
     time: Time
     specification: tuple[Specification, ...]
     controller: tuple[Controller, ...]
+
+
+def happenings(case: DynamicMassFlowCase | DynamicCircuitCase) -> tuple[Event, ...]:
+    """Events, and those that disturbances are."""
+    feeds = [inlet.name for inlet in case.inlet if inlet.composition]
+    return (*case.event, *(e for d in case.disturbance for e in d.events(feeds)))
 
 
 class DynamicMassFlowCase(CascadeCase):
@@ -247,6 +316,7 @@ class DynamicMassFlowCase(CascadeCase):
     holdup: Holdup
     start: Start = Start()
     event: tuple[Event, ...] = ()
+    disturbance: tuple[Disturbance, ...] = ()
     outage: tuple[Outage, ...] = ()
     time: Time
     specification: tuple[Specification, ...] = ()
@@ -270,6 +340,7 @@ class DynamicCircuitCase(CircuitCase):
     holdup: Holdup
     start: Start = Start()
     event: tuple[Event, ...] = ()
+    disturbance: tuple[Disturbance, ...] = ()
     outage: tuple[Outage, ...] = ()
     time: Time
     specification: tuple[Specification, ...] = ()
@@ -281,7 +352,7 @@ class DynamicCircuitCase(CircuitCase):
             refuse("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"')
         if self.start.policy != "none":
             refuse("a circuit is led by events on its flows", 'policy = "none"')
-        moved = any(event.setting.endswith(".efficiency") for event in self.event)
+        moved = any(event.setting.endswith(".efficiency") for event in happenings(self))
         if self.holdup.phases == "overflow" and (self.outage or moved):
             refuse("efficiencies stay where mixers run over", 'holdup.phases = "fixed"')
         return self

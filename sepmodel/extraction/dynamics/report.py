@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 from sepmodel import units
 from sepmodel.chemistry.cation_exchange import C_STANDARD
 from sepmodel.data import Book
-from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
+from sepmodel.extraction.dynamics.inputs import (
+    DynamicCircuitCase,
+    DynamicMassFlowCase,
+    happenings,
+)
 from sepmodel.extraction.dynamics.simulate import Run, RunResult
 from sepmodel.extraction.dynamics.trains import CircuitTrain
 from sepmodel.result import Outlet, Profile, Result, Warned, amount
@@ -230,7 +234,7 @@ def _events(
     """From when to when [h] each event and outage lasts."""
     hour = units.factor(HOUR)
     out = {}
-    for event in case.event:
+    for event in happenings(case):
         end = last if event.until is None else min(event.until / hour, last)
         out[event.name or event.setting] = (event.at / hour, end)
     for outage in case.outage:

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from sepmodel import units
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction.dynamics.control import Loop
-from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase
+from sepmodel.extraction.dynamics.inputs import (
+    DynamicCircuitCase,
+    DynamicMassFlowCase,
+    happenings,
+)
 from sepmodel.extraction.dynamics.schedule import Event
 from sepmodel.extraction.dynamics.trains import Train
 from sepmodel.fields import meant
@@ -35,8 +39,9 @@ class Paths:
         """The events of the case, outages included."""
         base = self.train.settings
         out = []
-        for i, event in enumerate(self.case.event):
-            key = f"event.{i}"
+        own = len(self.case.event)
+        for i, event in enumerate(happenings(self.case)):
+            key = f"event.{i}" if i < own else "disturbance"
             end = float("inf") if event.until is None else event.until
             for setting, scale in self.targets(
                 event.setting, f"{key}.setting", event.first, event.last

@@ -24,6 +24,7 @@ from sepmodel.extraction.dynamics.inputs import (
     Controller,
     DynamicCircuitCase,
     DynamicMassFlowCase,
+    happenings,
 )
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.network import Holdup, Network
@@ -103,7 +104,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     InputError
         with everything wrong with events and controllers at once.
     """
-    moving = [event for event in case.event if event.setting.endswith(".efficiency")]
+    moving = [event for event in happenings(case) if event.setting.endswith(".efficiency")]
     bypass = bool(moving or case.outage)
     train: Train
     if isinstance(case, DynamicMassFlowCase):

@@ -182,3 +182,30 @@ def test_time_and_product_missed_add_up(binary):
         0.7525 * missed, rel=1e-6
     )
     assert {w.code for w in found.warnings} == {"specification-lost"}
+
+
+def test_usual_disturbances_are_the_events_they_stand_for():
+    document = dict(load("upsets-pr-nd").document)
+    base = {**document, "start": {"fill": "steady"}, "time": {"end": "2 d", "tolerance": 1e-3}}
+    named = [
+        {"kind": "feed-surge", "size": 0.02, "at": "0.5 d"},
+        {"kind": "acid-weaker", "size": 0.01, "at": "1 d", "until": "1.5 d", "inlet": "scrub-acid"},
+        {"kind": "crud", "size": 0.3, "at": "1 d", "section": "scrub", "first": 3, "last": 5},
+    ]
+    events = [
+        {"setting": "inlet.feed.flow", "at": "0.5 d", "factor": 1.02},
+        {"setting": "inlet.scrub-acid.acid", "at": "1 d", "until": "1.5 d", "factor": 0.99},
+        {"setting": "section.scrub.efficiency", "at": "1 d", "factor": 0.7, "first": 3, "last": 5},
+    ]
+    ours = run({**base, "event": [], "disturbance": named})
+    theirs = run({**base, "event": events})
+    for name, profile in theirs.profiles.items():
+        assert np.array_equal(ours.profiles[name].values, profile.values), name
+    assert set(ours.profiles["purity_raffinate"].bands) == {"feed-surge", "acid-weaker", "crud"}
+    for wrong in (
+        {"kind": "acid-weaker", "size": 0.1, "at": "1 d"},
+        {"kind": "acid-weaker", "size": 0.1, "at": "1 d", "inlet": "scrubacid"},
+        {"kind": "flood", "size": 0.1, "at": "1 d"},
+    ):
+        with pytest.raises(InputError):
+            run({**base, "event": [], "disturbance": [wrong]})
