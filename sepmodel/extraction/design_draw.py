@@ -164,6 +164,11 @@ def design_draw(
             most_stages=most_stages,
             efficiency=efficiency,
         )
+    # Between the best and its neighbours, where circuits are short and a stage counts for much.
+    best_scrub = min(members, key=lambda w: score(members[w]))
+    for scrub in (best_scrub / math.sqrt(STEP), best_scrub * math.sqrt(STEP)):
+        near = None
+        step(scrub, most_stages)
     curve = [members[w] for w in sorted(members)]
     best = min(range(len(curve)), key=lambda k: score(curve[k]))
     curve[best] = replace(curve[best], recheck=_again(task, curve[best]))
