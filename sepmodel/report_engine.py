@@ -52,14 +52,22 @@ def sentences(comparison: Comparison) -> list[str]:
     return said
 
 
+def refuted(comparison: Comparison) -> list[tuple[str, Checked]]:
+    """Titles of the routes whose columns miss on the transport engine, with the answers."""
+    return [
+        (result.route.title, answer)
+        for result in comparison.routes
+        for answer in comparison.engine.get(result.route.name, ())
+        if answer is not None and not answer.meets
+    ]
+
+
 def shortfalls(comparison: Comparison) -> list[str]:
     """The answers that say less than the shortcut promised, for the headlines."""
-    said = []
-    for result in comparison.routes:
-        for answer in comparison.engine.get(result.route.name, ()):
-            if answer is not None and not answer.meets:
-                said.append(f"{result.route.title}: {_answer(answer)}")
-    return said
+    return [
+        f"{title}: {_answer(answer)} Its figures here are those of a plant that would miss."
+        for title, answer in refuted(comparison)
+    ]
 
 
 def _answer(answer: Checked) -> str:

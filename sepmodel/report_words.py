@@ -206,8 +206,10 @@ def _who_meets(comparison: Comparison) -> list[str]:
         if r.met is not None
     ]
     but = f"; with drawn constants {listed(drawn)} of draws" if drawn else ""
+    refuted = report_engine.refuted(comparison)
+    by = " by the models it is designed with" if refuted else ""
     if len(met) == len(comparison.routes):
-        said.append(f"Every route meets every specification at the base{but}.")
+        said.append(f"Every route meets every specification at the base{by}{but}.")
     elif met:
         said.append(f"At the base these meet every specification: {listed(met)}{but}.")
     for result in comparison.routes:

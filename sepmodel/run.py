@@ -538,7 +538,7 @@ def compare(
     *,
     constants: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
-    members: int = 256,
+    members: int = 64,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:

@@ -37,10 +37,10 @@ from sepmodel.stream import Stream
 
 Array = NDArray[np.float64]
 # Members of a comparison unless the caller says otherwise, and their seed.
-MEMBERS = 256
+MEMBERS = 64
 SEED = 1
 # Units that take a tenth of a second a plant, and the members they are computed for at most.
-COSTLY, COSTLY_MEMBERS = "protein-column", 256
+COSTLY, COSTLY_MEMBERS = "protein-column", 48
 # Members that are evaluated together.
 TOGETHER = 512
 
