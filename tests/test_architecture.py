@@ -164,6 +164,7 @@ NUMBERS = {
     ("chromatography/displacement_result.py", 400): "points of a profile",
     ("extraction/shortcut.py", 200): "halvings of an interval",
     ("plant/circuit_search.py", 40): "rounds of a search",
+    ("plant/compare/members.py", 48): "plants of routes that take longest to compute",
     ("plant/circuit_trims.py", 40): "most iterations of Newton's method",
     ("plant/circuit_trims.py", 12): "rounds of extraction and strip in turn",
     ("plant/circuit_trims.py", 0.3): "where a strip's acid is sought again, ln",

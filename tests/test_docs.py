@@ -81,6 +81,8 @@ def test_the_figures_in_the_readme_are_still_computed(workshop):
     """Central values of its table, to 5 %: beyond that the README tells an old story."""
     shown = figures((ROOT / "README.md").read_text(encoding="utf-8"))
     computed = figures(report.table(sepmodel.compare(ranges=False)))
+    # How many draws meet the specifications is told with ranges only.
+    shown = {name: values for name, values in shown.items() if not name.startswith("draws")}
     assert len(shown) >= 9
     for name, values in shown.items():
         assert computed[name] == pytest.approx(values, rel=0.05), name

@@ -90,6 +90,13 @@ def run(task: Task, chemistry: Chemistry, start: Start | None = None) -> Solved:
     return problem.solved(nearest)
 
 
+def near(task: Task, chemistry: Chemistry, start: Start) -> Solved | None:
+    """The circuit with the stages of ``start`` and flows found from there; None if that fails."""
+    problem = _Problem(task, chemistry)
+    found = problem.found(start.stages, start)
+    return problem.solved(found) if found is not None and found.met else None
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class _Point:
     """A solved circuit with the logarithms of its flows and the three conditions."""

@@ -464,9 +464,11 @@ class Trimmer:
         the way (of all numbers, in logarithms) is solved first.
         """
         of = self.numbers(vectors)
-        open_ = self._start(vectors, True)
+        # For the few that need more stages the derivatives would cost more than they save.
+        own = self.stages == self.built.stages[:2]
+        open_ = self._start(vectors, own)
         self._improve(of, open_, np.arange(len(vectors)))
-        for parts, along in ((1, False), (2, True), (4, True)):
+        for parts, along in ((1, False), (2, own), (4, own)):
             far = np.flatnonzero(~open_.good)
             if not far.size:
                 break
@@ -474,13 +476,13 @@ class Trimmer:
             tried = self._start(self.centre + way / parts, along)
             before: tuple[Array, Array] | None = None
             for part in range(1, parts + 1):
-                own = self.numbers(self.centre + way * part / parts)
+                then = self.numbers(self.centre + way * part / parts)
                 here = np.flatnonzero(tried.good)
                 last = tried.u.copy(), tried.z.copy()
                 if before is not None:
                     tried.u[here] += (tried.u - before[0])[here]
                     tried.z[here] += (tried.z - before[1])[here]
-                self._improve(own, tried, here)
+                self._improve(then, tried, here)
                 before = last
             for name in ("u", "z", "good", "free"):
                 getattr(open_, name)[far] = getattr(tried, name)

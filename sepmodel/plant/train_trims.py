@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.errors import InfeasibleError
 from sepmodel.plant import circuit_search, train_groups
 from sepmodel.plant.circuit_trims import Job, Trimmer
 from sepmodel.plant.circuits import Chemistry, Liquor, Solved
@@ -197,7 +197,7 @@ class TrainTrimmer:
         return out
 
     def _alone(self, name: str, job: Job) -> Solved | None:
-        """One circuit of one plant by the search of its flows, which takes a second."""
+        """One circuit of one plant by the search of its flows, from the built circuit."""
         built = self._built[name]
         assert built.task is not None
         size = sum(job.liquor.moles.values()) / sum(built.task.feed.values())
@@ -212,11 +212,11 @@ class TrainTrimmer:
             down=job.down,
             up=job.up,
         )
-        try:
-            found = circuit_search.run(task, replace(job.chemistry, dimers=1.0))
-        except ConvergenceError:
+        start = built.start
+        if start is None or start.stages[2] != job.strip:
             return None
-        if found.missed != (1.0, 1.0):
+        found = circuit_search.near(task, replace(job.chemistry, dimers=1.0), start)
+        if found is None:
             return None
         return replace(found, raffinate_to=built.raffinate_to, organic_to=built.organic_to)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,7 @@ def evaluate(
     # The longest first, so that no process waits for another at the end.
     chunks.sort(key=lambda chunk: -any(unit.type == COSTLY for unit in chunk[0].unit))
     total = sum(len(part.values) for _, part in chunks)
-    work = partial(outcomes, replace(case, memo=Memo()), replace(book, used={}), built)
+    alone = replace(case, memo=Memo()), replace(book, used={})
     found: dict[str, list[Outcome]] = {name: [] for name in built}
     done = 0
 
@@ -186,12 +185,12 @@ def evaluate(
 
     if workers <= 1 or len(chunks) == 1:
         for chunk in chunks:
-            take(chunk, work(chunk))
+            take(chunk, outcomes(*alone, built, chunk))
     else:
         from concurrent.futures import ProcessPoolExecutor
 
-        with ProcessPoolExecutor(max_workers=workers) as pool:
-            for chunk, part in zip(chunks, pool.map(work, chunks), strict=True):
+        with ProcessPoolExecutor(workers, initializer=_share, initargs=(*alone, built)) as pool:
+            for chunk, part in zip(chunks, pool.map(_shared, chunks), strict=True):
                 take(chunk, part)
     return {name: _told(own) for name, own in found.items()}
 
@@ -204,6 +203,18 @@ def _told(found: Sequence[Outcome]) -> Told:
         figures={name: np.array([o.figures.get(name, np.nan) for o in found]) for name in names},
         closure=max((o.closure for o in found), default=0.0),
     )
+
+
+# What all chunks of a process work on: it is sent once, and keeps what it has worked out.
+_SHARED: list[tuple[Case, Book, Mapping[str, _Built]]] = []
+
+
+def _share(case: Case, book: Book, built: Mapping[str, _Built]) -> None:
+    _SHARED[:] = [(case, book, built)]
+
+
+def _shared(chunk: tuple[Route, Drawn]) -> list[Outcome]:
+    return outcomes(*_SHARED[0], chunk)
 
 
 def outcomes(
