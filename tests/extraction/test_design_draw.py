@@ -137,7 +137,7 @@ def draw_is_found(seed):
     w = np.array(list(feed.values())) - r - d
     reached = [r[0] / r.sum(), w[1] / w.sum(), d[2] / d.sum()]
     assert all(p > o.purity - 1e-7 for p, o in zip(reached, outlets, strict=True))
-    # The solvent lies on a grid, so that a circuit of a dozen stages may keep one more than it must.
+    # The solvent lies on a grid: a circuit of a dozen stages may keep one more than it must.
     assert found.phi < 1.1 * held + found.solvent
     assert found.recheck < 1e-6
     assert found in curve
