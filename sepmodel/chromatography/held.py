@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dgbtrf, dgbtrs
 
 from sepmodel.chromatography import transport
+from sepmodel.chromatography.cells import Cells
 from sepmodel.chromatography.column import Section
 from sepmodel.chromatography.integrate import Work, integrate, read_out
-from sepmodel.chromatography.speciated import Cells, Chemistry
+from sepmodel.chromatography.speciated import Chemistry
 from sepmodel.chromatography.transport import Scheme
 from sepmodel.errors import ConvergenceError, Trace
 
@@ -197,7 +198,7 @@ def follow(
         when a cell does not settle or the integration stalls.
     """
     count = of.mobile
-    cells = Cells(of=of, log_free=start.log_free.copy())
+    cells = Cells(of=of, log_free=start.log_free)
     y = np.append(start.held.ravel(), np.zeros(count))
     top = np.max([s.conc for s in programme], axis=0) * of.liquid
     most = np.maximum(top, start.held.max(axis=0))
@@ -218,7 +219,7 @@ def follow(
         )
         wanted = t + section.duration * np.linspace(0.0, 1.0, INSTANTS)
         at, free = np.zeros((INSTANTS, 2 * count)), np.zeros((INSTANTS, count + 1))
-        at[0], free[0] = y[-2 * count :], cells.log_free[-1]
+        at[0], free[0] = y[-2 * count :], cells.now()[-1]
 
         def watch(before: float, after: float, h: float, differences: Array) -> None:
             low, high = np.searchsorted(wanted, [before, after], side="right")  # noqa: B023
@@ -229,7 +230,7 @@ def follow(
                     h,
                     wanted[low:high],  # noqa: B023
                 )
-                free[low:high] = cells.log_free[-1]  # noqa: B023
+                free[low:high] = cells.now()[-1]  # noqa: B023
 
         level = np.append(np.tile(most, scheme.nodes), np.full(count, np.inf))
         before = y[-count:].copy()
@@ -277,7 +278,7 @@ def follow(
         after=after,
         closure=np.abs(fed.sum(axis=0) + origin - collected.sum(axis=0) - after) / turned,
         scheme=scheme.name,
-        contents=Contents(held=held, log_free=cells.log_free.copy()),
+        contents=Contents(held=held, log_free=cells.now()),
         steps=work.steps,
         evaluations=work.evaluations,
     )
