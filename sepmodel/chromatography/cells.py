@@ -1,15 +1,20 @@
-"""Cells of a bed that settle again and again: Newton's method once, its slopes while little changes.
+"""Cells of a bed that settle again and again: Newton's method once, its slopes after.
 
-Every amount in a cell is a product of powers of the free concentrations x (``speciated``), so that
-ln x follows from the totals T by
+Every amount in solution is a product of powers of the free concentrations x (``speciated``), and
+the protein P is shared among its states, empty or with a pair of metals, in proportion to such
+products. Newton's method on ln x of what a cell holds,
 
-    A d(ln x) = dT,      d conc = B d(ln x),      A = dT/d(ln x), symmetric and positive
+    A d(ln x) = T ln(held/T),     A = dT/d(ln x), symmetric and positive,     d conc = B d(ln x)
 
-Each cell keeps the last state it was solved at with A^-1 and B there. While what it holds moves
-ln x by less than ``near``, its answer is the linear one, wrong by the square of that; else Newton's
-method on ln T goes on from there. Where it does not settle soon, the strictly convex sum of amounts
-- sum held ln x, whose minimum is the same point, is minimised with a line search that cannot fail.
-Cells are the last axis of everything kept here.
+takes few rounds where a protein fills up, too: T is a power of x where protein is in excess, and
+linear in x (not in ln x) where it is full, so long steps upwards are taken in x, and where even the
+first is long the cell starts from an ideal one (all on the protein until it is full). Where it does
+not settle soon, the convex sum of dissolved amounts + P ln(sum of states) - sum held ln x, whose
+minimum is the same point, is minimised with a line search that cannot fail.
+
+Each cell keeps the state it was solved at with A^-1 and B there. While what it holds moves ln x by
+less than ``near``, its answer is the linear one, wrong by the square of that. Cells are the last
+axis of everything kept here.
 """
 
 from __future__ import annotations
@@ -20,24 +25,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel.chromatography.binding import C_STANDARD
-from sepmodel.chromatography.speciated import Chemistry, protein_states
+from sepmodel.chromatography.speciated import Chemistry
 
 Array = NDArray[np.float64]
 
 NEAR = 1e-4
 """Change of ln x up to which a cell answers by its slopes."""
-_ROUNDS = 200
-_LONGEST = 4.0
+_ROUNDS = 100
+# First step of ln x from which on the ideal cell is asked for a better start.
+_LONG = 2.0
+# Longest step of ln x towards smaller concentrations, beyond what the totals ask for.
+_LONGEST = 8.0
+# Rounds before those that are left start again from the ideal cell.
+_PATIENT = 5
 # Rounds before the way that cannot fail is taken.
-_QUICK = 16
+_QUICK = 12
 _HALVINGS = 20
+_DAMPED = 4.0
+_FULL = 1e-9
+# Rounds of the titration of a cell with ligands.
+_TITRATED = 6
 # A total below this share of the capacity is a trace: dissolved in proportion.
 _TRACE = 1e-8
+# Cells from which on Gauss and Jordan over all of them are faster than LAPACK one by one.
+_MANY = 64
 
 
 @dataclass(slots=True)
 class Cells:
-    """Cells of ``of`` that start from ``log_free`` (N, C + 1), ln of free concentrations [mol/L].
+    """Cells of ``of`` that start from ``log_free`` (N, C), ln of free concentrations over 1 mol/L.
 
     ``near`` is the change of ln x up to which a cell answers by its slopes.
     """
@@ -52,25 +68,22 @@ class Cells:
     _conc: Array = field(init=False)
     _scale: Array = field(init=False)
     _shift: Array = field(init=False)
-    _powers: Array = field(init=False)
-    _pairs: Array = field(init=False)
-    _weight: Array = field(init=False)
-    _by_dissolved: Array = field(init=False)
+    _outer: tuple[Array, Array] = field(init=False)
+    _ideal: _Ideal = field(init=False)
 
     def __post_init__(self) -> None:
-        c, size, count = self.of, self.of.mobile + 1, len(self.log_free)
-        outer = c.powers[:, :, None] * c.powers[:, None, :]
-        self._pairs = np.ascontiguousarray(outer.reshape(-1, size * size).T)
-        dissolved = outer[: c.dissolved, :-1].reshape(c.dissolved, -1) / c.liquid
-        own = c.powers[: c.dissolved, :-1] / c.liquid
-        self._by_dissolved = np.ascontiguousarray(np.concatenate([dissolved, own], axis=1).T)
-        self._powers, self._weight = np.ascontiguousarray(c.powers), c.log_weight[:, None]
+        c, size, count = self.of, self.of.mobile, len(self.log_free)
+        outer = (c.powers[:, :, None] * c.powers[:, None, :]).reshape(-1, size * size)
+        each = np.concatenate([outer, c.powers], axis=1)
+        dissolved, bound = each[: c.dissolved].T, each[c.dissolved :].T
+        self._outer = np.ascontiguousarray(dissolved), np.ascontiguousarray(bound)
+        self._ideal = _ideal(c)
         self._x = np.ascontiguousarray(self.log_free.T)
         self._total = np.full((size, count), np.nan)
         self._inverse = np.zeros((size, size, count))
-        self._flow = np.zeros((c.mobile, size, count))
-        self._conc = np.full((c.mobile, count), np.nan)
-        self._scale = np.ones((c.mobile, count))
+        self._flow = np.zeros((size, size, count))
+        self._conc = np.full((size, count), np.nan)
+        self._scale = np.ones((size, count))
         self._shift = np.zeros((size, count))
 
     def settle(self, held: Array) -> Array:
@@ -78,11 +91,9 @@ class Cells:
 
         NaN in cells that do not settle, which keep their last answer.
         """
-        c = self.of
-        wanted = np.empty_like(self._x)
-        np.maximum(held.T, 2 * c.protein * _TRACE, out=wanted[:-1])
-        wanted[-1] = c.protein
-        self._scale = held.T / wanted[:-1]
+        held = held.T
+        wanted = np.maximum(held, 2 * self.of.protein * _TRACE)
+        self._scale = held / wanted
         self._shift = np.einsum("ijn,jn->in", self._inverse, wanted - self._total)
         far = np.flatnonzero(~(np.abs(self._shift).max(axis=0) <= self.near))
         lost = far[:0]
@@ -98,123 +109,242 @@ class Cells:
         return np.ascontiguousarray(conc.T)
 
     def _renew(self, cells: NDArray[np.intp], goal: Array) -> NDArray[np.intp]:
-        """Newton's method for ``cells`` that hold ``goal`` (K, n); those that did not settle."""
+        """Newton's method for ``cells`` that hold ``goal`` (C, n); those that did not settle."""
         x, total = self._x[:, cells], self._total[:, cells]
-        known = ~np.isnan(total[0])
-        if known.any():  # the first step is known from where the cells were solved
-            right = total * np.log(goal / total)
-            step = np.einsum("ijn,jn->in", self._inverse[:, :, cells], right)
-            x += _shortened(np.where(known, step, 0.0))
+        # The first step is known from where the cells were solved.
+        gap = np.log(goal / total)
+        step = np.einsum("ijn,jn->in", self._inverse[:, :, cells], total * gap)
+        x = x + _stretched(step, gap)
+        strange = np.flatnonzero(~(np.abs(step).max(axis=0) < _LONG))
+        if strange.size:
+            there, what = x[:, strange], goal[:, strange]
+            guess = self._ideal.guess(what)
+            better = ~(_convex(self.of, there, what) <= _convex(self.of, guess, what))
+            x[:, strange] = np.where(better, guess, there)
         for turn in range(_ROUNDS):
-            amounts, empty, protons = self._amounts(x)
-            total = self._totals(amounts, empty, protons)
-            inverse = _inverted(self._matrix(amounts, empty, protons, x))
-            right = total * np.log(goal / total) if turn < _QUICK else goal - total
-            step = np.einsum("ijn,jn->in", inverse, right)
+            if turn == _PATIENT:
+                x = self._ideal.guess(goal)
+            state = _solved(self.of, self._outer, x)
+            total = state.total
+            gap = np.log(goal / total)
+            inverse = _inverted(state.matrix)
+            step = np.einsum("ijn,jn->in", inverse, total * gap if turn < _QUICK else goal - total)
             done = np.abs(step).max(axis=0) <= self.near
             if done.any():
-                whole = done.all()
+                whole = bool(done.all())
                 own = slice(None) if whole else np.flatnonzero(done)
-                self._keep(cells[own], x[:, own], total[:, own], inverse[:, :, own], amounts[:, own])
+                at = cells[own]
+                self._x[:, at], self._total[:, at] = x[:, own], total[:, own]
+                self._inverse[:, :, at] = inverse[:, :, own]
+                self._flow[:, :, at], self._conc[:, at] = state.flow[:, :, own], state.conc[:, own]
                 if whole:
                     return cells[:0]
                 rest = np.flatnonzero(~done)
-                cells, x, goal, step = cells[rest], x[:, rest], goal[:, rest], step[:, rest]
-            step = _shortened(step)
-            x = x + step if turn < _QUICK else self._downhill(x, step, goal)
+                cells, x, goal = cells[rest], x[:, rest], goal[:, rest]
+                step, gap = step[:, rest], gap[:, rest]
+            x = x + _stretched(step, gap) if turn < _QUICK else self._downhill(x, step, goal)
         # Contents nothing can hold: a trial step went astray. Whoever tried takes a shorter one.
         return cells
 
-    def _keep(
-        self, cells: NDArray[np.intp], x: Array, total: Array, inverse: Array, amounts: Array
-    ) -> None:
-        """Remember where cells were solved."""
-        c, size = self.of, self.of.mobile + 1
-        found = self._by_dissolved @ amounts[: c.dissolved]
-        self._x[:, cells], self._total[:, cells] = x, total
-        self._inverse[:, :, cells] = inverse
-        self._flow[:, :, cells] = found[: c.mobile * size].reshape(c.mobile, size, -1)
-        self._conc[:, cells] = found[c.mobile * size :]
-
     def _downhill(self, x: Array, step: Array, goal: Array) -> Array:
         """x + step, shortened cell by cell until the convex function falls."""
-        share = np.ones(x.shape[1])
-        before = self._convex(x, goal)
+        share = _DAMPED / np.maximum(np.abs(step).max(axis=0), _DAMPED)
+        before = _convex(self.of, x, goal)
         for _ in range(_HALVINGS):
-            rises = self._convex(x + share * step, goal) > before
+            rises = _convex(self.of, x + share * step, goal) > before
             if not rises.any():
                 break
             share[rises] *= 0.5
         moved: Array = x + share * step
         return moved
 
-    def _convex(self, x: Array, goal: Array) -> Array:
-        amounts, empty, _ = self._amounts(x)
-        value: Array = amounts.sum(axis=0) + empty - (goal * x).sum(axis=0)
-        return value
-
     def slopes(self) -> Array:
         """d conc_i / d held_j (N, C, C) where the cells settled last."""
-        flow, inverse = self._flow.transpose(2, 0, 1), self._inverse[:, :-1].transpose(2, 0, 1)
+        flow, inverse = self._flow.transpose(2, 0, 1), self._inverse.transpose(2, 0, 1)
         out: Array = np.matmul(flow, inverse)
         scale = self._scale.T
         few = scale < 1.0
         if few.any():
             # A trace is dissolved in proportion: its own slope is conc/held, others do not feel it.
-            out = np.where(few[:, None, :], 0.0, out * scale[:, :, None])
+            out = np.where(few[:, None, :], 0.0, out * np.maximum(scale, 0.0)[:, :, None])
             cell, own = np.nonzero(few)
-            trace = 2 * self.of.protein * _TRACE
-            out[cell, own, own] = self._conc[own, cell] / trace
+            out[cell, own, own] = self._conc[own, cell] / (2 * self.of.protein * _TRACE)
         return out
 
     def now(self) -> Array:
-        """ln of the free concentrations (N, C + 1) over 1 mol/L where the cells settled last."""
+        """ln of the free concentrations (N, C) over 1 mol/L where the cells settled last."""
         return np.ascontiguousarray((self._x + self._shift).T)
 
     def free(self) -> Array:
         """Free concentrations (N, C) [mol/m3]."""
-        return np.asarray(np.exp(self.now()[:, :-1]) * C_STANDARD)
+        return np.asarray(np.exp(self.now()) * C_STANDARD)
 
     def bound(self) -> Array:
         """Metals on the protein (N, M) [mol/m3 bed]."""
-        amounts, _, _ = self._amounts(self._x + self._shift)
-        pairs = amounts[self.of.dissolved :].T
-        found: Array = pairs @ self.of.powers[self.of.dissolved :, : self.of.metals]
+        _, states, _ = _amounts(self.of, self._x + self._shift)
+        found: Array = states[:-1].T @ self.of.powers[self.of.dissolved :, : self.of.metals]
         return found
 
-    def _amounts(self, x: Array) -> tuple[Array, Array, Array]:
-        """Species (S, n) and empty protein (n,) per bed volume, and protons on each empty one."""
-        log_amounts = self._powers @ x
-        log_amounts += self._weight
-        empty, protons = protein_states(self.of, x[-2], x[-1])
-        return np.exp(log_amounts, out=log_amounts), empty, protons
 
-    def _totals(self, amounts: Array, empty: Array, protons: Array) -> Array:
-        totals: Array = self._powers.T @ amounts
-        totals[-1] += empty
-        totals[-2] += empty * protons
-        return totals
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Ideal:
+    """A cell without complexes whose metals are all on the protein until it is full.
 
-    def _matrix(self, amounts: Array, empty: Array, protons: Array, x: Array) -> Array:
-        size = self.of.mobile + 1
-        matrix: Array = (self._pairs @ amounts).reshape(size, size, -1)
-        held = empty * protons
-        matrix[-1, -1] += empty
-        matrix[-1, -2] += held
-        matrix[-2, -1] += held
-        share = self.of.acidity / (np.exp(x[-2]) + self.of.acidity)
-        matrix[-2, -2] += held * (protons + share)
-        return matrix
+    ``binding`` and ``passing`` metals, ``log_pair`` (B, 1) ln of the weight of a pair of like
+    metals, ``forms`` (F, 1) ln weight and ``protons`` (F, 1) of the metal-free forms of ligands,
+    ``ligands`` rows of ``forms`` of each.
+    """
+
+    of: Chemistry
+    binding: NDArray[np.intp]
+    passing: NDArray[np.intp]
+    log_pair: Array
+    forms: Array
+    protons: Array
+    ligands: tuple[NDArray[np.intp], ...]
+
+    def guess(self, goal: Array) -> Array:
+        """ln x (C, n) of cells that hold ``goal`` (C, n)."""
+        of = self.of
+        water = of.liquid * C_STANDARD
+        metals = goal[self.binding]
+        total = metals.sum(axis=0)
+        fill = np.minimum(total / (2 * of.protein), 1.0 - _FULL)
+        x = np.empty_like(goal)
+        x[-1] = self._acidity(goal, (1.0 - fill) * of.protein, water)
+        for k, rows in enumerate(self.ligands):
+            logs = self.forms[rows] + self.protons[rows] * x[-1]
+            x[of.metals + k] = np.log(goal[of.metals + k]) - np.logaddexp.reduce(logs, axis=0)
+        log_empty = of.exponent * np.log1p(np.exp(x[-1]) / of.acidity)
+        share = np.log(metals / total)
+        scarce = share + 0.5 * (np.log(fill / (1.0 - fill)) + log_empty - self.log_pair)
+        free = share - 0.5 * self.log_pair
+        free -= np.logaddexp.reduce(free, axis=0)
+        free += np.log(np.maximum(total - 2 * of.protein, _FULL * total) / water)
+        x[self.binding] = np.where(total < 2 * of.protein, scarce, free)
+        x[self.passing] = np.log(goal[self.passing] / water)
+        return x
+
+    def _acidity(self, goal: Array, empty: Array, water: float) -> Array:
+        """ln [H+] of protons in water, on ``empty`` protein and on ligands."""
+        of, wanted = self.of, goal[-1]
+        b = of.acidity + (empty * of.exponent - wanted) / water
+        root = np.sqrt(b * b + 4 * wanted * of.acidity / water)
+        h = np.where(b > 0, 2 * wanted * of.acidity / water / (b + root), 0.5 * (root - b))
+        log_h = np.log(h)
+        for _ in range(_TITRATED if self.ligands else 0):
+            h = np.exp(log_h)
+            on_empty = empty * of.exponent * h / (h + of.acidity)
+            held = water * h + on_empty
+            slope = held - on_empty * h / (h + of.acidity)
+            for k, rows in enumerate(self.ligands):
+                logs = self.forms[rows] + self.protons[rows] * log_h
+                forms = np.exp(logs - logs.max(axis=0))
+                forms *= goal[of.metals + k] / forms.sum(axis=0)
+                first = (self.protons[rows] * forms).sum(axis=0)
+                held = held + first
+                second = (self.protons[rows] ** 2 * forms).sum(axis=0)
+                slope = slope + second - first**2 / goal[of.metals + k]
+            step = held * np.log(wanted / held) / slope
+            log_h = log_h + np.clip(step, -_DAMPED, _DAMPED)
+        return np.asarray(log_h)
 
 
-def _shortened(step: Array) -> Array:
-    """Steps of ln x (K, n) no longer than allowed."""
-    longest = np.abs(step).max(axis=0)
-    return np.asarray(step * np.minimum(1.0, _LONGEST / np.maximum(longest, _LONGEST)))
+def _ideal(of: Chemistry) -> _Ideal:
+    """The ideal cell of a chemistry."""
+    pairs = of.powers[of.dissolved :, : of.metals]
+    like = np.flatnonzero(pairs.max(axis=1, initial=0.0) > 1.0)
+    binding = pairs[like].argmax(axis=1)
+    known = of.powers[: of.dissolved]
+    forms = np.flatnonzero(
+        (known[:, : of.metals].sum(axis=1) == 0) & (known[:, of.metals : -1].sum(axis=1) == 1)
+    )
+    owner = known[forms, of.metals : -1].argmax(axis=1) if forms.size else forms
+    count = of.mobile - 1 - of.metals
+    return _Ideal(
+        of=of,
+        binding=binding,
+        passing=np.setdiff1d(np.arange(of.metals), binding),
+        log_pair=of.log_weight[of.dissolved + like][:, None],
+        forms=of.log_weight[forms][:, None],
+        protons=known[forms, -1][:, None],
+        ligands=tuple(np.flatnonzero(owner == k) for k in range(count)),
+    )
+
+
+@dataclass(slots=True)
+class _State:
+    """Totals (C, n) with their slopes by ln x (C, C, n), and what is dissolved with its."""
+
+    total: Array
+    matrix: Array
+    conc: Array
+    flow: Array
+
+
+def _amounts(of: Chemistry, x: Array) -> tuple[Array, Array, Array]:
+    """Dissolved species, states of the protein (the empty one last), the empty one's protons."""
+    logs = of.powers @ x
+    logs += of.log_weight[:, None]
+    h = np.exp(x[-1])
+    empty = of.exponent * np.log1p(h / of.acidity)
+    pairs = logs[of.dissolved :]
+    top = np.maximum(pairs.max(axis=0, initial=-np.inf), empty)
+    states = np.exp(np.concatenate([pairs, empty[None]]) - top)
+    states *= of.protein / states.sum(axis=0)
+    return np.exp(logs[: of.dissolved]), states, of.exponent * h / (h + of.acidity)
+
+
+def _solved(of: Chemistry, outer: tuple[Array, Array], x: Array) -> _State:
+    """Totals and slopes at ``x`` (C, n)."""
+    size = of.mobile
+    dissolved, states, protons = _amounts(of, x)
+    free = outer[0] @ dissolved
+    kept = outer[1] @ states[:-1]
+    held = states[-1] * protons
+    bound = kept[size * size :]
+    bound[-1] += held
+    flow = free[: size * size].reshape(size, size, -1)
+    matrix = flow + kept[: size * size].reshape(size, size, -1)
+    # d(N h/(h + Ka))/d ln h = N h/(h + Ka) (1 - h/(h + Ka))
+    matrix[-1, -1] += held * (1.0 + protons * (1.0 - 1.0 / of.exponent))
+    matrix -= bound[:, None] * (bound / of.protein)
+    conc = free[size * size :]
+    total = conc + bound
+    conc /= of.liquid
+    flow /= of.liquid
+    return _State(total=total, matrix=matrix, conc=conc, flow=flow)
+
+
+def _convex(of: Chemistry, x: Array, goal: Array) -> Array:
+    """Sum of dissolved amounts + P ln(sum of states) - sum goal ln x, (n,)."""
+    logs = of.powers @ x + of.log_weight[:, None]
+    empty = of.exponent * np.log1p(np.exp(x[-1]) / of.acidity)
+    both = np.concatenate([logs[of.dissolved :], empty[None]])
+    top = both.max(axis=0)
+    protein = of.protein * (top + np.log(np.exp(both - top).sum(axis=0)))
+    return np.asarray(np.exp(logs[: of.dissolved]).sum(axis=0) + protein - (goal * x).sum(axis=0))
+
+
+def _stretched(step: Array, gap: Array) -> Array:
+    """Steps of ln x (C, n) where they are longer than the totals are apart: long ones upwards are
+    taken in x, downwards to a longest."""
+    reach = np.abs(gap).max(axis=0)
+    over = np.abs(step) - reach
+    if not (over > 1.0).any():
+        return step
+    more = np.where(step > 0, np.log1p(np.maximum(over, 0.0)), np.minimum(over, _LONGEST))
+    return np.where(over > 0, np.copysign(reach + more, step), step)
 
 
 def _inverted(matrix: Array) -> Array:
-    """Inverses of symmetric positive matrices (K, K, n) by Gauss and Jordan, in place."""
+    """Inverses of symmetric positive matrices (C, C, n), by Gauss and Jordan in place if many."""
+    if matrix.shape[2] < _MANY:
+        try:
+            found = np.linalg.inv(matrix.transpose(2, 0, 1))
+            return np.ascontiguousarray(found.transpose(1, 2, 0))
+        except np.linalg.LinAlgError:
+            pass
     for k in range(len(matrix)):
         pivot = 1.0 / matrix[k, k]
         column = matrix[:, k].copy()

@@ -1,7 +1,7 @@
 """What a bed holds at equilibrium: dissolved species, metal pairs on protein, protons on both.
 
-Components are metals, ligands and H in solution, and the protein. With x the free concentrations
-(E0 the empty, wholly deprotonated protein), every amount per bed volume is a product of powers,
+Components are metals, ligands and H. With x the free concentrations and E0 the empty, wholly
+deprotonated protein, every amount per bed volume is a product of powers,
 
     liquid beta_s prod x^nu_s        species in solution
     E0 K_ij a_i a_j                  protein with a pair of metals
@@ -30,11 +30,12 @@ _LN10 = float(np.log(10.0))
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Chemistry:
-    """Species of a bed: ``powers`` (S, C + 1) over metals, ligands, H and the protein.
+    """Species of a bed: ``powers`` (S, C) over metals, ligands and H.
 
-    ``log_weight`` (S,) is ln of amount per bed volume at unit concentrations (mol/L), the first
-    ``dissolved`` of them in solution; ``mobile`` C components travel. ``protein`` [mol/m3 bed],
-    ``exponent`` N and ``acidity`` Ka [mol/L] of the protein's protons; ``metals`` count.
+    ``log_weight`` (S,) is, for the first ``dissolved`` of them, ln of amount per bed volume at
+    unit concentrations (mol/L), for pairs on protein ln of amount over that of bare protein;
+    ``mobile`` C components travel. ``protein`` [mol/m3 bed], ``exponent`` N and ``acidity`` Ka
+    [mol/L] of the protein's protons; ``metals`` count.
     """
 
     names: tuple[str, ...]
@@ -68,22 +69,17 @@ def chemistry(
     known = tableau(metals, ligands, book, hydroxide=False, unbound=metals)
     count = len(known.components)
     sets = constants_at(known, None, book)[:, 0] * _LN10 if ligands else known.log_beta * _LN10
-    rows = [np.append(row, 0.0) for row in known.stoichiometry]
+    rows = list(known.stoichiometry)
     weight = (sets + np.log(liquid * C_STANDARD)).tolist()
     place = {name: k for k, name in enumerate(law.names)}
     bound = [(k, place[m]) for k, m in enumerate(metals) if m in place]
     for n, (i, own_i) in enumerate(bound):
         for j, own_j in bound[: n + 1]:
-            row = np.zeros(count + 1)
-            row[[i, j]] += 1.0
-            if i == j:
-                row[i] = 2.0
-            row[-1] = 1.0
+            row = np.zeros(count)
+            row[[i, j]] = 2.0 if i == j else 1.0
             share = 1.0 if i == j else law.kappa[own_i, own_j]
             rows.append(row)
-            weight.append(
-                0.5 * (law.log_k[own_i] + law.log_k[own_j]) + np.log(share) + np.log(C_STANDARD)
-            )
+            weight.append(0.5 * (law.log_k[own_i] + law.log_k[own_j]) + np.log(share))
     return (
         Chemistry(
             names=known.components,
@@ -100,24 +96,18 @@ def chemistry(
     )
 
 
-def protein_states(of: Chemistry, log_h: Array, log_bare: Array) -> tuple[Array, Array]:
-    """Empty protein per bed volume, and protons on each, at ln [H+] and ln of the deprotonated."""
-    h = np.exp(log_h)
-    empty = np.exp(log_bare + of.exponent * np.log1p(h / of.acidity)) * C_STANDARD
-    return empty, of.exponent * h / (h + of.acidity)
-
-
 def amounts_at(of: Chemistry, conc: Array, proton: float) -> tuple[Array, Array]:
     """What a bed holds (C,) and ln of its free concentrations at free ``conc`` and [H+] [mol/m3].
 
     ``conc`` are metals and ligands.
     """
     free = np.append(conc, proton) / C_STANDARD
-    x = np.append(np.log(np.maximum(free, _ABSENT)), 0.0)
-    log_f = of.exponent * np.log1p(float(free[-1]) / of.acidity)
-    pairs = np.exp(x @ of.powers[of.dissolved :].T + of.log_weight[of.dissolved :]).sum()
-    x[-1] = np.log(of.protein) - np.logaddexp(log_f + np.log(C_STANDARD), np.log(pairs + 1e-300))
-    held = np.exp(x @ of.powers.T + of.log_weight) @ of.powers[:, :-1]
-    empty, protons = protein_states(of, x[-2], x[-1])
-    held[-1] += empty * protons
+    x = np.log(np.maximum(free, _ABSENT))
+    logs = of.powers @ x + of.log_weight
+    log_empty = of.exponent * np.log1p(float(free[-1]) / of.acidity)
+    pairs = np.exp(logs[of.dissolved :] - log_empty)
+    empty = of.protein / (1.0 + pairs.sum())
+    held = np.exp(logs[: of.dissolved]) @ of.powers[: of.dissolved]
+    held += empty * pairs @ of.powers[of.dissolved :]
+    held[-1] += empty * of.exponent * free[-1] / (free[-1] + of.acidity)
     return np.where(np.append(conc, proton) > 0, held, 0.0), x
