@@ -165,7 +165,7 @@ NUMBERS = {
     ("extraction/shortcut.py", 200): "halvings of an interval",
     ("plant/circuit_search.py", 40): "rounds of a search",
     ("plant/compare/members.py", 48): "plants of routes that take longest to compute",
-    ("extraction/steered.py", 40): "most iterations of Newton's method",
+    ("extraction/steered.py", 24): "most iterations of Newton's method",
     ("extraction/steered.py", 50.0): "unknowns beyond which nothing is looked at, ln",
     ("extraction/steered.py", 20.0): "flows beyond which nothing is looked at, ln",
     ("plant/circuit_trims.py", 12): "rounds of extraction and strip in turn",
