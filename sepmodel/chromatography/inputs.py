@@ -322,7 +322,8 @@ class DisplacementCase(Case):
 
     ``feed`` are molar flows after iron and aluminium removal, ``ligands`` those that may be used,
     ``ligand_recycle`` the share of the ligand that is used again (the data's unless given),
-    ``confirm`` whether every column is simulated, with ``cells`` for each boundary.
+    ``confirm`` whether every column is simulated, with ``cells`` for each boundary, and
+    ``estimate`` whether once more on half of them, for the error of the grid.
     """
 
     kind: Literal["displacement"]
@@ -335,6 +336,7 @@ class DisplacementCase(Case):
     ligand_recycle: OpenFraction | None = None
     confirm: Flag = True
     cells: Count | None = None
+    estimate: Flag = True
 
     @model_validator(mode="after")
     def _consistent(self) -> DisplacementCase:

@@ -271,7 +271,11 @@ def _train_result(
             "activity": "ideal",
             "level": "constant pattern, closed form, one column without recycle",
         },
-        solver={"iterations": 1, "residual": float(closure.max())},
+        solver={
+            "scheme": "closed forms of the constant pattern",
+            "iterations": 1,
+            "residual": float(closure.max()),
+        },
         streams=streams,
         profiles={"train": _train_profile(groups, fed, alphas, mixing, per_length)},
         quantities=quantities,
