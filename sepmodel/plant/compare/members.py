@@ -143,7 +143,9 @@ class _Member:
     context: Context
     trims: _Trims
     done: dict[str, Evaluated] = field(default_factory=dict)
-    outcome: Outcome | None = None
+    sheet: Flowsheet | None = None
+    account: Account | None = None
+    reason: str = ""
 
 
 def evaluate(
@@ -224,12 +226,36 @@ def outcomes(
     route, drawn = chunk
     books = [book.with_values(drawn.of(i)) for i in range(len(drawn.values))]
     liquors = [feed_liquor(case, own)[1] for own in books]
-    return _by_route(case, route, built[route.name], books, liquors)
+    own = built[route.name]
+    return [_outcome(own, member) for member in _by_route(case, route, own, books, liquors)]
+
+
+def standing(case: Case, book: Book, base: State, values: Mapping[str, float]) -> State:
+    """The plants that are designed at the base, run at other constants as a member's are.
+
+    What stands and what is found anew is as for members: the figures are those of the member that
+    drew ``values``.
+    """
+    book = book.with_values(values)
+    own = replace(book, used={})
+    liquor = feed_liquor(case, own)[1]
+    state = State(liquor=liquor, feed_used=own.used, failed=dict(base.failed))
+    for route in case.routes:
+        if route.name not in base.sheets:
+            continue
+        built = _Built(base.sheets[route.name])
+        member = _by_route(case, route, built, [book], [liquor])[0]
+        if member.sheet is None or member.account is None:
+            state.failed[route.name] = member.reason
+        else:
+            state.sheets[route.name] = member.sheet
+            state.accounts[route.name] = member.account
+    return state
 
 
 def _by_route(
     case: Case, route: Route, built: _Built, books: Sequence[Book], liquors: Sequence[Stream]
-) -> list[Outcome]:
+) -> list[_Member]:
     """Members by one route: each as far as it gets alone, then what they wait for together."""
     members = []
     changed = frozenset(books[0].overrides) if books else frozenset()
@@ -248,7 +274,7 @@ def _by_route(
         waiting: dict[str, list[tuple[_Member, Any]]] = {}
         for member in going:
             try:
-                sheet = flowsheet(
+                member.sheet = flowsheet(
                     route,
                     member.liquor,
                     member.context,
@@ -260,30 +286,26 @@ def _by_route(
             except WaitingError as wait:
                 waiting.setdefault(wait.unit, []).append((member, wait.asks))
             except (InfeasibleError, ConvergenceError) as error:
-                member.outcome = Outcome(status=MISSES, reason=str(error))
+                member.reason = str(error)
             else:
-                booked = account(sheet, route, case.study, member.book)
-                missed = {name: entry["missed"] for name, entry in booked.products.items()}
-                member.outcome = _outcome(built, sheet, booked, missed)
+                member.account = account(member.sheet, route, case.study, member.book)
         for unit, asked in waiting.items():
             answers = built.trimmers[unit].solve([asks for _, asks in asked])
             for (member, _), answer in zip(asked, answers, strict=True):
                 member.trims.answers[unit] = answer
         going = [member for asked in waiting.values() for member, _ in asked]
-    return [member.outcome for member in members if member.outcome is not None]
+    return members
 
 
-def _outcome(
-    built: _Built,
-    sheet: Flowsheet,
-    booked: Account,
-    missed: Mapping[str, Mapping[str, tuple[float, float]]],
-) -> Outcome:
+def _outcome(built: _Built, member: _Member) -> Outcome:
+    sheet, booked = member.sheet, member.account
+    if sheet is None or booked is None:
+        return Outcome(status=MISSES, reason=member.reason)
     closure = max(sheet.closure.values())
     short = [
         f"{product}: {what} {reached:.4f}, demanded {demanded:.4f}"
-        for product, gaps in missed.items()
-        for what, (reached, demanded) in gaps.items()
+        for product, entry in booked.products.items()
+        for what, (reached, demanded) in entry["missed"].items()
     ]
     if short:
         return Outcome(status=MISSES, reason="; ".join(short), closure=closure)
