@@ -81,11 +81,12 @@ def _sequences(plan: TrainPlan) -> list[str]:
     head = f"{'':<4}{'USD/kg':>8}{'mol base/kg':>13}{'passes':>8}{'stages':>8}{'S(n+m)':>9}"
     out = [head, f"{'':<6}cuts in running order, > where loaded organic goes on unstripped"]
     listed = plan.ranking.sequences[:_LISTED]
+    alike = plan.ranking.alike if plan.ranking.alike > 1 else 0
     for place, ranked in enumerate(listed, start=1):
         figures = ranked.reached or ranked.figures
-        mark = "" if ranked.reached else "~"
+        marks = f"{'=' if place <= alike else '':<1}{'' if ranked.reached else '~':<1}"
         out.append(
-            f"{place:<3}{mark:<1}{figures.cost:>8.3f}{_per_kg(plan, figures.base):>13}"
+            f"{place:<2}{marks}{figures.cost:>8.3f}{_per_kg(plan, figures.base):>13}"
             f"{plan.passes(figures):>8.2f}{figures.stages:>8}"
             f"{figures.inventory / plan.ranking.feed:>9.1f}"
         )
@@ -171,6 +172,15 @@ def _statements(plan: TrainPlan) -> list[tuple[str, str]]:
             f"{_order(worst)}.",
         )
     )
+    if plan.ranking.alike > 1:
+        said.append(
+            (
+                "alike",
+                f"The first {plan.ranking.alike} sequences (=) lie within "
+                f"{100 * plan.ranking.near:g} % of the best: closer than prices and cells are "
+                "known; choose among them by what is easier to run.",
+            )
+        )
     gap = _gap(best.figures, reached, objective)
     said.append(
         (

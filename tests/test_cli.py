@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,17 +327,21 @@ def examples(command):
 
 
 @pytest.mark.parametrize("name", sorted(cli.app.commands))
-def test_help_and_its_examples(sepmodel, name):
+def test_help_and_its_examples(sepmodel, tmp_path, name):
     command = cli.app.commands[name]
     code, out, _ = sepmodel(name, "--help")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     lines = examples(command)
     assert lines, "every command shows examples"
-    # Draws are tested elsewhere; the fewest are quick.
-    fewest = ("--members", "16") if name == "compare" else ()
+    # Draws and the shipped folders are tested elsewhere; the fewest are quick.
+    quick = {"compare": ("--members", "16")}
+    if name == "validate":
+        root = tmp_path / "validation"
+        shutil.copytree(ROOT / "validation" / "zzs16-binary", root / "zzs16-binary")
+        quick[name] = ("--root", str(root))
     for line in lines:
-        code, _, err = sepmodel(*shlex.split(line)[1:], *fewest)
+        code, _, err = sepmodel(*shlex.split(line)[1:], *quick.get(name, ()))
         assert code == 0, err
 
 

@@ -14,7 +14,7 @@ import sepmodel
 from sepmodel import distributions, files, report, report_page, report_words
 from sepmodel.data import Book, load_set, models_dir
 from sepmodel.errors import InputError
-from sepmodel.plant import circuit_search, circuit_trims, circuits, compare
+from sepmodel.plant import circuit_numbers, circuit_search, circuit_trims, circuits, compare
 from sepmodel.plant.compare import cautions, evaluation
 from sepmodel.plant.compare import members as plants
 from sepmodel.plant.operations import common, spent_liquors
@@ -314,7 +314,7 @@ def test_a_members_circuits_are_those_the_search_finds(members):
             constants=parameters.constants, level=parameters.level,
             extractant="extractants/pc88a", process=parameters.set,
         )  # fmt: skip
-        job = circuit_trims.Job(
+        job = circuit_numbers.Job(
             liquor=circuits.Liquor(moles=task.feed, flow=task.flow, acid=task.acid),
             chemistry=replace(chemistry, dimers=1.0),
             down=task.down,

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sepmodel.chromatography.displacement import DisplacementDesign, design
+from sepmodel.chromatography.displacement_operation import operation
 from sepmodel.chromatography.displacement_run import CELLS, TOLERANCE, ColumnRun, run_column
-from sepmodel.chromatography.zones import operation
 from sepmodel.data import Book
 from sepmodel.products import Product
 from sepmodel.products import purity as product_purity

@@ -19,8 +19,10 @@ from sepmodel.chromatography import constant_pattern as pattern
 from sepmodel.chromatography.band_train import LEAST_CELLS, Train, best_cut
 from sepmodel.chromatography.column import Bed
 from sepmodel.chromatography.cyclic import fixed_point
+from sepmodel.chromatography.displacement_columns import DisplacementColumn
+from sepmodel.chromatography.displacement_operation import Operation
 from sepmodel.chromatography.isotachic import displace
-from sepmodel.chromatography.zones import DisplacementColumn, Operation, ligand_constants
+from sepmodel.chromatography.ligands import ligand_constants
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError
 

@@ -20,12 +20,11 @@ from sepmodel.fields import (
     Positive,
     Quantity,
     RareEarth,
+    SetId,
     Table,
-    Text,
     refuse,
 )
 
-SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
 Length = Annotated[float, Quantity("m", above=0)]
 
 

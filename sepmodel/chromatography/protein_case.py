@@ -172,7 +172,7 @@ def _pools(
             fed, float(volumes @ np.array(loading)), names, fed, bed, duration, None
         )
     }
-    warnings: list[Warned] = []
+    warnings = _iron(ready, fed)
     index = {step.name: k for k, step in enumerate(case.step)}
     rest = collected.sum(axis=0)
     for pool in case.pool:
@@ -190,6 +190,22 @@ def _pools(
         left, float(volumes[outside].sum()), names, fed, bed, duration, None
     )
     return streams, warnings
+
+
+def _iron(ready: _Ready, fed: Array) -> list[Warned]:
+    """A warning when more iron is fed beside the rare earths than may reach a column."""
+    amounts = dict(zip(ready.names, fed.tolist(), strict=True))
+    iron, rare = amounts.get("Fe", 0.0), sum(n for e, n in amounts.items() if e in RARE_EARTHS)
+    if not iron > ready.run.iron_most * rare:
+        return []
+    return [
+        Warned(
+            code="iron-not-removed",
+            message=f"{iron / rare:.2g} mol of iron per mol of rare earth, at most "
+            f"{ready.run.iron_most:g} may reach the column: it hydrolyses above pH 2.5 and its "
+            "colloids stay until the strip dissolves them; here it passes as a dissolved metal",
+        )
+    ]
 
 
 def dispersive(case: ColumnCase, book: Book) -> Result:
@@ -294,7 +310,7 @@ def _spread(case: ColumnCase, ready: _Ready, velocity: float, book: Book) -> flo
 def _settled(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
     """The column at local equilibrium of metals, protons, ligands and protein."""
     metals, count = ready.names, len(ready.names)
-    ligands = tuple(dict.fromkeys(n for step in case.step for n in step.ligands))
+    ligands = tuple(dict.fromkeys(n for s in case.step for n, c in s.ligands.items() if c > 0))
     if basic := [step.name for step in case.step if (step.pH or 0.0) > _BASIC]:
         raise InputError(
             Problem(
@@ -437,7 +453,7 @@ def _beside_stages(
     found: dict[str, Mapping[str, float]] = {}
     for pool in case.pool:
         purity = streams[pool.product].purity
-        if not purity:
+        if not any(purity.values()):
             continue
         main = max(purity, key=lambda e: purity[e])
         for what in ("purity", "recovery"):

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sepmodel.errors import InputError, Problem
+from sepmodel.result import Warned
 from sepmodel.species import CHARGES, RARE_EARTHS
+
+RESOLVED = 1e-2
+"""Estimated error of an outlet, over its peak, above which a result says so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +48,23 @@ def rare_earth_total(moles: Mapping[str, float]) -> float:
     1.5
     """
     return sum(n for e, n in moles.items() if e in RARE_EARTHS)
+
+
+def resolution_warning(error: float | None, what: str = "the outlet") -> list[Warned]:
+    """A warning when the estimated error of a column's solution, over its peak, is worth saying.
+
+    >>> [w.code for w in resolution_warning(0.08)], resolution_warning(0.001)
+    (['coarse-solution'], [])
+    """
+    if error is None or not error > RESOLVED:
+        return []
+    return [
+        Warned(
+            code="coarse-solution",
+            message=f"{what} differs by {error:.1%} of its peak from that on a coarser grid with a "
+            "tenfold tolerance: more cells, or a smaller tolerance",
+        )
+    ]
 
 
 def check_feed(feed: Mapping[str, float]) -> None:

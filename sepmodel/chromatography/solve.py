@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from sepmodel.chromatography import column_pools, protein_case
 from sepmodel.chromatography import constant_pattern as pattern
+from sepmodel.chromatography.displacement_operation import Operation
+from sepmodel.chromatography.displacement_operation import operation as displacement_operation
 from sepmodel.chromatography.inputs import ColumnCase, PoolSpec
-from sepmodel.chromatography.zones import Operation, ligand_constants, retention
-from sepmodel.chromatography.zones import operation as displacement_operation
+from sepmodel.chromatography.ligands import ligand_constants, retention
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.result import Profile, Result, Warned, amount

@@ -24,13 +24,12 @@ from sepmodel.fields import (
     Positive,
     Quantity,
     RareEarth,
+    SetId,
     Table,
     Text,
     refuse,
 )
 from sepmodel.species import oxide
-
-SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
 
 
 def _price_set(name: str) -> str:

@@ -10,6 +10,7 @@ circuits really send each other; what they reach is what is reported.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,13 +35,17 @@ from sepmodel.species import oxide_mass_per_mole
 
 # Groups (products and by-products) whose sequences are enumerated: Catalan(9) = 4,862 trees.
 MOST_GROUPS = 10
-# What sequences can be ranked by; the weights its circuits are designed with.
+# What sequences can be ranked by, and the weights each circuit is designed with in turn: of its
+# designs the one that needs least is taken. What a cell costs depends on its size, so no single
+# weight of reagents against organic held gives the cheapest circuit everywhere.
 OBJECTIVES = {
-    "cost": Weights(inventory=1.0, solvent=1e2),
-    "reagents": Weights(inventory=1e-2, solvent=1.0),
-    "inventory": Weights(),
-    "stages": Weights(inventory=1e-2, stages=1.0),
+    "cost": tuple(Weights(inventory=1.0, solvent=10 ** (k / 2)) for k in range(2, 7)),
+    "reagents": (Weights(inventory=1e-2, solvent=1.0),),
+    "inventory": (Weights(),),
+    "stages": (Weights(inventory=1e-2, stages=1.0),),
 }
+# Sequences this near the first are told as alike.
+ALIKE = "process/specification:alike"
 # Lines of the annual cost that differ between sequences; people are the same for all.
 LINES = ("capital", "maintenance", "insurance", "HCl", "NaOH")
 
@@ -79,12 +84,14 @@ class Figures:
 class Ranked:
     """A sequence: its cuts in running order, which circuits take loaded organic as feed.
 
-    ``figures`` with these links, ``unlinked`` without any; both for sharp cuts. ``train`` is the
-    design with real streams, where it was made, ``reached`` its figures.
+    ``figures`` with these links, ``unlinked`` without any; both for sharp cuts. ``weights`` by cut
+    are those of the designs chosen. ``train`` is the design with real streams, where it was made,
+    ``reached`` its figures.
     """
 
     cuts: tuple[str, ...]
     linked: tuple[str, ...]
+    weights: Mapping[str, Weights]
     figures: Figures
     unlinked: Figures
     train: Train | None = None
@@ -102,6 +109,13 @@ class Ranking:
     sequences: tuple[Ranked, ...]
     circuits: int
     impossible: Mapping[str, str]
+    near: float
+
+    @property
+    def alike(self) -> int:
+        """How many sequences, the first included, need at most ``near`` more than the first."""
+        values = [(s.reached or s.figures).of(self.objective) for s in self.sequences]
+        return sum(1 for value in values if value <= values[0] * (1 + self.near))
 
     @property
     def best(self) -> Ranked:
@@ -151,8 +165,8 @@ def rank(
     >>> len(found.sequences), found.best.cuts
     (1, ('Gd|Dy',))
     """
-    weights = OBJECTIVES.get(objective)
-    if weights is None:
+    trials = OBJECTIVES.get(objective)
+    if trials is None:
         raise InputError(
             Problem(
                 message="unknown objective",
@@ -188,7 +202,7 @@ def rank(
         moles[e] * oxide_mass_per_mole(e) for p in slate for e in p.elements if e in moles
     )
     extractability = dict(zip(names, a.tolist(), strict=True))
-    table: dict[Variant, Figures] = {}
+    table: dict[Variant, tuple[Figures, Weights]] = {}
     impossible: dict[str, str] = {}
     for node in sorted(least):
         i, cut, j = node
@@ -197,23 +211,31 @@ def rank(
         entering = {e: moles[e] for g in groups[i:j] for e in g.elements}
         for phase in ("aqueous", "organic") if links and i > 0 else ("aqueous",):
             try:
-                found = design_circuit(
-                    entering,
-                    extractability,
-                    light,
-                    raffinate=Outlet(foreign=down),
-                    organic=Outlet(foreign=up),
-                    weights=weights,
-                    feed_phase=phase,
-                    exact=False,
-                )
+                designs = [
+                    design_circuit(
+                        entering,
+                        extractability,
+                        light,
+                        raffinate=Outlet(foreign=down),
+                        organic=Outlet(foreign=up),
+                        weights=weights,
+                        feed_phase=phase,
+                        exact=False,
+                    )
+                    for weights in trials
+                ]
             except InfeasibleError as error:
                 where = " ".join([*(g.name for g in groups[i:j]), "at"])
                 impossible[f"{where} {train_groups.cut_name(groups, cut)}, {phase}"] = str(error)
                 continue
             for stripped in (True, False):
-                equipped = equip("", found, rules, stripped=stripped)
-                table[node, phase, stripped] = figures([equipped], rate, book)
+                tried = [
+                    figures([equip("", found, rules, stripped=stripped)], rate, book)
+                    for found in designs
+                ]
+                needs = [f.of(objective) for f in tried]
+                least_need = needs.index(min(needs))
+                table[node, phase, stripped] = tried[least_need], trials[least_need]
     ranked = []
     for tree in _trees(0, count):
         bare = _cheapest(tree, table, objective, links=False)
@@ -224,6 +246,10 @@ def rank(
             Ranked(
                 cuts=tuple(train_groups.cut_name(groups, cut) for _, cut, _ in tree),
                 linked=tuple(train_groups.cut_name(groups, cut) for _, cut, _ in best[1]),
+                weights={
+                    train_groups.cut_name(groups, variant[0][1]): table[variant][1]
+                    for variant in _variants(tree, best[1])
+                },
                 figures=best[0],
                 unlinked=bare[0],
             )
@@ -233,7 +259,7 @@ def rank(
         raise InfeasibleError(f"no sequence can be built; {name}: {why}", limit={})
     ranked.sort(key=lambda r: (r.figures.of(objective), r.cuts))
     designed = [
-        _designed(r, moles, slate, book, weights, rate, factor_set, extractant, circuit)
+        _designed(r, moles, slate, book, rate, factor_set, extractant, circuit)
         for r in ranked[:confirm]
     ]
     designed.sort(key=lambda r: math.inf if r.reached is None else r.reached.of(objective))
@@ -247,6 +273,7 @@ def rank(
         sequences=(*designed, *ranked[confirm:]),
         circuits=len({(node, phase) for node, phase, _ in table}),
         impossible=impossible,
+        near=book[ALIKE],
     )
 
 
@@ -290,8 +317,21 @@ def _trees(i: int, j: int) -> Iterator[tuple[Node, ...]]:
                 yield ((i, cut, j), *heavy, *light)
 
 
+def _variants(tree: Sequence[Node], linked: Sequence[Node]) -> list[Variant]:
+    """Every circuit of a tree as it is fed and stripped with these links."""
+    cut_of = {(i, j): (i, cut, j) for i, cut, j in tree}
+    return [
+        (node, "organic" if node in linked else "aqueous", cut_of.get(node[1:]) not in linked)
+        for node in tree
+    ]
+
+
 def _cheapest(
-    tree: Sequence[Node], table: Mapping[Variant, Figures], objective: str, *, links: bool
+    tree: Sequence[Node],
+    table: Mapping[Variant, tuple[Figures, Weights]],
+    objective: str,
+    *,
+    links: bool,
 ) -> tuple[Figures, tuple[Node, ...]] | None:
     """Figures of a tree with its best links, and the linked circuits; None where one is missing."""
     cut_of = {(i, j): (i, cut, j) for i, cut, j in tree}
@@ -307,7 +347,9 @@ def _cheapest(
             if own is None or parts[0] is None or parts[1] is None:
                 continue
             linked = (heavy,) if heavy is not None and way == "organic" else ()
-            found.append((own + parts[0][0] + parts[1][0], (*linked, *parts[0][1], *parts[1][1])))
+            found.append(
+                (own[0] + parts[0][0] + parts[1][0], (*linked, *parts[0][1], *parts[1][1]))
+            )
         return min(found, key=lambda f: f[0].of(objective), default=None)
 
     return best(tree[0], "aqueous") if tree else (Figures(), ())
@@ -318,7 +360,6 @@ def _designed(
     moles: Mapping[str, float],
     slate: Sequence[Product],
     book: Book,
-    weights: Weights,
     rate: float,
     factor_set: str,
     extractant: str,
@@ -333,17 +374,10 @@ def _designed(
             factor_set=factor_set,
             extractant=extractant,
             circuit=circuit,
-            weights=weights,
+            weights=ranked.weights,
             sequence=ranked.cuts,
             linked=ranked.linked,
         )
     except InfeasibleError:
         return ranked
-    return Ranked(
-        cuts=ranked.cuts,
-        linked=ranked.linked,
-        figures=ranked.figures,
-        unlinked=ranked.unlinked,
-        train=train,
-        reached=figures(train.circuits, rate, book),
-    )
+    return dataclasses.replace(ranked, train=train, reached=figures(train.circuits, rate, book))

@@ -118,7 +118,7 @@ def design_train(
     factor_set: str = FACTORS,
     extractant: str = EXTRACTANT,
     circuit: str = CIRCUIT,
-    weights: Weights | None = None,
+    weights: Weights | Mapping[str, Weights] | None = None,
     sequence: Sequence[str] | None = None,
     linked: Collection[str] = (),
     exact: bool = True,
@@ -134,7 +134,8 @@ def design_train(
     book
         gives the constants of ``factor_set``, ``extractant`` and ``circuit``.
     weights
-        objective of each circuit and of the sequence, see ``Weights``.
+        objective of each circuit and of the sequence, see ``Weights``; or of each circuit by the
+        name of its cut, for a given ``sequence``.
     sequence
         cuts such as ``("Nd|Gd", "Tb|Dy", ...)`` in the order they are made; None: the one of
         least estimated objective.
@@ -155,15 +156,19 @@ def design_train(
     >>> train.sequence, train.missed
     (('Nd|Dy',), {'Dy': {}})
     """
-    weights = weights or Weights()
+    common = weights if isinstance(weights, Weights) else Weights()
+    each = weights if isinstance(weights, Mapping) else {}
     names, a = train_groups.ordered(feed, book, factor_set)
     moles = {name: float(feed[name]) for name in names}
     groups = train_groups.grouped(names, slate, moles)
     extractability = dict(zip(names, a.tolist(), strict=True))
     train_groups.require_different(groups, names, a)
     least = train_groups.least_solvents(groups, names, a, moles)
-    order = train_groups.least_sequence(groups, names, a, moles, weights, sequence, least)
+    order = train_groups.least_sequence(groups, names, a, moles, common, sequence, least)
     _require_organic_feeds(groups, order, linked)
+    objective = {
+        cut: each.get(train_groups.cut_name(groups, cut), common) for cut in range(1, len(groups))
+    }
     effort = [
         least[0, cut, len(groups)] / train_groups.ln_beta(groups, names, a, cut)
         for cut in range(1, len(groups))
@@ -172,7 +177,7 @@ def design_train(
     for _ in range(_ROUNDS):
         allowed = train_groups.allowances(groups, moles, effort, tight)
         designs, outlets = _run(
-            groups, order, moles, extractability, allowed, weights, exact, linked
+            groups, order, moles, extractability, allowed, objective, exact, linked
         )
         missed = {p.name: products.shortfalls(p, outlets[p.name], moles) for p in slate}
         worst = {name for name, gaps in missed.items() if {"purity", "recovery"} & set(gaps)}
@@ -231,7 +236,7 @@ def _run(
     moles: Mapping[str, float],
     extractability: Mapping[str, float],
     allowed: Mapping[int, tuple[float, float]],
-    weights: Weights,
+    weights: Mapping[int, Weights],
     exact: bool,
     linked: Collection[str],
 ) -> tuple[list[tuple[str, CircuitDesign, str, str]], dict[str, dict[str, float]]]:
@@ -249,7 +254,7 @@ def _run(
             tuple(light),
             down,
             up,
-            weights,
+            weights[cut],
             exact,
             "organic" if train_groups.cut_name(groups, cut) in linked else "aqueous",
         )

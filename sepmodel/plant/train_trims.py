@@ -15,7 +15,8 @@ import numpy as np
 
 from sepmodel.errors import InfeasibleError
 from sepmodel.plant import circuit_search, train_groups
-from sepmodel.plant.circuit_trims import Job, Trimmer
+from sepmodel.plant.circuit_numbers import Job
+from sepmodel.plant.circuit_trims import Trimmer
 from sepmodel.plant.circuits import Chemistry, Liquor, Solved
 from sepmodel.plant.train import Train
 from sepmodel.products import Product

@@ -22,13 +22,16 @@ Array = NDArray[np.float64]
 AXES = {"time": "s", "volume": "m^3", "bed_volumes": "1"}
 _HEADER = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9_+-]*)\s*(?:\[(.+)\])?\s*\Z")
 _LARGEST = 10_000_000
+# No outlet exceeds its feed this many times; percent do.
+_SHARE_MOST = 10.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Curve:
     """What left a column: ``at`` (N,) [s, m3 or bed volumes by ``axis``], ``conc`` (N, C).
 
-    ``conc`` is in mol/m3, or over the feed for the ``relative`` components; NaN where not measured.
+    ``conc`` is in mol/m3, or over the feed for the ``relative`` components (a column without a
+    unit, or in percent: ``Nd [%]``); NaN where not measured.
     """
 
     name: str
@@ -80,6 +83,8 @@ def parse(text: str, *, name: str = "curve", file: str = "") -> Curve:
     >>> curve = parse("time [h],Nd [g/L],Dy\\n1,0.0,\\n2,1.44242,0.5")
     >>> curve.at.tolist(), curve.relative, round(float(curve.conc[1, 0]), 6)
     ([3600.0, 7200.0], (False, True), 10.0)
+    >>> parse("time [h],Nd [%]\\n1,50").conc.tolist()
+    [[0.5]]
     """
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     rows = list(csv.reader(io.StringIO("\n".join(lines))))
@@ -102,9 +107,21 @@ def parse(text: str, *, name: str = "curve", file: str = "") -> Curve:
             )
         else:
             values.append(_numbers(row, rows[0], number, file, problems))
+    table = np.array(values) if not problems else np.zeros((0, len(rows[0])))
+    for (name, factor, share), column in zip(columns, table[:, 1:].T, strict=False):
+        most = float(np.nanmax(column, initial=0.0)) * factor
+        if share and most > _SHARE_MOST:
+            problems.append(
+                Problem(
+                    message="a column without a unit is a share of the feed",
+                    file=file,
+                    key=name,
+                    value=most,
+                    expected=f"{name} [%] for percent of the feed, or a unit such as {name} [mg/L]",
+                )
+            )
     if problems:
         raise InputError(problems)
-    table = np.array(values)
     table = table[np.argsort(table[:, 0], kind="stable")]
     kept = np.isfinite(table[:, 1:]).any(axis=1)
     if not kept.any():
@@ -114,19 +131,19 @@ def parse(text: str, *, name: str = "curve", file: str = "") -> Curve:
         name=name,
         axis=axis[0],
         at=table[:, 0] * axis[1],
-        components=tuple(c for c, _ in columns),
-        relative=tuple(f is None for _, f in columns),
-        conc=table[:, 1:] * np.array([1.0 if f is None else f for _, f in columns]),
+        components=tuple(name for name, _, _ in columns),
+        relative=tuple(share for _, _, share in columns),
+        conc=table[:, 1:] * np.array([factor for _, factor, _ in columns]),
     )
 
 
 def _columns(
     header: Sequence[str], file: str
-) -> tuple[tuple[str, float], list[tuple[str, float | None]], list[Problem]]:
-    """Axis and its SI factor; components and theirs (None over the feed)."""
+) -> tuple[tuple[str, float], list[tuple[str, float, bool]], list[Problem]]:
+    """Axis and its SI factor; components, theirs, and whether they are over the feed."""
     problems: list[Problem] = []
     axis: tuple[str, float] = ("", 1.0)
-    columns: list[tuple[str, float | None]] = []
+    columns: list[tuple[str, float, bool]] = []
     for place, cell in enumerate(header):
         match = _HEADER.match(cell)
         name, unit = (match[1], match[2]) if match else (cell, None)
@@ -140,13 +157,13 @@ def _columns(
                     raise ValueError("no unit belongs here" if unit else "the unit is missing")
                 axis = (name, 1.0 if unit is None else units.factor(unit, AXES[name]))
             else:
-                columns.append((name, _factor(unit, name)))
+                columns.append((name, *_factor(unit, name)))
         except ValueError as error:
             expected = "time [h], volume [mL] or bed_volumes" if place == 0 else "La [mg/L] or La"
             problems.append(
                 Problem(message=str(error), file=file, key="header", value=cell, expected=expected)
             )
-    names = [name for name, _ in columns]
+    names = [name for name, _, _ in columns]
     if len(set(names)) < len(names) or not names:
         problems.append(
             Problem(
@@ -159,15 +176,16 @@ def _columns(
     return axis, columns, problems
 
 
-def _factor(unit: str | None, name: str) -> float | None:
-    if unit is None or unit == "1":
-        return None
+def _factor(unit: str | None, name: str) -> tuple[float, bool]:
+    """The SI factor of a column, and whether it is over the feed."""
+    if unit is None or unit.strip() in ("1", "%"):
+        return 1e-2 if unit is not None and unit.strip() == "%" else 1.0, True
     try:
-        return units.factor(unit, "mol/m^3")
+        return units.factor(unit, "mol/m^3"), False
     except ValueError:
         if name not in CHARGES:
             raise
-    return units.factor(unit, "kg/m^3") / molar_mass(name)
+    return units.factor(unit, "kg/m^3") / molar_mass(name), False
 
 
 def _numbers(

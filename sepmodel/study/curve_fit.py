@@ -46,6 +46,9 @@ _UNKNOWN = 1.0
 _IMPROBABLE = 1e-3
 _MEMBER = 0.1
 _GAIN = 1e-5
+# A signal of fewer standard deviations of a reading is none; fewer points are hardly a curve.
+_SEEN = 3
+_FEW = 5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -157,10 +160,11 @@ class CurveFit:
 
     @property
     def warnings(self) -> list[Warned]:
-        """``poor-fit``, ``undetermined``, ``correlated`` and ``at-bound``."""
+        """``poor-fit``, ``few-points``, ``flat-curve``, ``undetermined``, ``correlated``,
+        ``at-bound``."""
         from scipy.stats import chi2
 
-        said = []
+        said = [warned for each in self.curves for warned in _thin(each, self.error["reading"])]
         if self.freedom > 0 and chi2.sf(self.chi_squared, self.freedom) < _IMPROBABLE:
             said.append(
                 Warned(
@@ -202,6 +206,36 @@ class CurveFit:
             if component in found:
                 return found[component]
         raise InputError(Problem(message="no curve rises through this level", value=component))
+
+
+def _thin(fitted: Fitted, reading: float) -> list[Warned]:
+    """Warnings for components of a curve with hardly a point, or with nothing but the detector's
+    zero."""
+    said = []
+    for k, name in enumerate(fitted.curve.components):
+        used = fitted.used[:, k]
+        if not used.any():
+            continue
+        top = float(np.abs(fitted.measured[used, k]).max()) / float(fitted.feed[k])
+        if top <= reading * _SEEN:
+            said.append(
+                Warned(
+                    code="flat-curve",
+                    message=f"{name} never leaves by more than the error of a reading: the curve "
+                    "says only that it is retained",
+                    where=fitted.curve.name,
+                )
+            )
+        elif used.sum() < _FEW:
+            said.append(
+                Warned(
+                    code="few-points",
+                    message=f"{int(used.sum())} points of {name} are fitted, {_FEW} or more tell "
+                    "where a curve stands and how steep it is",
+                    where=fitted.curve.name,
+                )
+            )
+    return said
 
 
 def fit_curves(fit: LoadedCase | str | Path | Mapping[str, Any]) -> CurveFit:

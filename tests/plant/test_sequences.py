@@ -53,7 +53,7 @@ def test_every_sequence_is_ranked_once_and_the_first_are_real(objective):
 def test_no_whole_train_is_better_than_the_best_by_more_than_the_estimate_errs():
     """Brute force: every order of cuts designed whole, as ``design_train`` does it."""
     found = sequences.rank(FEED, SLATE, Book(), objective="reagents", links=False, confirm=1)
-    weights = sequences.OBJECTIVES["reagents"]
+    (weights,) = sequences.OBJECTIVES["reagents"]
     cuts = found.best.cuts
     whole = {}
     for order in permutations(cuts):
@@ -65,6 +65,20 @@ def test_no_whole_train_is_better_than_the_best_by_more_than_the_estimate_errs()
         whole[tuple(sorted(main))] = train.base
     assert len(whole) == len(found.sequences) == 5
     assert found.best.reached.base <= min(whole.values()) * (1 + 5e-3)
+
+
+def test_no_single_weight_makes_a_cheaper_train_and_the_near_are_told_as_alike():
+    found = sequences.rank(FEED, SLATE, Book(), confirm=1)
+    best = found.best
+    assert set(best.weights) == set(best.cuts)
+    for weights in sequences.OBJECTIVES["cost"]:
+        train = design_train(
+            FEED, SLATE, Book(), sequence=best.cuts, linked=best.linked, weights=weights
+        )
+        cost = sequences.figures(train.circuits, found.product_rate, Book()).cost
+        assert best.reached.cost <= cost * (1 + 2e-3)
+    costs = [(s.reached or s.figures).cost for s in found.sequences]
+    assert found.alike == sum(c <= 1.02 * costs[0] for c in costs) >= 1
 
 
 def test_links_never_cost_and_save_the_strip_before_them():

@@ -225,6 +225,30 @@ def test_files_of_curves_are_checked():
     assert found.at.tolist() == pytest.approx([1e-6, 2e-6])
     assert found.conc[0, 0] == pytest.approx(0.01, rel=1e-3)
     assert math.isnan(found.conc[1, 0])
+    assert curve.parse("bed_volumes,La [%]\n1,50").conc.tolist() == [[0.5]]
+    with pytest.raises(InputError, match="share of the feed") as caught:
+        curve.parse("bed_volumes,La,Sm\n1,50,0\n2,98,3")
+    assert "La [%]" in caught.value.problems[0].expected
+
+
+def test_a_curve_of_hardly_a_point_or_of_nothing_is_named():
+    feed = np.array([1.0, 1.0])
+    at, conc = np.arange(4.0), np.array([[0.0, 0.001], [0.2, 0.0], [0.8, 0.002], [1.0, 0.001]])
+    fitted = SimpleNamespace(
+        curve=curve.Curve(
+            name="c",
+            axis="bed_volumes",
+            at=at,
+            components=("La", "Sm"),
+            relative=(True, True),
+            conc=conc,
+        ),
+        feed=feed,
+        measured=conc,
+        used=np.ones((4, 2), dtype=bool),
+    )
+    codes = [(w.code, w.message[:13]) for w in curve_fit._thin(fitted, 0.02)]
+    assert codes == [("few-points", "4 points of L"), ("flat-curve", "Sm never leav")]
 
 
 def test_the_report_of_a_fit_holds_together():
