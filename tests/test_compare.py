@@ -437,6 +437,16 @@ def test_contributions_name_the_operation_and_facts_the_equipment(base):
     names = [item.name for item in columns.result.equipment]
     assert any("ligand recovery" in name for name in names)
     assert {"first fill of EDTA", "first fill of CuSO4"} <= set(names)
+    # Every position has vessels of its own, and together they hold the resin.
+    vessels = [item for item in columns.result.equipment if item.account == "vessel"]
+    facts = columns.result.facts
+    assert len(vessels) == facts["column positions"][0]
+    assert sum(item.count for item in vessels) == facts["vessels"][0]
+    freeboard = Book()["equipment/sizing:column_vessel_over_bed"]
+    assert sum(item.count * item.size for item in vessels) == pytest.approx(
+        facts["column volume"][0] * freeboard, rel=1e-9
+    )
+    assert "wide-bed" in {w["code"] for w in columns.result.warnings}
 
 
 def test_a_train_larger_than_the_plant_is_refused():
