@@ -779,8 +779,9 @@ def _guarded(words: list[str]) -> int:
         while where is not None and where.tb_next is not None:
             where = where.tb_next
         place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         message = (
-            f"a defect in sepmodel: {type(error).__name__}: {error} [{place}]\n"
+            f"a defect in sepmodel: {type(error).__name__}: {error}{notes} [{place}]\n"
             "Please report it with the output of `sepmodel doctor`; "
             "SEPMODEL_TRACEBACK=1 shows the whole traceback."
         )
