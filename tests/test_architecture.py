@@ -42,6 +42,7 @@ LAYERS = [
             "plot_circuit",
             "plot_comparison",
             "plot_displacement",
+            "plot_elution",
             "plot_dynamic",
             "plot_isotherms",
             "plot_design",
@@ -208,6 +209,7 @@ PRESENTATION = {
     "targets",
     "terminal",
     "plot_displacement",
+    "plot_elution",
 }
 
 
