@@ -183,11 +183,7 @@ def pool_yield(
     >>> round(pool_yield(0.0414, 0.99, 0.0027127, front=1.585), 3)
     0.384
     """
-    depth = pool_depth(band, purity, mixing, front, rear)
-    if depth is None:
-        return 0.0
-    ahead, _, behind, _ = cuts(depth, front, rear, mixing)
-    return max(0.0, 1 - (ahead + behind) / band)
+    return best_pool(band, purity, mixing, front, rear)[1]
 
 
 def pool_depth(
@@ -197,31 +193,65 @@ def pool_depth(
     front: float | None = None,
     rear: float | None = None,
 ) -> float | None:
-    """-ln(1 - impurity) at the cuts of the largest pool of a purity; None when there is no pool.
+    """-ln(1 - impurity) at the cuts of the largest pool of a purity; None when there is no pool."""
+    return best_pool(band, purity, mixing, front, rear)[0]
 
-    Contamination = (1 - P)/P (band - loss); the left side rises and the loss falls with the
-    impurity at the cuts, which is at least 1 - P there.
+
+def best_pool(
+    band: float, purity: float, mixing: float, front: float | None, rear: float | None
+) -> tuple[float | None, float]:
+    """Depth -ln(1 - impurity) of the cuts of the largest pool of a purity, and its yield.
+
+    Contamination = (1 - P)/P (band - loss), with e the impurity at the cuts and t = -ln(1 - e):
+
+        contamination = A t + B e,   loss = -C ln e - B (1 - e)
+
+    A = L_f + alpha_r L_r, C = alpha_f L_f + L_r with L = Lambda/(alpha - 1), and B = Lambda for
+    every front less Lambda for every rear. The difference rises from e = 1 - P on, where its slope
+    is zero: Newton's method, kept between bounds. (None, 0) when it is positive there already.
     """
     if front is None and rear is None:
-        return math.inf
+        return math.inf, 1.0
     allowed = (1 - purity) / purity
-
-    def excess(depth: float) -> float:
-        ahead, dirt_ahead, behind, dirt_behind = cuts(depth, front, rear, mixing)
-        return dirt_ahead + dirt_behind - allowed * (band - ahead - behind)
-
-    low = -math.log(purity)
-    if excess(low) > 0:
-        return None
-    high = 2 * low
-    while excess(high) < 0:
-        high *= 2
+    straight = loss_scale = curved = 0.0
+    if front is not None:
+        part = mixing / (front - 1)
+        straight, loss_scale, curved = part, front * part, mixing
+    if rear is not None:
+        part = mixing / (rear - 1)
+        straight, loss_scale, curved = (
+            straight + rear * part,
+            loss_scale + part,
+            curved - mixing,
+        )
+    low, high = -math.log(purity), math.inf
+    impurity = -math.expm1(-low)
+    kept = band + loss_scale * math.log(impurity) + curved * (1 - impurity)
+    if straight * low + curved * impurity > allowed * kept:
+        return None, 0.0
+    # Were nothing lost, the pool would take this much in.
+    depth = max(2 * low, allowed * band / (straight + curved))
     for _ in range(_ITERATIONS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-        if high - low <= _TOLERANCE * high:
-            break
-    return low
+        impurity = -math.expm1(-depth)
+        pure = 1 - impurity
+        kept = band + loss_scale * math.log(impurity) + curved * pure
+        excess = straight * depth + curved * impurity - allowed * kept
+        gained = loss_scale * pure / impurity - curved * pure
+        slope = straight + curved * pure - allowed * gained
+        step = excess / slope if slope > 0 else math.inf
+        if abs(step) <= _TOLERANCE * depth:
+            return depth, max(0.0, kept / band)
+        if excess > 0:
+            high = depth
+        else:
+            low = depth
+        depth -= step
+        if not low < depth < high:
+            depth = 0.5 * (low + high) if high < math.inf else 2 * low
+    raise ConvergenceError(
+        "the cuts of a displacement pool did not settle",
+        trace=Trace(equation="purity of a pool", history=(abs(step),)),
+    )
 
 
 def contamination_depth(

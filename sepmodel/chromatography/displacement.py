@@ -12,27 +12,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sepmodel import products as products_
 from sepmodel.chromatography import constant_pattern as pattern
-from sepmodel.chromatography.results import Pool, check_feed, check_groups, rare_earth_total
-from sepmodel.chromatography.zones import (
-    AHEAD,
-    Chemistry,
+from sepmodel.chromatography.displacement_columns import (
     DisplacementColumn,
-    Operation,
-    Train,
     bed_rate,
-    boundary_alphas,
     circulated_ligand,
-    groups_of,
-    ligand_constants,
+)
+from sepmodel.chromatography.displacement_operation import (
+    Operation,
     operation,
     presaturant_volume,
-    resolvable_load,
-    separate,
 )
+from sepmodel.chromatography.ligands import (
+    Chemistry,
+    boundary_alphas,
+    groups_of,
+    ligand_constants,
+)
+from sepmodel.chromatography.results import Pool, check_feed, check_groups, rare_earth_total
+from sepmodel.chromatography.zone_trains import AHEAD, Separation
+from sepmodel.chromatography.zones import resolvable_load
 from sepmodel.data import Book, set_meta
 from sepmodel.errors import InfeasibleError, InputError
 from sepmodel.products import Product
@@ -109,11 +111,11 @@ class DisplacementDesign:
 class _Plan:
     """The chosen train, what it circulates, and what else was looked at."""
 
-    train: Train
-    purity: Mapping[str, float]
+    columns: tuple[DisplacementColumn, ...]
+    outlets: Mapping[str, Mapping[str, float]]
     circulated: Mapping[str, float]
-    alternatives: Mapping[str, float]
-    refused: Mapping[str, str]
+    alternatives: Mapping[str, float] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def design(
@@ -184,24 +186,22 @@ def design(
         ahead={k: ligand_constants(k, [presaturant], book)[presaturant] for k in constants},
         preference=math.log10(run.preference),
     )
-    best: tuple[float, Train, dict[str, float]] | None = None
+    best: _Plan | None = None
     nearest: dict[str, float] = {}
     alternatives: dict[str, float] = {}
     for ligand in constants:
         for apart in (False, True):
             try:
-                found = _meet(
-                    feed, moles, products, purity, ligand, apart, chemistry, run, zone_splitting
-                )
+                way = Separation(moles, products, ligand, apart, chemistry, run, zone_splitting)
+                found = _meet(feed, products, purity, way, run, zone_splitting)
             except InfeasibleError as error:
                 if not apart:
                     refused[ligand], nearest = str(error), error.nearest
                 continue
-            circulated = circulated_ligand(found.columns, run)
-            size = sum(circulated.values())
+            size = sum(found.circulated.values())
             alternatives[f"{ligand}, best ligand per pair" if apart else ligand] = size
-            if best is None or size < best[0] * (1 - _SETTLED):
-                best = (size, found, circulated)
+            if best is None or size < sum(best.circulated.values()) * (1 - _SETTLED):
+                best = found
     if best is None:
         raise InfeasibleError(
             "displacement does not meet the specification: "
@@ -209,10 +209,8 @@ def design(
             limit={p.name: p.purity for p in products},
             nearest=nearest,
         )
-    plan = _Plan(
-        train=best[1], purity=purity, circulated=best[2], alternatives=alternatives, refused=refused
-    )
-    return _assemble(feed, products, plan, chemistry, run, presaturant)
+    plan = replace(best, alternatives=alternatives, refused=refused)
+    return _assemble(feed, products, plan, purity, chemistry, run, presaturant)
 
 
 def _check_base_metals(feed: Mapping[str, float], run: Operation) -> None:
@@ -229,24 +227,26 @@ def _check_base_metals(feed: Mapping[str, float], run: Operation) -> None:
 
 def _meet(
     feed: Mapping[str, float],
-    moles: Mapping[str, float],
     products: Sequence[Product],
     purity: Mapping[str, float],
-    ligand: str,
-    apart: bool,
-    chemistry: Chemistry,
+    way: Separation,
     run: Operation,
     zone_splitting: bool,
-) -> Train:
+) -> _Plan:
     """A train that meets the products: neighbours are purified until recoveries are met."""
     purity = dict(purity)
     gaps: list[float] = []
     for _ in range(_TIGHTENINGS):
-        train = separate(moles, products, purity, ligand, apart, chemistry, run, zone_splitting)
+        train = way.at(purity)
         missed = {p.name: _shortfalls(p, train.outlets[p.name], feed) for p in products}
         short = [p for p in products if missed[p.name]]
         if not short:
-            return train
+            columns = train.columns(run)
+            return _Plan(
+                columns=columns,
+                outlets=train.outlets,
+                circulated=circulated_ligand(columns, run),
+            )
         if not zone_splitting:
             break
         gaps.append(sum(asked - got for p in short for got, asked in missed[p.name].values()))
@@ -308,12 +308,13 @@ def _assemble(
     feed: Mapping[str, float],
     products: Sequence[Product],
     plan: _Plan,
+    purity: Mapping[str, float],
     chemistry: Chemistry,
     run: Operation,
     presaturant: str,
 ) -> DisplacementDesign:
     """Reagents, water and make-up of a train, and where everything ends."""
-    columns, circulated = plan.train.columns, plan.circulated
+    columns, circulated = plan.columns, plan.circulated
     beds = sum(bed_rate(c, run) for c in columns)
     volume = sum(c.volume for c in columns)
     ligand = sum(circulated.values())
@@ -322,7 +323,7 @@ def _assemble(
     water = displacer + beds * (presaturant_volume(run) + run.rinse_volume)
     pools = {
         name: Pool(name=name, moles=moles, flow=sum(moles.values()) / run.ligand_conc)
-        for name, moles in plan.train.outlets.items()
+        for name, moles in plan.outlets.items()
         if sum(moles.values()) > 0
     }
     rest = {e: n - sum(p.moles.get(e, 0.0) for p in pools.values()) for e, n in feed.items()}
@@ -333,7 +334,7 @@ def _assemble(
         products=tuple(products),
         pools=pools,
         columns=columns,
-        one_column=_one_column(products, plan.purity, columns[0].ligand, feed, chemistry, run),
+        one_column=_one_column(products, purity, columns[0].ligand, feed, chemistry, run),
         column_volume=volume,
         cycle_time=sum(c.volume * c.cycle_time for c in columns) / volume,
         productivity=rare_earth_total(feed) / volume,
@@ -383,7 +384,7 @@ def _one_column(
     moles = feed_earths(feed)
     found = {p.name: (0.0, p.recovery) for p in products}
     try:
-        groups = groups_of(moles, products, purity, ligand, chemistry, run)
+        groups = groups_of(moles, products, ligand, chemistry)
         alphas = boundary_alphas(groups, ligand, chemistry)
     except InfeasibleError:
         return found
@@ -393,7 +394,8 @@ def _one_column(
     for group, front, rear in sides:
         if group.name in found:
             band = longest * sum(moles[e] for e in group.elements) / total
-            reached = pattern.pool_yield(band, group.purity, mixing, front, rear)
+            asked = purity[group.name]
+            reached = pattern.pool_yield(band, asked, mixing, front, rear)
             found[group.name] = (reached * (1 - run.loss), found[group.name][1])
     return found
 

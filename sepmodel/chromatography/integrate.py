@@ -136,11 +136,10 @@ def integrate(
     h = _begin(system, start, min(first, end - start), table, tolerance, floor)
     order, equal, t, failures = 1, 0, start, 0
     gamma, crate, fresh = -1.0, 1.0, True
-    limit = _LEAST * end
     while t < end:
-        if work.steps >= MOST_STEPS or h < limit:
+        if work.steps >= MOST_STEPS or h < _LEAST * t:
             raise ConvergenceError(
-                "the column could not be integrated further",
+                f"the column could not be integrated further than {t:.6g} s of {end:.6g} s",
                 trace=Trace(
                     equation="column balances",
                     history=(t, h),

@@ -33,7 +33,7 @@ def plant():
     return displacement.design(FEED, MAGNET, Book())
 
 
-@pytest.mark.parametrize("name", ["constant_pattern", "zones", "displacement"])
+@pytest.mark.parametrize("name", ["constant_pattern", "ligands", "displacement"])
 def test_docstring_examples(name):
     module = importlib.import_module(f"sepmodel.chromatography.{name}")
     result = doctest.testmod(module)

@@ -14,6 +14,9 @@ from sepmodel.extraction.dynamics.mixers import Contents
 
 Array = NDArray[np.float64]
 
+# Part of an interval within which two moments are one.
+AT_ONCE = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loop:
@@ -21,7 +24,8 @@ class Loop:
 
     ``measure``: "pH" of stage ``stage`` (from 1), or the share of ``component`` in the aqueous
     ("share_aq") or organic ("share_org") of a stage, or its purity in an outlet ("purity",
-    ``outlet``). A value becomes known ``delay`` [s] after it was taken. The setting is
+    ``outlet``). A value becomes known ``delay`` [s] after it was taken, and the loop acts then,
+    between two looks if need be. The setting is
 
         bias + gain (e + integral of e dt / time),  e = target - measured,
 
@@ -65,12 +69,20 @@ class Loops:
         self.states = [_State(next=loop.start) for loop in loops]
 
     def due(self, t: float) -> bool:
-        """Whether a loop looks now."""
-        return any(state.next <= t for state in self.states)
+        """Whether a loop looks or learns of what it saw now."""
+        return any(when <= until for when, until in self._moments(t))
 
     def next(self, t: float) -> float:
-        """The next time after ``t`` at which a loop looks."""
-        return min((s.next for s in self.states if s.next > t), default=np.inf)
+        """The next time after ``t`` at which a loop looks or learns of what it saw."""
+        return min((when for when, until in self._moments(t) if when > until), default=np.inf)
+
+    def _moments(self, t: float) -> list[tuple[float, float]]:
+        """Times of looks and of news to come, each with what counts as ``t`` for its loop."""
+        out = []
+        for loop, state in zip(self.loops, self.states, strict=True):
+            now = t + AT_ONCE * loop.interval
+            out += [(when, now) for when in (state.next, *(known for known, _ in state.waiting))]
+        return out
 
     def settings(self, scheduled: Mapping[str, float]) -> dict[str, float]:
         """Settings that loops hold at present."""
@@ -88,18 +100,18 @@ class Loops:
         free: Array | None,
         flows: Mapping[str, Array],
     ) -> None:
-        """Take the measurements that are due and move the settings."""
+        """Take the measurements that are due, and move the settings by what is known now."""
         for loop, state in zip(self.loops, self.states, strict=True):
-            if state.next > t:
-                continue
-            state.waiting.append((t + loop.delay, self._measured(loop, found, free, flows)))
-            known = [value for when, value in state.waiting if when <= t]
-            state.waiting = [item for item in state.waiting if item[0] > t]
-            state.next = t + loop.interval
-            if known:
-                self._act(loop, state, known[-1], scheduled[loop.setting])
+            now = t + AT_ONCE * loop.interval
+            if state.next <= now:
+                state.waiting.append((t + loop.delay, self._measured(loop, found, free, flows)))
+                state.next = t + loop.interval
+            known = [value for when, value in state.waiting if when <= now]
+            state.waiting = [item for item in state.waiting if item[0] > now]
+            for value in known:
+                self._act(loop, state, value, scheduled[loop.setting])
                 assert state.output is not None
-                state.seen.append((t, known[-1], state.output))
+                state.seen.append((t, value, state.output))
 
     def _act(self, loop: Loop, state: _State, value: float, bias: float) -> None:
         error = loop.target - value
@@ -118,13 +130,10 @@ class Loops:
         if loop.measure == "pH":
             assert free is not None
             return float(-np.log10(free[k, -1] / C_STANDARD))
-        c = len(self.components)
-        amounts = {
-            "share_aq": found.x[k],
-            "share_org": found.y[k],
-        }.get(loop.measure)
-        if amounts is None:
-            amounts = flows[loop.outlet][:c]
+        if loop.measure == "purity":
+            amounts = flows[loop.outlet][: len(self.components)]
+        else:
+            amounts = (found.x if loop.measure == "share_aq" else found.y)[k]
         weighted = amounts * (np.array(loop.weights) if loop.weights else 1.0)
         return float(weighted[self.components.index(loop.component)] / weighted.sum())
 

@@ -303,10 +303,13 @@ class Timed(Protocol):
     controller: tuple[Controller, ...]
 
 
-def happenings(case: DynamicMassFlowCase | DynamicCircuitCase) -> tuple[Event, ...]:
-    """Events, and those that disturbances are."""
+def happenings(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[tuple[str, Event]]:
+    """Events, and those that disturbances are, each with the key it stands at."""
     feeds = [inlet.name for inlet in case.inlet if inlet.composition]
-    return (*case.event, *(e for d in case.disturbance for e in d.events(feeds)))
+    out = [(f"event.{i}", event) for i, event in enumerate(case.event)]
+    for i, disturbance in enumerate(case.disturbance):
+        out += [(f"disturbance.{i}", event) for event in disturbance.events(feeds)]
+    return out
 
 
 class DynamicMassFlowCase(CascadeCase):
@@ -352,7 +355,7 @@ class DynamicCircuitCase(CircuitCase):
             refuse("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"')
         if self.start.policy != "none":
             refuse("a circuit is led by events on its flows", 'policy = "none"')
-        moved = any(event.setting.endswith(".efficiency") for event in happenings(self))
+        moved = any(event.setting.endswith(".efficiency") for _, event in happenings(self))
         if self.holdup.phases == "overflow" and (self.outage or moved):
             refuse("efficiencies stay where mixers run over", 'holdup.phases = "fixed"')
         return self

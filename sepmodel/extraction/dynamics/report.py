@@ -234,7 +234,7 @@ def _events(
     """From when to when [h] each event and outage lasts."""
     hour = units.factor(HOUR)
     out = {}
-    for event in happenings(case):
+    for _, event in happenings(case):
         end = last if event.until is None else min(event.until / hour, last)
         out[event.name or event.setting] = (event.at / hour, end)
     for outage in case.outage:

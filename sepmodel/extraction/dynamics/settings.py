@@ -12,6 +12,7 @@ from sepmodel.extraction.dynamics.inputs import (
     DynamicMassFlowCase,
     happenings,
 )
+from sepmodel.extraction.dynamics.limits import Said, beyond
 from sepmodel.extraction.dynamics.schedule import Event
 from sepmodel.extraction.dynamics.trains import Train
 from sepmodel.fields import meant
@@ -29,6 +30,7 @@ class Paths:
     case: DynamicMassFlowCase | DynamicCircuitCase
     train: Train
     problems: list[Problem] = field(default_factory=list)
+    said: dict[Event, Said] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise what was wrong, all at once."""
@@ -39,18 +41,25 @@ class Paths:
         """The events of the case, outages included."""
         base = self.train.settings
         out = []
-        own = len(self.case.event)
-        for i, event in enumerate(happenings(self.case)):
-            key = f"event.{i}" if i < own else "disturbance"
+        for key, event in happenings(self.case):
             end = float("inf") if event.until is None else event.until
-            for setting, scale in self.targets(
-                event.setting, f"{key}.setting", event.first, event.last
+            where = f"{key}.{'value' if event.factor is None else 'factor'}"
+            given = event.value if event.factor is None else event.factor
+            if key.startswith("disturbance"):
+                where, given = f"{key}.size", None
+            number = None
+            if event.value is not None:
+                number = self.number(event.setting, event.value, where)
+            for k, (setting, scale) in enumerate(
+                self.targets(event.setting, f"{key}.setting", event.first, event.last)
             ):
-                if event.factor is not None:
+                if number is None:
+                    assert event.factor is not None
                     value = event.factor * base[setting]
                 else:
-                    assert event.value is not None
-                    value = scale * self.number(event.setting, event.value, f"{key}.value")
+                    value = scale * number
+                if k == 0:
+                    self.within(event.setting, value / scale, where, given)
                 out.append(
                     Event(
                         setting=setting,
@@ -61,28 +70,84 @@ class Paths:
                         name=event.name or event.setting,
                     )
                 )
+                self.said[out[-1]] = Said(key=where, value=given)
         for i, outage in enumerate(self.case.outage):
             path = f"section.{outage.section}.efficiency"
             last = outage.first if outage.last is None else outage.last
+            count = self.sections().get(outage.section, (0, 0))[1]
+            if not 1 <= outage.first <= last <= count:
+                known = f"1 to {count}" if count else f"one of {', '.join(self.sections())}"
+                self.problems.append(
+                    Problem(
+                        message=f"no such stage of {outage.section}"
+                        if count
+                        else "no such section",
+                        key=f"outage.{i}.{'first' if count else 'section'}",
+                        value=f"{outage.first} to {last}" if count else outage.section,
+                        expected=known,
+                    )
+                )
+                continue
             for setting, _ in self.targets(path, f"outage.{i}", outage.first, last):
-                out.append(Event(setting=setting, start=outage.at, end=outage.until, value=0.0))
+                out.append(
+                    Event(
+                        setting=setting, start=outage.at, end=outage.until, value=0.0,
+                        name=f"outage of {outage.section}",
+                    )
+                )  # fmt: skip
+                self.said[out[-1]] = Said(key=f"outage.{i}", value=f"{outage.first} to {last}")
         return out
+
+    def within(self, path: str, value: float, key: str, given: object) -> None:
+        """Note a value (SI) that the case's own key would refuse."""
+        circuit = isinstance(self.case, DynamicCircuitCase)
+        wrong = beyond(path, value, circuit=circuit)
+        if wrong is not None:
+            message, expected = wrong
+            self.problems.append(
+                Problem(message=message, key=key, value=given, expected=f"{path}: {expected}")
+            )
 
     def loops(self, weights: tuple[float, ...]) -> list[Loop]:
         """The controllers of the case."""
         out = []
+        moved = {event.setting: said.key for event, said in self.said.items()}
         for i, given in enumerate(self.case.controller):
             key = f"controller.{i}"
             targets = self.targets(given.setting, f"{key}.setting", None, None)
             if not targets:
                 continue
             setting, scale = targets[0]
+            if setting in moved:
+                self.problems.append(
+                    Problem(
+                        message=f"moved already by {moved[setting]}",
+                        key=f"{key}.setting",
+                        value=given.setting,
+                        expected="a setting of its own",
+                    )
+                )
+            moved[setting] = key
+            found = len(self.problems)
             numbers = {
                 name: scale * self.number(given.setting, getattr(given, name), f"{key}.{name}")
                 for name in ("gain", "low", "high")
                 if getattr(given, name) is not None
             }
             numbers.setdefault("gain", 0.0)
+            if len(self.problems) == found:
+                for name in ("low", "high"):
+                    text = getattr(given, name)
+                    self.within(given.setting, numbers[name] / scale, f"{key}.{name}", text)
+                if not numbers["low"] < numbers["high"]:
+                    self.problems.append(
+                        Problem(
+                            message="a controller's limits rise",
+                            key=f"{key}.low",
+                            value=given.low,
+                            expected=f"below high, {given.high}",
+                        )
+                    )
             stage = 1
             if given.section is not None:
                 bounds = self.sections()

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel import files
-from sepmodel.errors import InputError, Problem
+from sepmodel import files, units
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.control import Loop, Loops
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
-CHECKPOINT = 2
+CHECKPOINT = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,13 +236,25 @@ class _Runner:
             part = self.kernel.k_by * organic
             bypass[:] = part * net.aside[:, None]
 
-    def _kernel(self, settings: Mapping[str, float]) -> Kernel:
+    def _kernel(self, settings: Mapping[str, float], t: float = 0.0) -> Kernel:
         key = tuple(settings.values())
         if key not in self.kernels:
             if len(self.kernels) >= KEPT:
                 del self.kernels[next(iter(self.kernels))]
-            self.kernels[key] = Kernel(self.run.train.network(settings))
+            self.kernels[key] = Kernel(self._network(settings, t))
         return self.kernels[key]
+
+    def _network(self, settings: Mapping[str, float], t: float) -> Network:
+        """The network under these settings; what cannot run says when, and under which events."""
+        try:
+            return self.run.train.network(settings)
+        except InfeasibleError as error:
+            names = [e.name or e.setting for e in self.run.schedule.events if e.start <= t < e.end]
+            under = f" with {', '.join(dict.fromkeys(names))}" if names else ""
+            days = t / units.factor("d")
+            raise InfeasibleError(
+                f"{error} (from {days:.4g} d on{under})", limit=error.limit, nearest=error.nearest
+            ) from error
 
     def _inventory(self, y: Array) -> Array:
         lay = self.kernel.lay
@@ -284,20 +296,20 @@ class _Runner:
     def _net_at(self, t: float) -> Network:
         """The network under the settings of a moment, its volumes as designed."""
         settings = self.run.schedule.at(t)
-        return self._kernel(settings | self.loops.settings(settings)).net
+        return self._kernel(settings | self.loops.settings(settings), t).net
 
     def _at(self, t: float) -> Kernel:
         if self.hydraulics is not None:
             return Kernel(self.hydraulics.apply(self._net_at(t), t))
         settings = self.run.schedule.at(t)
-        return Kernel(self.run.train.network(settings | self.loops.settings(settings)))
+        return Kernel(self._network(settings | self.loops.settings(settings), t))
 
     def _enter(self, scheduled: Mapping[str, float]) -> None:
         """The kernel of the stretch that begins; contents move where efficiencies jump."""
         if self.hydraulics is not None:
             return
         settings = dict(scheduled) | self.loops.settings(scheduled)
-        new = self._kernel(settings)
+        new = self._kernel(settings, self.memory.t)
         if new is self.kernel:
             return
         old, self.kernel = self.kernel, new
@@ -467,6 +479,7 @@ class _Runner:
             "contraction": float(m.contraction).hex(),
             "past_h": float(m.past_h).hex(),
             "done": self.done,
+            "varying": self.varying,
             "until": self.run.until,
             "watches": [
                 {"above": w.above, "times": [float(t).hex() for t in w.times], "up": w.up}
@@ -510,20 +523,22 @@ class _Runner:
                 watch.times = [float.fromhex(t) for t in kept["times"]]
                 watch.left = list(stored[f"left_{i}"])
         self.loops.restore(notes["loops"])
-        # As it was before whatever happens at this very moment.
-        at = self.run.schedule.at(m.t, before=m.t > 0)
-        self.kernel = self._kernel(dict(at) | self.loops.settings(at))
         # A stretch that was left in the middle goes on with its step.
         self.fresh = m.t in self.breaks or self.loops.due(m.t)
+        self.varying = notes["varying"]
+        # As it was before whatever happens at this very moment.
+        at = self.run.schedule.at(m.t, before=m.t > 0)
+        before = self._kernel(dict(at) | self.loops.settings(at))
         if self.hydraulics is not None:
             hyd = self.hydraulics
             begun, self.stretch = (float.fromhex(v) for v in notes["hydraulics"])
             hyd.state, hyd.path = held, None
-            if m.t < self.stretch:
-                # The same way as it was found the first time.
-                hyd.enter(begun, self.stretch, self._net_at)
-                self.fresh = self.fresh or m.t == hyd.still
-                self.kernel = Kernel(hyd.apply(self._net_at(m.t), m.t))
+            # The same way as it was found the first time, also where its end is reached: the next
+            # stretch, and what a loop sees at its beginning, begin with what it came to.
+            hyd.enter(begun, self.stretch, self._net_at)
+            self.fresh = self.fresh or m.t == hyd.still
+            before = Kernel(hyd.apply(before.net, m.t))
+        self.kernel = self._at(m.t) if self.varying else before
 
 
 def _crossing(watch: _Watch, left: Array, until: float) -> Crossing:

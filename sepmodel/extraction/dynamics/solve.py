@@ -17,6 +17,7 @@ from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
+from sepmodel.extraction.dynamics import limits
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
@@ -104,7 +105,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     InputError
         with everything wrong with events and controllers at once.
     """
-    moving = [event for event in happenings(case) if event.setting.endswith(".efficiency")]
+    moving = [event for _, event in happenings(case) if event.setting.endswith(".efficiency")]
     bypass = bool(moving or case.outage)
     train: Train
     if isinstance(case, DynamicMassFlowCase):
@@ -120,6 +121,9 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     if isinstance(train, MassFlowTrain) and isinstance(case, DynamicMassFlowCase):
         events += _policy(case, base)
     schedule = Schedule(base=base, events=tuple(events))
+    keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
+    table.problems += limits.along(train, schedule, table.said, keyed)
+    table.check()
     weights = _weights(case, train)
     net = train.network(schedule.at(0.0))
     names = list(net.ports)
@@ -307,7 +311,7 @@ def _start(
     rows: dict[int, Array] = {}
     at = 0
     for section in case.section:
-        for part in case.start.profile:
+        for i, part in enumerate(case.start.profile):
             if part.section != section.name:
                 continue
             last = section.stages if part.last is None else part.last
@@ -315,7 +319,7 @@ def _start(
                 raise InputError(
                     Problem(
                         message="no such stages",
-                        key="start.profile",
+                        key=f"start.profile.{i}",
                         value=f"{part.first} to {last}",
                         expected=f"1 to {section.stages}",
                     )
@@ -323,9 +327,23 @@ def _start(
             unknown = set(part.composition) - set(names)
             if unknown:
                 raise InputError(
-                    Problem(message="no such component", key="start.profile", value=sorted(unknown))
+                    Problem(
+                        message="no such component",
+                        key=f"start.profile.{i}.composition",
+                        value=sorted(unknown),
+                        expected=f"one of {', '.join(names)}",
+                    )
                 )
             shares = np.array([part.composition.get(name, 0.0) for name in names])
+            if not shares.sum() > 0:
+                raise InputError(
+                    Problem(
+                        message="nothing is in these stages",
+                        key=f"start.profile.{i}.composition",
+                        value=part.composition,
+                        expected="shares that are not all zero",
+                    )
+                )
             for k in range(part.first, last + 1):
                 rows[at + k - 1] = shares / shares.sum()
         at += section.stages

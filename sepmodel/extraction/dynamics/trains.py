@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import InfeasibleError, InputError, Problem
@@ -294,7 +294,7 @@ class CircuitTrain:
             inlets.append(
                 replace(
                     inlet,
-                    flow=settings[f"{head}.flow"],
+                    flow=_running(settings[f"{head}.flow"], inlet.flow),
                     acid=settings[f"{head}.acid"],
                     sulfate=settings[f"{head}.sulfate"],
                     conc=np.array([settings[f"{head}.composition.{n}"] for n in self.components]),
@@ -303,11 +303,14 @@ class CircuitTrain:
         return replace(
             given,
             sections=tuple(sections),
-            organic_flow=settings["organic.flow"],
+            organic_flow=_running(settings["organic.flow"], given.organic_flow),
             dimer=settings["organic.dimer"],
             organic_conc=np.array([settings[f"organic.composition.{n}"] for n in self.components]),
             inlets=tuple(inlets),
-            draws=tuple(replace(d, flow=settings[f"draw.{d.name}.flow"]) for d in given.draws),
+            draws=tuple(
+                replace(d, flow=_running(settings[f"draw.{d.name}.flow"], d.flow))
+                for d in given.draws
+            ),
         )
 
     def network(self, settings: Mapping[str, float]) -> Network:
@@ -319,7 +322,7 @@ class CircuitTrain:
         if isinstance(inputs.model, CationExchange) and not plan.totals[..., 2:].any():
             t = 2
         feed = np.zeros((2, n, t))
-        feed[ORGANIC, 0, 0] = settings["organic.flow"] * settings["organic.dimer"]
+        feed[ORGANIC, 0, 0] = float(np.asarray(inputs.organic_flow)) * settings["organic.dimer"]
         first = dict(
             zip(
                 (s.name for s in inputs.sections),
@@ -406,6 +409,11 @@ class CircuitTrain:
         """Concentrations and unknowns of the steady circuit."""
         solved = circuit.solve(self.apply(settings))
         return solved.conc_aq, solved.conc_org, solved.u
+
+
+def _running(flow: float, design: ArrayLike) -> float:
+    """A pump's flow: one that stands still lets a trickle of the design's through."""
+    return max(flow, TRICKLE * float(np.asarray(design))) if flow >= 0 else flow
 
 
 def _scaled(base: Array, best: Array) -> Array:

@@ -209,3 +209,101 @@ def test_usual_disturbances_are_the_events_they_stand_for():
     ):
         with pytest.raises(InputError):
             run({**base, "event": [], "disturbance": [wrong]})
+
+
+def small(document, **tables):
+    """The circuit with a tenth of its stages, for a day."""
+    out = changed(document, start={"fill": "steady"}, time={"end": "1 d", "tolerance": 1e-3})
+    for section, stages in zip(out["section"], (4, 4, 2), strict=True):
+        section["stages"] = stages
+    return {**out, "specification": [], "event": [], **tables}
+
+
+def test_events_are_held_to_what_the_case_is():
+    document = small(load("upsets-pr-nd").document)
+    wrong = [
+        ({"setting": "organic.saponification", "value": 2.0}, "event.0.value"),
+        ({"setting": "inlet.feed.acid", "value": "-0.1 mol/L"}, "event.1.value"),
+        ({"setting": "inlet.feed.composition.Nd", "value": "-1 g/L"}, "event.2.value"),
+        ({"setting": "section.scrub.entrainment_aq", "value": 0.9}, "event.3.value"),
+        ({"setting": "section.scrub.efficiency", "factor": 1.2}, "event.4.factor"),
+    ]
+    outages = [
+        {"section": "extraction", "first": 99, "at": "0 d", "until": "2 d"},
+        {"section": "saponify", "first": 1, "at": "0 d", "until": "2 d"},
+    ]
+    with pytest.raises(InputError) as caught:
+        run({**document, "event": [{"at": "1 d", **e} for e, _ in wrong], "outage": outages})
+    keys = [p.key for p in caught.value.problems]
+    assert keys == [*(key for _, key in wrong), "outage.0.first", "outage.1.section"]
+    assert caught.value.problems[5].expected == "1 to 4"
+
+
+@pytest.mark.parametrize(
+    ("events", "key", "part"),
+    [
+        # Each alone is in bounds; what the organic or the flows must do is not.
+        ([("mass_flow.solvent", 0.5)], "event.0.factor", "more than 0.8165"),
+        ([("mass_flow.scrub", 0.999), ("mass_flow.scrub", 1.3)], "event.1.factor", "1.2247"),
+        ([("inlet.feed.flow", 0.0)], "event.0.factor", "more than 0.7525"),
+    ],
+)
+def test_what_a_train_cannot_run_with_is_said_before_it_runs(binary, events, key, part):
+    listed = [
+        {"setting": s, "at": f"{5 + k} d", "until": f"{6 + k} d", "factor": f}
+        for k, (s, f) in enumerate(events)
+    ]
+    with pytest.raises(InputError, match=f"from {4 + len(events)} d on") as caught:
+        run(changed(binary, event=listed))
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert part in problem.expected
+
+
+def test_soap_beyond_the_extractant_is_refused_in_an_event_too():
+    document = small(load("upsets-pr-nd").document)
+    event = {"setting": "organic.saponification", "at": "0.2 d", "value": 0.55}
+    with pytest.raises(InputError, match="so much soap") as caught:
+        run({**document, "event": [event]})
+    # 0.5 of 0.35: two acids to a dimer.
+    assert "less than 1.42857" in caught.value.problems[0].expected
+
+
+def test_a_pump_may_stop():
+    document = small(load("upsets-pr-nd").document)
+    trips = [
+        {"setting": key, "at": at, "until": until, "factor": 0.0}
+        for key, at, until in (
+            ("inlet.feed.flow", "0.1 d", "0.2 d"),
+            ("organic.flow", "0.3 d", "0.4 d"),
+            ("inlet.scrub-acid.flow", "0.5 d", "0.6 d"),
+        )
+    ]
+    found = run({**document, "event": trips})
+    assert found.balance["max"] < 1e-11
+    assert np.isfinite(found.profiles["inventory"].values).all()
+    with pytest.raises(InputError, match="negative"):
+        run({**document, "event": [{"setting": "organic.flow", "at": "1 h", "value": "-1 L/h"}]})
+
+
+def test_limits_of_controllers_are_limits():
+    document = dict(load("control-nd-pr").document)
+    loop = document["controller"][0]
+    for controllers, events, keys in (
+        ([{**loop, "low": 3.4, "high": 3.3}], [], ["controller.0.low"]),
+        ([{**loop, "low": -1.0}], [], ["controller.0.low"]),
+        ([{**loop, "high": 5.0}], [], ["controller.0.high"]),
+        ([loop, {**loop, "name": "again"}], [], ["controller.1.setting"]),
+        ([loop], [{"setting": "mass_flow.scrub", "at": "1 d", "value": 3.35}],
+         ["controller.0.setting"]),
+    ):  # fmt: skip
+        with pytest.raises(InputError) as caught:
+            run({**document, "event": events, "controller": controllers})
+        assert [p.key for p in caught.value.problems] == keys
+
+
+def test_a_profile_holds_something(binary):
+    part = {"section": "scrub", "first": 1, "composition": {"Nd": 0.0}}
+    with pytest.raises(InputError) as caught:
+        run(changed(binary, start={"profile": [part]}))
+    assert caught.value.problems[0].key == "start.profile.0.composition"

@@ -6,7 +6,7 @@ from trains_for_tests import circuit_train
 
 from sepmodel import load, run
 from sepmodel.errors import InputError
-from sepmodel.extraction.dynamics.control import Loop
+from sepmodel.extraction.dynamics.control import Loop, Loops
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.simulate import Run, simulate
@@ -65,6 +65,29 @@ def test_a_loop_that_moves_nothing_is_refused():
                 stage=1, interval=HOUR, low=0.0, high=1.0)  # fmt: skip
     with pytest.raises(InputError, match="does not move"):
         tuned(train, loop, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("delay", "acts"),
+    [(0.0, [0, 600, 1200]), (120.0, [120, 720, 1320]), (600.0, [600, 1200, 1800]),
+     (900.0, [900, 1500, 2100])],
+)  # fmt: skip
+def test_a_loop_acts_when_it_knows(delay, acts):
+    """Looks every 10 min; what it saw moves the setting after the delay, not at the next look."""
+    loop = Loop(name="r", measure="purity", setting="s", target=0.5, gain=1.0, interval=600.0,
+                delay=delay, low=0.0, high=1e9, component="A", outlet="o")  # fmt: skip
+    loops = Loops([loop], ("A", "B"))
+    t, looked = 0.0, []
+    while t < 2400.0:
+        if loops.due(t):
+            looked.append(t)
+            # The share tells when it was seen.
+            loops.sample(t, {"s": 1e6}, None, None, {"o": np.array([t, 2400.0 - t])})
+        t = loops.next(t)
+    seen = loops.history()["r"]
+    assert seen[: len(acts), 0].tolist() == acts
+    assert seen[:, 1] == pytest.approx((seen[:, 0] - delay) / 2400.0, abs=1e-12)
+    assert set(looked) >= {0.0, 600.0, 1200.0, 1800.0}
 
 
 def test_a_tuned_loop_from_a_file():

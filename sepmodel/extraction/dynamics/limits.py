@@ -1,0 +1,182 @@
+"""What settings may become in time: held to what the same keys of the case are held to.
+
+Each value is checked by the case's own field, and what several settings are together (flows that
+must suffice, an organic that must hold its soap) by building the train as it is after every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pydantic_core import PydanticCustomError
+
+from sepmodel import units
+from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction import inputs as mass_flow
+from sepmodel.extraction.circuit_inputs import Draw, Inlet, Organic, Section
+from sepmodel.extraction.dynamics.control import Loop
+from sepmodel.extraction.dynamics.schedule import Event, Schedule
+from sepmodel.extraction.dynamics.trains import CircuitTrain, Train
+from sepmodel.fields import Number, Quantity, Table
+
+# Bisections that find the nearest value a train could run with.
+HALVINGS = 32
+# Efficiencies may fall to nothing for a time, and pumps may stop.
+STANDING = Number("a stage efficiency", low=0, high=1)
+TABLES: dict[str, type[Table]] = {
+    "organic": Organic,
+    "inlet": Inlet,
+    "draw": Draw,
+    "section": Section,
+}
+MASS_FLOW: dict[str, type[Table]] = {
+    "inlet": mass_flow.Inlet, "draw": mass_flow.Draw, "section": mass_flow.Section,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """Where the case says something: its key, and the value that stands there."""
+
+    key: str
+    value: Any
+
+
+def beyond(path: str, value: float, *, circuit: bool) -> tuple[str, str] | None:
+    """What is wrong with a value (SI) of a path, and what is expected; None if nothing is.
+
+    >>> beyond("organic.saponification", 2.0, circuit=True)
+    ('out of range', 'a fraction at least 0 and at most 1: 2 % is 0.02')
+    >>> beyond("inlet.feed.flow", 0.0, circuit=True) is None
+    True
+    """
+    rule = _rule(path.split("."), circuit)
+    try:
+        if isinstance(rule, Quantity):
+            # A pump may stop, though a case without the stream would be another case.
+            low = None if rule.low is None or not path.endswith(".flow") else 0.0
+            rule = replace(rule, low=rule.low if low is None else low)
+            rule.parse(f"{value!r} {rule.unit}")
+        elif rule is not None:
+            rule.parse(value)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        return str(context["said"]), str(context["expected"])
+    return None
+
+
+def _rule(parts: list[str], circuit: bool) -> Quantity | Number | None:
+    """The rule of the case's own field, or None."""
+    last = parts[-1]
+    if last == "efficiency":
+        return STANDING
+    if "composition" in parts:
+        return Quantity("mol/m^3", low=0) if circuit else Number("a share by mole", low=0)
+    if not circuit and (last == "flow" or parts[0] in ("mass_flow", "solvent", "scrub")):
+        return Number("a molar flow", low=0)
+    table = (TABLES if circuit else MASS_FLOW).get(parts[0])
+    field = None if table is None else table.model_fields.get(last)
+    rules = () if field is None else field.metadata
+    return next((rule for rule in rules if isinstance(rule, Quantity | Number)), None)
+
+
+def along(
+    train: Train, schedule: Schedule, said: Mapping[Event, Said], loops: Sequence[tuple[Loop, str]]
+) -> list[Problem]:
+    """Problems of the train as it is after every event, and with every loop at its limits.
+
+    ``said`` are the events of the case with their keys; ``loops`` the loops with theirs.
+    """
+    out: list[Problem] = []
+    blamed: set[str] = set()
+    moments = [
+        (t, schedule.at(t, before=before))
+        for t in (0.0, *schedule.breaks)
+        for before in (True, False)
+        if t or not before
+    ]
+    last: dict[str, float] | None = None
+    for t, settings in moments:
+        if settings == last:
+            continue
+        last = settings
+        wrong = _wrong(train, settings)
+        if wrong is None:
+            continue
+        active = [e for e in said if e.start <= t < e.end + e.ramp or t == e.end]
+        changing = [e for e in active if t in (e.start, e.start + e.ramp, e.end, e.end + e.ramp)]
+        event = max(changing or active, key=lambda e: e.start, default=None)
+        if event is None or said[event].key in blamed:
+            continue
+        blamed.add(said[event].key)
+        nearest = _nearest(train, schedule, settings, event)
+        with_others = sorted({said[e].key for e in active} - {said[event].key})
+        beside = f", with {' and '.join(with_others)}" if with_others else ""
+        out.append(
+            Problem(
+                message=f"the train cannot run like that from {_days(t)} on"
+                f"{f' ({event.name})' if event.name else ''}{beside}: {wrong}",
+                key=said[event].key,
+                value=said[event].value,
+                expected="" if nearest is None else nearest,
+            )
+        )
+    if out:
+        return out
+    for loop, key in loops:
+        for name in ("low", "high"):
+            wrong = _wrong(train, {**schedule.at(0.0), loop.setting: getattr(loop, name)})
+            if wrong is not None:
+                out.append(
+                    Problem(
+                        message=f"the train cannot run with it: {wrong}",
+                        key=f"{key}.{name}",
+                        value=getattr(loop, name),
+                    )
+                )
+    return out
+
+
+def _days(t: float) -> str:
+    return f"{t / units.factor('d'):.4g} d"
+
+
+def _wrong(train: Train, settings: Mapping[str, float]) -> str | None:
+    """Why a train cannot run with these settings."""
+    try:
+        train.network(settings)
+    except InputError as error:
+        return "; ".join(f"{f'{p.key}: ' if p.key else ''}{p.message}" for p in error.problems)
+    except InfeasibleError as error:
+        return str(error)
+    if isinstance(train, CircuitTrain):
+        given = train.apply(settings)
+        dimers = getattr(given.model, "dimers", None)
+        if dimers is not None:
+            held = float(np.asarray(given.organic_conc) @ dimers)
+            if held >= float(np.asarray(given.dimer)):
+                return "the organic that enters cannot hold so much soap"
+    return None
+
+
+def _nearest(
+    train: Train, schedule: Schedule, settings: dict[str, float], event: Event
+) -> str | None:
+    """The nearest value of the event's setting that the train could run with, in words."""
+    beside = replace(schedule, events=tuple(e for e in schedule.events if e is not event))
+    good = beside.at(event.start)[event.setting]
+    bad = event.value
+    if _wrong(train, settings | {event.setting: good}) is not None:
+        return None
+    for _ in range(HALVINGS):
+        middle = 0.5 * (good + bad)
+        if _wrong(train, settings | {event.setting: middle}) is None:
+            good = middle
+        else:
+            bad = middle
+    design = schedule.base[event.setting]
+    value = f"{good / design:.6g} of the design's" if design else f"{good:.6g} in SI units"
+    return f"{'more' if event.value < good else 'less'} than {value}"
