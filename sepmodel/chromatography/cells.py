@@ -39,8 +39,8 @@ _LONGEST = 8.0
 # Rounds before those that are left start again from the ideal cell.
 _PATIENT = 5
 # Rounds before the way that cannot fail is taken.
-_QUICK = 12
-_HALVINGS = 20
+_QUICK = 10
+_HALVINGS = 16
 _DAMPED = 4.0
 _FULL = 1e-9
 # Rounds of the titration of a cell with ligands.
