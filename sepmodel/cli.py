@@ -130,7 +130,7 @@ def run(
 @click.option(
     "--members",
     type=click.IntRange(16, 2**20),
-    default=64,
+    default=1000,
     show_default=True,
     help="Draws of all constants together behind the ranges.",
 )

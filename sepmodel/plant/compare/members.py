@@ -37,7 +37,7 @@ from sepmodel.stream import Stream
 
 Array = NDArray[np.float64]
 # Members of a comparison unless the caller says otherwise, and their seed.
-MEMBERS = 64
+MEMBERS = 1000
 SEED = 1
 # Units that take a tenth of a second a plant, and the members they are computed for at most.
 COSTLY, COSTLY_MEMBERS = "protein-column", 48
