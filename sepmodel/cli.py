@@ -124,7 +124,7 @@ def run(
     "constants",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Replace a number of the data sets: strict SI, or text with a unit.",
+    help="Replace a number of the data sets, which is not drawn then: strict SI, or with a unit.",
 )
 @click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
 @click.option(
