@@ -233,7 +233,7 @@ class Trimmer:
         own = self.stages == self.built.stages[:2]
         open_ = self._start(vectors, own)
         self._improve(of, open_, np.arange(len(vectors)))
-        for parts, along in ((1, False), (2, own), (4, own)):
+        for parts, along in (((1, False),) if own else ()) + ((2, own), (4, own)):
             far = np.flatnonzero(~open_.good & ~open_.short)
             if not far.size:
                 break
