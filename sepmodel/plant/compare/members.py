@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import sampling
+from sepmodel.chromatography.affinity import AffinityDesign
+from sepmodel.chromatography.affinity_built import BuiltColumns
 from sepmodel.data import Book, Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError
 from sepmodel.plant.compare.accounting import Account, account, figures
@@ -106,10 +108,15 @@ class _Built:
             for name, u in sheet.units.items()
             for c in u.result.circuits
         }
-        self.trimmers = {
+        self.trimmers: dict[str, TrainTrimmer | BuiltColumns] = {
             name: TrainTrimmer(u.result.design, u.result.circuits)
             for name, u in sheet.units.items()
             if u.result.circuits and u.result.circuits[0].task is not None
+        }
+        self.trimmers |= {
+            name: BuiltColumns(u.result.design)
+            for name, u in sheet.units.items()
+            if isinstance(u.result.design, AffinityDesign)
         }
 
 
@@ -118,7 +125,7 @@ class _Trims:
     """The built plant as one member's units see it, with the answers found so far."""
 
     designs: Mapping[str, Any]
-    answers: dict[str, Running | InfeasibleError] = field(default_factory=dict)
+    answers: dict[str, Running | AffinityDesign | InfeasibleError] = field(default_factory=dict)
 
     def built(self, unit: str) -> Any:
         """What was designed for a unit when it was built."""

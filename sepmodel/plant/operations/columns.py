@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sepmodel.chromatography import affinity, displacement
+from sepmodel.chromatography.affinity_built import AskedColumns
 from sepmodel.data import Book, split_key
 from sepmodel.plant import equipment
 from sepmodel.plant.engine_check import Check
@@ -58,25 +59,28 @@ def protein_column(
     conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
     pH = _rounded(_pH(free_acid(stream) / stream.flow))
     before = set(book.used)
-    # A plant that is built has its columns in series.
-    most = MOST_IN_SERIES if context.trims is None else len(context.trims.built(unit.id).columns)
     buffer = "" if unit.buffer == "none" else unit.buffer
     options: dict[str, Any] = {
         "protein": unit.protein,
         "buffer": buffer,
         "feed_conc": conc,
         "feed_pH": pH,
-        "columns_most": most,
     }
-    done = context.memo(
-        ("affinity", composition(metals), asked(groups), asked(each), *options.values()),
-        book,
-        lambda own: affinity.design(dict(composition(metals)), groups, own, each=each, **options),
-    )
+    shares = dict(composition(metals))
+    if context.trims is not None:
+        asks = AskedColumns(feed=shares, products=groups, each=each, book=book, **options)
+        done: affinity.AffinityDesign = context.trims.found(unit.id, asks)
+    else:
+        options["columns_most"] = MOST_IN_SERIES
+        done = context.memo(
+            ("affinity", composition(metals), asked(groups), asked(each), *options.values()),
+            book,
+            lambda own: affinity.design(shares, groups, own, each=each, **options),
+        )
     check = Check(
         kind="protein",
         unit=unit.id,
-        feed=dict(composition(metals)),
+        feed=shares,
         products=groups,
         each=each,
         options=options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sepmodel.data import Book
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.finishing import precipitation
 from sepmodel.plant import equipment
 from sepmodel.plant.flowsheet import (
@@ -131,6 +131,13 @@ def concentrating(
     solid = {n: m for n, m in done.solid.items() if m > 0}
     first = add(neutral, own_duties(done.duties))
     kept = sum(m for n, m in solid.items() if n in RARE_EARTHS)
+    if not kept > 0:
+        there = sum(rare_earths(stream).values()) / stream.flow
+        raise InfeasibleError(
+            f"{unit.id}: nothing precipitates from so dilute an eluate",
+            limit={"rare earths": there},
+            nearest={"rare earths": book[f"solids/precipitation:{unit.method}.residual"]},
+        )
     acid = sum(CHARGES[n] * m for n, m in solid.items()) * get("acid_excess")
     second = {"HCl": reagent_mass("HCl", acid)}
     flow = kept / unit.rare_earths
