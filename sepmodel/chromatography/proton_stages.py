@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-3
 _ITERATIONS = 100
+_HALF_STEPS = 48
 # Longest steps of ln S and ln h in one iteration.
 _LONGEST = 4.0
 # Metal below this share of the capacity counts as a trace, dissolved in proportion.
@@ -123,7 +124,7 @@ def liquor_at(beds: Beds, metals: Array, buffer: Array, pH: Array) -> Liquor:
     h = C_STANDARD * 10.0**-pH
     anion = buffer / (1 + h / beds.buffer_acidity)
     # Half steps come nearer by a third at least; all beds take the same number of them.
-    for _ in range(_ITERATIONS if np.any(buffer > 0) else 0):
+    for _ in range(_HALF_STEPS if np.any(buffer > 0) else 0):
         free = metals / (1 + beds.complexes * anion[:, None])
         wanted = buffer / (1 + h / beds.buffer_acidity + (beds.complexes * free).sum(axis=1))
         anion = 0.5 * (anion + wanted)
