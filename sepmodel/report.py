@@ -11,7 +11,16 @@ from sepmodel import __version__, files, report_engine, units
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 from sepmodel.report_page import COMPUTED, LOW_CONFIDENCE, SHOWN, page
-from sepmodel.report_words import details, headlines, number, percent, pretty, purity, readable
+from sepmodel.report_words import (
+    details,
+    headlines,
+    kept,
+    met,
+    number,
+    pretty,
+    purity,
+    readable,
+)
 
 __all__ = ["PAGE", "number", "page", "pretty", "purity", "readable", "table", "write"]
 
@@ -47,7 +56,7 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             + (
                 f"Below each figure: 5 to 95 % of {comparison.members} draws of all constants."
                 if comparison.with_ranges
-                else "Ranges not computed."
+                else kept(comparison) or "Ranges not computed."
             ),
             width,
         ),
@@ -89,7 +98,10 @@ def _block(
     lines.append(line("meets specification", [r.status.replace("meets", "yes") for r in results]))
     if any(r.met is not None for r in results):
         lines.append(
-            line("draws that do, %", ["-" if r.met is None else percent(r.met) for r in results])
+            line(
+                "draws that do, % (95 %)" if any(r.met_between for r in results) else "",
+                [met(r) for r in results],
+            )
         )
     for product in comparison.study.product:
         cells = []
@@ -158,9 +170,10 @@ def write(
 ) -> Path:
     """Write everything a comparison has to say into ``folder``; returns the page.
 
-    comparison.json, comparison.csv, contributions.csv, table.txt (wide), the figures as SVG and
-    PNG, and report.html, one file that needs nothing beside it. Files that somebody changed are
-    not replaced unless ``force``.
+    comparison.json, comparison.csv, contributions.csv, draws.csv (with ranges), table.txt (wide),
+    the figures as SVG and PNG, and report.html, one file that needs nothing beside it; of plants
+    that are run as built constants.csv. Files that somebody changed are not replaced unless
+    ``force``.
     """
     from sepmodel import plot_comparison
 
@@ -170,6 +183,8 @@ def write(
         "comparison.csv": compare.csv_text(comparison),
         "contributions.csv": contributions_csv(comparison),
         "table.txt": table(comparison, wide=True),
+        **({"draws.csv": compare.draws_csv(comparison)} if comparison.drawn else {}),
+        **({"constants.csv": compare.constants_csv(comparison)} if comparison.as_built else {}),
         **drawn,
         PAGE: page(comparison, drawn),
     }

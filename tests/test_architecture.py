@@ -42,6 +42,7 @@ LAYERS = [
             "plot_circuit",
             "plot_comparison",
             "plot_displacement",
+            "plot_elution",
             "plot_dynamic",
             "plot_isotherms",
             "plot_design",
@@ -167,6 +168,7 @@ NUMBERS = {
     ("chromatography/displacement_result.py", 400): "points of a profile",
     ("extraction/shortcut.py", 200): "halvings of an interval",
     ("plant/circuit_search.py", 40): "rounds of a search",
+    ("plant/compare/results.py", 20): "draws of which 5 and 95 % mean something",
     ("plant/compare/members.py", 48): "plants of routes that take longest to compute",
     ("extraction/steered.py", 24): "most iterations of Newton's method",
     ("extraction/steered.py", 50.0): "unknowns beyond which nothing is looked at, ln",
@@ -209,6 +211,7 @@ PRESENTATION = {
     "targets",
     "terminal",
     "plot_displacement",
+    "plot_elution",
 }
 
 

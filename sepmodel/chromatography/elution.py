@@ -17,7 +17,7 @@ from sepmodel.chromatography.isotherms import (
     Linear,
 )
 from sepmodel.chromatography.results import resolution_warning
-from sepmodel.chromatography.transport import Galerkin, Limited, Scheme
+from sepmodel.chromatography.transport import Galerkin, Limited, Scheme, interpolate
 from sepmodel.data import Book
 from sepmodel.errors import ConvergenceError
 from sepmodel.result import Outlet, Profile, Result, Warned, amount
@@ -25,6 +25,9 @@ from sepmodel.result import Outlet, Profile, Result, Warned, amount
 Array = NDArray[np.float64]
 
 LEVEL = "transport engine"
+# Instants and places of the map of a column, less one.
+_INSTANTS = 64
+_PLACES = 64
 # Share of the highest concentration below which an outlet holds nothing.
 _TRACE = 1e-6
 
@@ -44,6 +47,7 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
     numerics = case.numerics
     given = {"shells": numerics.shells, "tolerance": numerics.tolerance}
     settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    moments = np.linspace(0.0, total, _INSTANTS + 1)
     try:
         solved = column.simulate(
             bed(case),
@@ -53,6 +57,7 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
             rate=None if case.rate is None else _array(case.rate, names),
             initial=_array(case.initial, names),
             times=times,
+            profile_times=moments,
             estimate=numerics.estimate,
             **settings,
         )
@@ -84,6 +89,8 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
                 axes={"time": times.tolist(), "component": names},
                 values=solved.outlet,
             ),
+            "inlet": _programme(case),
+            "map": _map(case, solved),
             "column": Profile(
                 unit="mol/m^3",
                 axes={"position": solved.position.tolist(), "component": names},
@@ -101,6 +108,36 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
         },
         warnings=_warnings(case, solved, error),
         used=book.used,
+    )
+
+
+def _programme(case: ElutionCase) -> Profile:
+    """What enters: concentrations at the beginning and end of every section, straight between."""
+    names = case.components
+    ends = np.cumsum([s.duration for s in case.section])
+    times = np.stack([ends - [s.duration for s in case.section], ends], axis=-1).ravel()
+    tables = [t for s in case.section for t in (s.composition, s.final or s.composition)]
+    return Profile(
+        unit="mol/m^3",
+        axes={"time": times.tolist(), "component": names},
+        values=np.stack([_array(table, names) for table in tables]),
+    )
+
+
+def _map(case: ElutionCase, solved: column.ColumnResult) -> Profile:
+    """Liquid concentrations over time and position."""
+    places = np.linspace(0.0, case.bed.length, _PLACES + 1)
+    inside = [
+        interpolate(scheme(case), profile, case.bed.length, places) for profile in solved.profiles
+    ]
+    return Profile(
+        unit="mol/m^3",
+        axes={
+            "time": solved.profile_times.tolist(),
+            "position": places.tolist(),
+            "component": case.components,
+        },
+        values=np.stack(inside),
     )
 
 

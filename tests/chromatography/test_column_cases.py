@@ -140,6 +140,19 @@ def test_the_displacer_has_to_drive_the_whole_train_out(train):
         sepmodel.run("displacement-nd-pr-dy", set={"step.displace.ligand": "45 mol/m^3"})
 
 
+def test_the_map_of_an_elution_ends_in_its_outlet():
+    change = {"section.0.final": {"La": "2e-3 mol/m^3", "Sm": "0 mol/m^3"}}
+    found = sepmodel.run("la-sm-s950", set=change)
+    map_, left, fed = (found.profiles[name] for name in ("map", "outlet", "inlet"))
+    for k in range(2):
+        at_end = np.interp(map_.axes["time"], left.axes["time"], left.values[:, k])
+        np.testing.assert_allclose(map_.values[:, -1, k], at_end, atol=1e-3 * at_end.max())
+    assert fed.values.tolist() == [[7.199e-3, 2.727e-3], [2e-3, 0.0]]
+    assert fed.axes["time"] == [0.0, 705 * 3600]
+    # Dispersion at the inlet is small: the first place has what enters.
+    np.testing.assert_allclose(map_.values[-1, 0], fed.values[-1], atol=1e-4)
+
+
 def test_an_elution_says_what_its_outlet_is_worth():
     fast = sepmodel.run("la-sm-s950", set={"bed.velocity": "1 m/s"})
     assert fast.balance["max"] < 1e-9

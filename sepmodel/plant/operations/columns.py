@@ -294,8 +294,16 @@ def displacement_train(
     volume = done.column_volume * scale
     resin = done.resin_makeup * scale
     depth = book[f"{DISPLACING}:length"]
-    count = max(len(done.columns), equipment.least_columns(volume, depth, book))
-    sized = equipment.columns(volume / count, count, book, name=unit.id)
+    # Every position has vessels of its own: it runs on its own liquors, at its own time.
+    sized, count, widest = [], 0, 0.0
+    for number, column in enumerate(done.columns, 1):
+        bed = column.volume * scale
+        vessels = equipment.least_columns(bed, depth, book)
+        sized.append(
+            equipment.columns(bed / vessels, vessels, book, name=f"{unit.id} position {number}")
+        )
+        count += vessels
+        widest = max(widest, math.sqrt(4 * bed / (vessels * depth * math.pi)))
     # Ligand set free by acid is crystallised, filtered, washed and dissolved again.
     ligands = {
         k.upper(): reagent_mass(k.upper(), n * scale) for k, n in done.ligand_circulated.items()
@@ -304,7 +312,7 @@ def displacement_train(
     recovery = equipment.precipitation_train(
         displacer, sum(ligands.values()), 0.0, book, name=f"{unit.id}: ligand recovery"
     )
-    vessels = equipment.tanks(displacer, book, name=f"{unit.id}: displacer tanks")
+    tanks = equipment.tanks(displacer, book, name=f"{unit.id}: displacer tanks")
     hold = book["equipment/sizing:tank_time"]
     copper = reagent_mass("CuSO4", done.presaturant_inventory * scale)
     fills = (
@@ -318,12 +326,15 @@ def displacement_train(
             reagents,
             {
                 "water": done.water * scale,
-                "power": done.pump_power * scale + recovery.power + vessels.power,
+                "power": done.pump_power * scale + recovery.power + tanks.power,
                 "resin": resin,
                 "hazardous_waste": resin * book["process/columns:spent_density"],
             },
         ),
-        equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
+        equipment=(
+            *(item for part in (*sized, recovery, tanks) for item in part.items),
+            *fills,
+        ),
         checks=(check,),
         # Columns on one ligand are a section, and what recovers the ligand is another.
         sections={"cyclic": sum(1 for rate in ligands.values() if rate > 0), "solids-fluids": 1},
@@ -332,6 +343,7 @@ def displacement_train(
             "column volume": (volume, "m^3"),
             "column positions": (float(len(done.columns)), "1"),
             "vessels": (float(count), "1"),
+            "widest bed": (widest, "m"),
             "ligand crystallised": (sum(ligands.values()), "t/day"),
             "cycle": (done.cycle_time, "hour"),
             **{
@@ -342,9 +354,21 @@ def displacement_train(
         },
         warnings=(
             *(w.to_dict() for w in done.warnings),
-            *sizes(sized, recovery, vessels),
+            *_shape(widest, depth),
+            *sizes(*sized, recovery, tanks),
         ),
     )
+
+
+def _shape(width: float, depth: float) -> tuple[dict[str, str], ...]:
+    """A warning where a bed is wider than deep: the design's mixing is that of a narrow one."""
+    if width <= depth:
+        return ()
+    message = (
+        f"beds up to {width:.1f} m wide and {depth:g} m deep: the mixing length is that of columns "
+        "whose liquor is spread evenly, and uneven spreading is not in it"
+    )
+    return ({"code": "wide-bed", "message": message},)
 
 
 def _read(book: Book, before: AbstractSet[str]) -> dict[str, float]:
