@@ -41,8 +41,6 @@ Array = NDArray[np.float64]
 # Members of a comparison unless the caller says otherwise, and their seed.
 MEMBERS = 64
 SEED = 1
-# Units that take a tenth of a second a plant, and the members they are computed for at most.
-COSTLY, COSTLY_MEMBERS = "protein-column", 48
 # Members that are evaluated together.
 TOGETHER = 512
 
@@ -176,16 +174,11 @@ def evaluate(
     for route in case.routes:
         if route.name not in built:
             continue
-        costly = any(unit.type == COSTLY for unit in route.unit)
-        count = min(len(drawn.values), COSTLY_MEMBERS) if costly else len(drawn.values)
+        count = len(drawn.values)
         size = min(TOGETHER, math.ceil(count / workers))
-        if costly:
-            size = math.ceil(size / 2)
         chunks += [
             (route, drawn.part(first, min(first + size, count))) for first in range(0, count, size)
         ]
-    # The longest first, so that no process waits for another at the end.
-    chunks.sort(key=lambda chunk: -any(unit.type == COSTLY for unit in chunk[0].unit))
     total = sum(len(part.values) for _, part in chunks)
     alone = replace(case, memo=Memo()), replace(book, used={})
     found: dict[str, list[Outcome]] = {name: [] for name in built}

@@ -38,8 +38,8 @@ C_STANDARD = 1e3
 NEUTRAL_ACID = 1e-4
 # Protein columns in series that are tried at most.
 MOST_IN_SERIES = 4
-# The least purity a group can be asked for.
-LEAST_SHARE = 1e-6
+# The purity of a group that is asked for none.
+NO_PURITY = 1e-9
 # What the displacement design calls a reagent, in the words of the price and emission sets.
 DISPLACING = "resins/displacement-operation"
 DISPLACEMENT_KEYS = {"H4EDTA": "EDTA", "H5DTPA": "DTPA"}
@@ -160,8 +160,7 @@ def _split(
 
     A product may lose here ``loss_share`` of what is left for it to lose after handling, finishing
     and what went before. The groups are what the products need of them: the heavy one the recovery
-    that its products have together, the light one ``light_kept``; no group may be poorer in its
-    products than the feed.
+    that its products have together, the light one ``light_kept``; purity is left to polishing.
     """
     arriving = rare_earths(stream)
     handled = 1 - book["proteins/lanmodulin-column:handling-loss"]
@@ -174,12 +173,10 @@ def _split(
     )
     slate = {e for p in each for e in p.elements}
     weight = amounts(arriving)
-    whole = sum(weight.values())
     groups = []
     for name, group in (("heavy", unit.heavy), ("light", unit.light)):
         present = _present(group.elements, stream)
         wanted = tuple(e for e in present if e in slate) or present
-        there = sum(weight.get(e, 0.0) for e in wanted)
         mine = [p for p in each if set(p.elements) & set(wanted)]
         heavy = sum(p.recovery * sum(weight.get(e, 0.0) for e in p.elements) for p in mine)
         total = sum(weight.get(e, 0.0) for p in mine for e in p.elements)
@@ -187,7 +184,7 @@ def _split(
             Product(
                 name=name,
                 elements=wanted,
-                purity=_rounded(min(max(there / whole, LEAST_SHARE), 1 - LEAST_SHARE)),
+                purity=NO_PURITY,
                 recovery=unit.light_kept
                 if name == "light" or not mine
                 else _rounded(handled * heavy / total),
