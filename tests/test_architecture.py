@@ -137,8 +137,6 @@ NUMBERS = {
     ("chromatography/protein_checks.py", 60): "bed volumes waited for",
     ("chromatography/protein_checks.py", 1.5): "bed volumes waited for, over the capacity",
     ("chromatography/protein_checks.py", 3.0): "pH of published loading",
-    ("chromatography/speciated.py", 200): "iterations",
-    ("chromatography/speciated.py", 20): "halvings",
     ("chromatography/column_pools.py", 0.9): "purities of a table",
     ("chromatography/column_pools.py", 0.95): "purities of a table",
     ("chromatography/column_pools.py", 0.98): "purities of a table",

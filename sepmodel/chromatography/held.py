@@ -95,38 +95,26 @@ class _System:
     kinked: bool = True
     conc: Array = field(default_factory=lambda: np.zeros(0))
     band: tuple[Array, NDArray[np.int32]] = field(init=False)
-    rows: NDArray[np.intp] = field(init=False)
-    columns: NDArray[np.intp] = field(init=False)
-    values: Array = field(init=False)
+    reach: tuple[int, int] = field(init=False)
     lower: int = field(init=False)
     upper: int = field(init=False)
-    place: NDArray[np.intp] = field(init=False)
+    fixed: Array = field(init=False)
 
     def __post_init__(self) -> None:
         n, c = self.op.axis.position.size, self.cells.of.mobile
         if isinstance(self.op, transport.LinearOperator):
-            self.rows, self.columns = np.nonzero(self.op.matrix)
-            near = (self.rows - self.columns <= self.op.lower) & (
-                self.columns - self.rows <= self.op.upper
-            )
-            self.rows, self.columns = self.rows[near], self.columns[near]
-            self.values = np.repeat(self.op.matrix[self.rows, self.columns][:, None], c, axis=1)
+            self.reach = max(self.op.lower, 1), self.op.upper
         else:
-            offsets = np.arange(-2, 2)
-            rows = np.broadcast_to(np.arange(n)[None], (4, n))
-            columns = rows + offsets[:, None]
-            inside = (columns >= 0) & (columns < n)
-            self.rows, self.columns = rows[inside], columns[inside]
-            self.values = np.zeros((0, c))
-        self.rows = np.append(self.rows, n)
-        self.columns = np.append(self.columns, n - 1)
-        reach = (self.rows - self.columns).max(), (self.columns - self.rows).max()
-        self.lower, self.upper = int(reach[0]) * c + c - 1, int(reach[1]) * c + c - 1
-        a, b = np.indices((c, c))
-        row = self.rows[:, None, None] * c + a
-        column = self.columns[:, None, None] * c + b
-        wide = 2 * self.lower + self.upper + 1
-        self.place = column * wide + self.lower + self.upper + row - column
+            self.reach = 2, 1
+        below, above = self.reach
+        self.lower, self.upper = below * c + c - 1, above * c + c - 1
+        # By cell j: how the rates of cells j - above to j + below change with its concentrations.
+        self.fixed = np.zeros((n, above + 1 + below, c))
+        if isinstance(self.op, transport.LinearOperator):
+            for k in range(-above, below + 1):
+                j = np.arange(max(0, -k), min(n, n - k))
+                self.fixed[j, above + k] = self.op.matrix[j + k, j][:, None] * self.cells.of.liquid
+        self.fixed[n - 1, above + 1] = self.velocity / self.length
 
     def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
         """See ``integrate.System``."""
@@ -144,21 +132,29 @@ class _System:
     def factorise(self, gamma: float) -> None:
         """See ``integrate.System``."""
         n, c = self.op.axis.position.size, self.cells.of.mobile
-        slopes = self.cells.slopes()
+        below, above = self.reach
+        stencil = self.fixed
         if isinstance(self.op, transport.LimitedOperator):
+            stencil = stencil.copy()
             each = transport.limited_slopes(self.op, self.conc, self.inlet)
-            offsets = self.columns[:-1] - self.rows[:-1] + 2
-            values = each[offsets, self.rows[:-1]]
-        else:
-            values = self.values
-        factor = np.concatenate(
-            [self.cells.of.liquid * values, np.full((1, c), self.velocity / self.length)]
-        )
-        store = np.zeros(((n + 1) * c, 2 * self.lower + self.upper + 1))
-        factor *= -gamma
-        store.ravel()[self.place] = factor[:, :, None] * slopes[self.columns]
-        store[:, self.lower + self.upper] += 1.0
-        lu, pivots, info = dgbtrf(store.T, self.lower, self.upper, overwrite_ab=1)
+            each *= self.cells.of.liquid
+            # of cell i by i - 2, i - 1, i, i + 1
+            stencil[:-2, 3] += each[0, 2:]
+            stencil[:-1, 2] += each[1, 1:]
+            stencil[:, 1] += each[2]
+            stencil[1:, 0] += each[3, :-1]
+        # Block (j, b) of the band: every row that feels component b of cell j, one after the other.
+        slopes = self.cells.slopes().transpose(0, 2, 1)[:, :, None, :]
+        blocks = (stencil * -gamma)[:, None] * slopes
+        wide = 2 * self.lower + self.upper + 1
+        store = np.zeros((n + 1, c, wide))
+        first = self.lower + self.upper - above * c
+        rows = (above + 1 + below) * c
+        for b in range(c):
+            store[:n, b, first - b : first - b + rows] = blocks[:, b].reshape(n, rows)
+        store[:, :, self.lower + self.upper] += 1.0
+        band = store.reshape((n + 1) * c, wide)
+        lu, pivots, info = dgbtrf(band.T, self.lower, self.upper, overwrite_ab=1)
         if info > 0:
             lu = lu + np.nan
         self.band = (lu, pivots)

@@ -31,6 +31,8 @@ _SHRINK = 1 / 5
 _GROW = 10.0
 _SAFETY = 9 / 10
 _ENOUGH = 1 / 32
+# Slopes that are renewed make the next round's step small: no more than its square is left.
+_ENOUGH_RENEWED = 1 / 4
 _STALE = 1 / 4
 _LEAST = 1e-15
 
@@ -130,6 +132,7 @@ def integrate(
     n = y.size
     m = system.outflow(y).size
     kinked = cast(KinkedSystem, system) if system.kinked else None
+    enough = _ENOUGH if kinked is None else _ENOUGH_RENEWED
     # One table of backward differences for y, U and the integral of the outflow.
     table = np.zeros((MAX_ORDER + 3, 2 * n + m))
     table[0, :n], table[0, n : 2 * n] = y, amount
@@ -194,7 +197,7 @@ def integrate(
                 if size > 2 * last and (kinked is None or slow):
                     break
                 slow = slow or (kinked is not None and size > _SLOW * last)
-            if system.linear or size * min(1.0, crate) <= _ENOUGH:
+            if system.linear or size * min(1.0, crate) <= enough:
                 converged = True
                 break
             if kinked is not None and attempt < _TAMED:
