@@ -124,13 +124,13 @@ def run(
     "constants",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Replace a number of the data sets: strict SI, or text with a unit.",
+    help="Replace a number of the data sets, which is not drawn then: strict SI, or with a unit.",
 )
 @click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
 @click.option(
     "--members",
     type=click.IntRange(16, 2**20),
-    default=64,
+    default=1000,
     show_default=True,
     help="Draws of all constants together behind the ranges.",
 )

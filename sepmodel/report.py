@@ -70,6 +70,9 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             "",
             *_block(comparison, comparison.routes[start : start + per_block], shown, width),
         ]
+    spans = [r.ranges[metric] for r in comparison.routes for metric in shown if metric in r.ranges]
+    if not all(span.holds_base for span in spans):
+        lines.append("* the base lies outside 5 to 95 % of its draws")
     lines += ["", *_bulleted(headlines(comparison), width)]
     if wide:
         lines += ["", *_bulleted(details(comparison), width)]
@@ -135,7 +138,7 @@ def _metric_lines(metric: str, results: Sequence[RouteResult], line: Any) -> lis
             spans.append("")
         else:
             ends = (number(units.to(x, meta.unit), 2) for x in (span.low, span.high))
-            spans.append(" to ".join(ends))
+            spans.append(" to ".join(ends) + ("" if span.holds_base else "*"))
     if all(v in ("0", "-") for v in values):
         return []
     unit = pretty(meta.unit)

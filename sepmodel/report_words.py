@@ -357,7 +357,7 @@ def _base_outside(comparison: Comparison) -> list[str]:
         outside = [
             METRICS[m].label
             for m, span in result.ranges.items()
-            if m in METRICS and not span.low <= span.value <= span.high
+            if m in METRICS and not span.holds_base
         ]
         if outside:
             said.append(

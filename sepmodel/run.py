@@ -538,7 +538,7 @@ def compare(
     *,
     constants: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
-    members: int = 64,
+    members: int = 1000,
     seed: int = 1,
     as_built: Mapping[str, float] | int | None = None,
     workers: int = 1,

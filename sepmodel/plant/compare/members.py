@@ -37,7 +37,7 @@ from sepmodel.stream import Stream
 
 Array = NDArray[np.float64]
 # Members of a comparison unless the caller says otherwise, and their seed.
-MEMBERS = 64
+MEMBERS = 1000
 SEED = 1
 # Units that take a tenth of a second a plant, and the members they are computed for at most.
 COSTLY, COSTLY_MEMBERS = "protein-column", 48
@@ -94,9 +94,11 @@ class Told:
         return np.array([s in (MEETS, EXTENDED) for s in self.status], dtype=bool)
 
 
-def draw(constants: Mapping[str, Constant], count: int, seed: int = SEED) -> Drawn:
+def draw(
+    constants: Mapping[str, Constant], count: int, seed: int = SEED, book: Book | None = None
+) -> Drawn:
     """``count`` members of the constants that have a range."""
-    found = sampling.members(constants, count, seed=seed)
+    found = sampling.members(constants, count, seed=seed, book=book)
     keys = tuple(key for key in constants if key in found)
     return Drawn(keys=keys, values=np.array([found[key] for key in keys]).T.reshape(count, -1))
 

@@ -37,7 +37,8 @@ class Range:
     @property
     def holds_base(self) -> bool:
         """Whether the figure at the base constants lies between 5 and 95 % of the members."""
-        return self.low <= self.value <= self.high
+        rounding = 1e-9 * abs(self.value)
+        return self.low - rounding <= self.value <= self.high + rounding
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

@@ -264,7 +264,7 @@ def compare(
     Parameters
     ----------
     overrides
-        constants to replace, key -> strict SI.
+        constants to replace, key -> strict SI; they are not drawn.
     ranges
         whether to draw members (the bulk of the work), or the keys of the constants to draw.
     members
@@ -293,7 +293,8 @@ def compare(
     )
     book = Book(overrides=dict(overrides or {}))
     base = evaluate_study(case, book, None, frozenset())
-    moving = ranged(base)
+    # What the caller sets is taken as known.
+    moving = {key: c for key, c in ranged(base).items() if key not in book.overrides}
     if not isinstance(ranges, bool):
         moving = {key: moving[key] for key in ranges if key in moving}
     drawn, told = None, None
@@ -304,11 +305,11 @@ def compare(
                 raise InputError(
                     Problem(message="no such draw", value=as_built, expected="0, 1, 2 ...")
                 )
-            as_built = member_plants.draw(moving, as_built + 1, seed).of(as_built)
+            as_built = member_plants.draw(moving, as_built + 1, seed, book).of(as_built)
         values = as_built
         base = member_plants.standing(case, book, base, values)
     elif ranges and moving:
-        drawn = member_plants.draw(moving, members, seed)
+        drawn = member_plants.draw(moving, members, seed, book)
         told = member_plants.evaluate(case, book, base, drawn, workers, progress)
     results = tuple(
         route_result(route, base, drawn, None if told is None else told.get(route.name))
