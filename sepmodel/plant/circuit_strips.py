@@ -21,7 +21,6 @@ from sepmodel.plant.circuit_numbers import LEAST, Numbers
 
 Array = NDArray[np.float64]
 Members = NDArray[np.int64]
-Found = NDArray[np.bool_]
 
 # Strip acid beside the design's least, in ln, from which its least is sought again; in so many
 # steps; and how near to it (ln of what is left) the balance alone may lead.
@@ -30,8 +29,6 @@ SLOWLY = 4
 NEARLY = 0.4
 # Step of the numbers of a strip for the derivatives, and how far these are followed.
 STEP, FAR = 1e-6, 1.5
-# Steps in which a strip far from the built one is reached.
-STEPS = 4
 # Iterations that a strip takes at most before it is sought from elsewhere.
 LIMIT = 16
 
@@ -257,7 +254,6 @@ class Stripper:
         asked = _asked(of, loaded)
         own, z = _last(strips.least[rows], stages), strips.z[rows]
         u, z, fine = self._sought(of, stages, own, z, loaded, asked)
-        self._stepped(of, stages, u, z, loaded, fine)
         carried = np.log(loaded.moles[:, :-1].sum(1))
         for more in BESIDE:
             rest = np.flatnonzero(~fine)
@@ -287,42 +283,6 @@ class Stripper:
         strips.least[who, strips.least.shape[1] - u.shape[1] :] = u[fine]
         strips.z[who] = z[fine]
         return fine
-
-    def _stepped(
-        self, of: Numbers, stages: Members, u: Array, z: Array, loaded: Loaded, fine: Found
-    ) -> None:
-        """Strips that are too far from the built one, in steps of all numbers on the way there."""
-        known = [self._lengths.get(k) for k in stages.tolist()]
-        rest = np.array([i for i in np.flatnonzero(~fine) if known[i] is not None], dtype=np.int64)
-        if not rest.size:
-            return
-        centre = self._read(self.numbers, self.loaded)
-        way = self._read(of.take(rest), loaded.take(rest)) - centre
-        own, acid, here = np.zeros((rest.size, u.shape[1])), np.zeros((rest.size, 1)), rest >= 0
-        lines = [(k, np.flatnonzero(stages[rest] == k)) for k in np.unique(stages[rest]).tolist()]
-        for part in range(1, STEPS + 1):
-            then, fed = self._written(centre + way * part / STEPS)
-            # Each step along the derivatives of the built strip, from where the last one led.
-            for k, rows in lines:
-                line = self._lengths[k]
-                assert line is not None
-                if part == 1:
-                    own[rows, u.shape[1] - k :], acid[rows] = (
-                        line.u,
-                        line.acid - np.log(then.strip[:1]),
-                    )
-                own[rows, u.shape[1] - k :] += _along(way[rows] / STEPS, line.by_u)
-                acid[rows] += _along(way[rows] / STEPS, line.by_acid[:, None])
-            on = np.flatnonzero(here)
-            if not on.size:
-                return
-            some, what = then.take(on), fed.take(on)
-            own[on], acid[on], here[on] = self._sought(
-                some, stages[rest[on]], own[on], acid[on], what, _asked(some, what)
-            )
-        who = rest[here]
-        u[who], fine[who] = own[here], True
-        z[who] = acid[here] + np.log(then.strip[:1] * of.organic[who] / of.strip[who])[:, None]
 
     def _sought(
         self, of: Numbers, stages: Members, u: Array, z: Array, loaded: Loaded, target: Array
