@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 
 _NEWTON = 100
 _POINT = 1e-15
+_STEEP = 1e15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,32 +239,33 @@ def _differences(conc: Array, inlet: Array) -> tuple[Array, Array]:
     )
 
 
-def _scaled(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """|a| and |b| over the larger of them, and the larger where both have one sign, else 0."""
-    a_size, b_size = np.abs(a), np.abs(b)
-    larger = np.maximum(a_size, b_size)
-    safe = np.where(larger > 0, larger, 1.0)
-    return a_size / safe, b_size / safe, np.where(a * b > 0, larger, 0.0)
+def _ratio(a: Array, b: Array) -> Array:
+    """b / a where both have one sign, else 0; beyond ``_STEEP`` nothing changes any more."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        r = b / a
+    # fmax takes 0 for the NaN of 0/0
+    np.fmax(r, 0.0, out=r)
+    np.fmin(r, _STEEP, out=r)
+    return r
 
 
 def limited_slope(a: Array, b: Array) -> Array:
     """The slope of ``limited_rate`` from the differences before and after the cell."""
-    x, y, size = _scaled(a, b)
-    top = x * y * (8 * x * x - 9 * x * y + 4 * y * y)
-    bottom = 4 * x**3 - 3 * x * y * y + 2 * y**3
-    return np.copysign(size * top / np.where(bottom > 0, bottom, 1.0), a)
+    r = _ratio(a, b)
+    return np.asarray(a * r * (8 + r * (4 * r - 9)) / (4 + r * r * (2 * r - 3)))
 
 
 def face_gradient(a: Array, b: Array) -> tuple[Array, Array]:
-    """Derivatives of half the limited slope by the differences before and after the cell."""
-    x, y, size = _scaled(a, b)
-    top = x * y * (8 * x * x - 9 * x * y + 4 * y * y)
-    bottom = 4 * x**3 - 3 * x * y * y + 2 * y**3
-    twice_square = 2 * np.where(bottom > 0, bottom, 1.0) ** 2
-    by_x, by_y = 8 * x * x * 3 * y - 2 * 9 * x * y * y + 4 * y**3, 8 * x**3 - 2 * 9 * x * x * y
-    by_a = (by_x * bottom - top * (4 * 3 * x * x - 3 * y * y)) / twice_square
-    by_b = ((by_y + 4 * 3 * x * y * y) * bottom - top * 6 * (y * y - x * y)) / twice_square
-    return np.where(size > 0, by_a, 0.0), np.where(size > 0, by_b, 0.0)
+    """Derivatives of half the limited slope by the differences before and after the cell.
+
+    s = a f(r) has ds/db = f' and ds/da = f - r f'.
+    """
+    r = _ratio(a, b)
+    top, bottom = r * (8 + r * (4 * r - 9)), 4 + r * r * (2 * r - 3)
+    rise = 8 + r * (4 * 3 * r - 2 * 9)
+    slope = (rise * bottom - top * (6 * r * (r - 1))) / (2 * bottom * bottom)
+    by_b = np.where(r > 0, slope, 0.0)
+    return top / (2 * bottom) - r * by_b, by_b
 
 
 def limited_slopes(op: LimitedOperator, conc: Array, inlet: Array) -> Array:
