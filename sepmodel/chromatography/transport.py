@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 
 _NEWTON = 100
 _POINT = 1e-15
-_STEEP = 1e15
+# Products of two differences below this have no slope: their cubes would leave the range of floats.
+_LEAST = 1e-200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,53 +220,49 @@ def limited_rate(op: LimitedOperator, conc: Array, inlet: Array) -> Array:
     True
     """
     back, ahead = _differences(conc, inlet)
-    face = conc + 0.5 * limited_slope(back, ahead)
-    flux = np.concatenate([inlet[..., None, :], face], axis=-2)
-    rate = -op.convection * np.diff(flux, axis=-2)
+    flux = limited_slope(back, ahead)
+    flux *= 0.5
+    flux += conc
+    flux *= op.convection
     if op.diffusion:
-        spread = op.diffusion * np.diff(conc, axis=-2)
-        rate[..., :-1, :] += spread
-        rate[..., 1:, :] -= spread
-    return np.asarray(rate)
+        flux[..., :-1, :] -= op.diffusion * ahead[..., :-1, :]
+    rate = np.empty_like(flux)
+    np.subtract(op.convection * inlet, flux[..., 0, :], out=rate[..., 0, :])
+    np.subtract(flux[..., :-1, :], flux[..., 1:, :], out=rate[..., 1:, :])
+    return rate
 
 
 def _differences(conc: Array, inlet: Array) -> tuple[Array, Array]:
     """Differences to the cell before and after; the inlet is half a cell away, the outlet flat."""
-    inner = np.diff(conc, axis=-2)
-    first = 2 * (conc[..., :1, :] - inlet[..., None, :])
-    return (
-        np.concatenate([first, inner], axis=-2),
-        np.concatenate([inner, np.zeros_like(first)], axis=-2),
-    )
+    both = np.empty((*conc.shape[:-2], conc.shape[-2] + 1, conc.shape[-1]))
+    both[..., 0, :] = 2 * (conc[..., 0, :] - inlet)
+    np.subtract(conc[..., 1:, :], conc[..., :-1, :], out=both[..., 1:-1, :])
+    both[..., -1, :] = 0.0
+    return both[..., :-1, :], both[..., 1:, :]
 
 
-def _ratio(a: Array, b: Array) -> Array:
-    """b / a where both have one sign, else 0; beyond ``_STEEP`` nothing changes any more."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        r = b / a
-    # fmax takes 0 for the NaN of 0/0
-    np.fmax(r, 0.0, out=r)
-    np.fmin(r, _STEEP, out=r)
-    return r
+def _fraction(a: Array, b: Array) -> tuple[Array, Array, Array, Array, NDArray[np.bool_]]:
+    """Slope, its denominator (1 where there is no slope), a^2, b^2, and where there is a slope."""
+    product, aa, bb = a * b, a * a, b * b
+    same = product > _LEAST
+    bottom = a * (4 * aa - 3 * bb) + 2 * b * bb
+    bottom = np.where(same, bottom, 1.0)
+    slope = np.where(same, product * (8 * aa - 9 * product + 4 * bb), 0.0) / bottom
+    return slope, bottom, aa, bb, same
 
 
 def limited_slope(a: Array, b: Array) -> Array:
     """The slope of ``limited_rate`` from the differences before and after the cell."""
-    r = _ratio(a, b)
-    return np.asarray(a * r * (8 + r * (4 * r - 9)) / (4 + r * r * (2 * r - 3)))
+    return _fraction(a, b)[0]
 
 
 def face_gradient(a: Array, b: Array) -> tuple[Array, Array]:
-    """Derivatives of half the limited slope by the differences before and after the cell.
-
-    s = a f(r) has ds/db = f' and ds/da = f - r f'.
-    """
-    r = _ratio(a, b)
-    top, bottom = r * (8 + r * (4 * r - 9)), 4 + r * r * (2 * r - 3)
-    rise = 8 + r * (4 * 3 * r - 2 * 9)
-    slope = (rise * bottom - top * (6 * r * (r - 1))) / (2 * bottom * bottom)
-    by_b = np.where(r > 0, slope, 0.0)
-    return top / (2 * bottom) - r * by_b, by_b
+    """Derivatives of half the limited slope by the differences before and after the cell."""
+    slope, bottom, aa, bb, same = _fraction(a, b)
+    product, half = a * b, np.where(same, 0.5, 0.0) / bottom
+    by_a = b * (3 * 8 * aa - 2 * 9 * product + 4 * bb) - slope * (3 * 4 * aa - 3 * bb)
+    by_b = a * (8 * aa - 2 * 9 * product + 3 * 4 * bb) - slope * 6 * (bb - product)
+    return by_a * half, by_b * half
 
 
 def limited_slopes(op: LimitedOperator, conc: Array, inlet: Array) -> Array:

@@ -8,6 +8,7 @@ import pytest
 from sepmodel.chemistry import speciation
 from sepmodel.chromatography import affinity, proton_stages, speciated, stages
 from sepmodel.chromatography.binding import C_STANDARD, pair_law
+from sepmodel.chromatography.cells import Cells
 from sepmodel.data import Book
 
 NAMES = ("La", "Pr", "Nd", "Gd", "Dy")
@@ -53,7 +54,7 @@ def test_beds_march_as_the_cells_of_the_transport_engine():
         fed = np.append(conc * SHARES, [buffer] if buffer else [])
         none = np.zeros_like(fed)
         start, free = speciated.amounts_at(of, none, 1.0)
-        cells = speciated.Cells(of=of, log_free=np.tile(free, (run.plates, 1)))
+        cells = Cells(of=of, log_free=np.tile(free, (run.plates, 1)))
         held = np.tile(start, (run.plates, 1))
         per = run.plates / run.liquid
         out = []
