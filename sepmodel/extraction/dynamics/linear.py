@@ -60,16 +60,42 @@ class Linear:
                 self.carrier, (kernel.carried_aq, kernel.carried_org), strict=True
             ):
                 part.reshape(n, t * t)[:, :: t + 1] = own
-        self.bands: Array | None = None
-        self.carrier_bands: Array | None = None
-        if kernel.plain:
-            self.bands = _plain_bands(kernel, at, vt)
-            if self.carrier is not None:
-                self.carrier_bands = _plain_bands(kernel, *self.carrier)
+        self.returns = {False: self._returns((at, vt), slice(0, c))}
+        if self.carrier is not None:
+            self.returns[True] = self._returns(self.carrier, slice(c, None))
+
+    def _returns(
+        self, responses: tuple[Array, Array], which: slice
+    ) -> list[tuple[Link, Array, float]]:
+        """Streams that return, with what they bring back of a change, and the most of it."""
+        out = []
+        for link in self.kernel.net.links:
+            stage, phase = link.source
+            response = link.share[which] * responses[phase][stage]
+            most = float(np.abs(response).max())
+            if most > 0.0:
+                out.append((link, response, most))
+        return out
 
     def shifted(self, w: complex, *, exact: bool = True) -> System:
         """w - J factorised; not ``exact``: weakly returned streams are not followed up."""
         return System(self, w, exact)
+
+    def banded(self, at: Array, vt: Array, *, carriers: bool) -> Array:
+        """-J over mixers alone in band storage, one row of the result for each column.
+
+        It is the kernel's own scratch, to be copied, and filled once for all shifts.
+        """
+        kernel = self.kernel
+        if carriers not in kernel.storage:
+            kernel.storage[carriers] = _storage(kernel.lay.n, at.shape[1])
+        ab, own, above, below = kernel.storage[carriers]
+        if kernel.stored.get(carriers) is not self:
+            kernel.stored[carriers] = self
+            np.add(at, vt, out=own)
+            np.multiply(vt[:-1], -kernel.keep[1, :-1, :, None], out=above)
+            np.multiply(at[1:], -kernel.keep[0, 1:, :, None], out=below)
+        return ab
 
     def passing(self, k: Array) -> Array:
         """What a change (..., inner) of the contents changes in what leaves, (..., P, K)."""
@@ -120,11 +146,12 @@ class System:
         self.reach = None
         self.carriers: _Band | None = None
         if kernel.plain:
-            assert lin.bands is not None
-            self.bands = _Band(kernel, lin.bands, self.w, (lin.at, lin.vt), slice(0, c), exact)
-            if lin.carrier_bands is not None and lin.carrier is not None:
+            bands = lin.banded(lin.at, lin.vt, carriers=False)
+            self.bands = _Band(kernel, bands, self.w, lin.returns[False], slice(0, c), exact)
+            if lin.carrier is not None:
+                bands = lin.banded(*lin.carrier, carriers=True)
                 self.carriers = _Band(
-                    kernel, lin.carrier_bands, self.w, lin.carrier, slice(c, None), exact=True
+                    kernel, bands, self.w, lin.returns[True], slice(c, None), exact=True
                 )
             return
         # What of a change in the mixer's outflow reaches the end of the settler within the step.
@@ -167,8 +194,8 @@ class System:
         place, order, rows = _places(n, size)
         ab = np.zeros(n * size * rows, dtype=up.dtype)
         ab[place] = blocks.reshape(-1)[order]
-        responses = (down.swapaxes(1, 2), up.swapaxes(1, 2))
-        return _Band(kernel, ab.reshape(n * size, rows), self.w, responses, which, exact=True)
+        returns = self.lin._returns((down.swapaxes(1, 2), up.swapaxes(1, 2)), which)
+        return _Band(kernel, ab.reshape(n * size, rows), self.w, returns, which, exact=True)
 
     def solve(self, r: Numbers, *, carriers: bool = True) -> Numbers:
         """k for r (inner,); without ``carriers`` they stay, whatever r says of them."""
@@ -188,7 +215,8 @@ class System:
             extra = np.zeros_like(k_mixer)
             aside = None if r_by is None else np.zeros_like(k_mixer)
             kernel.spread(np.zeros_like(k_mixer), exits, None, extra, aside)
-            moved = self.carriers.solve((r_mixer + extra)[:, c:])
+            moved = self.carriers.solve((r_mixer + extra)[:, c:].reshape(-1))
+            moved = moved.reshape(kernel.lay.n, -1)
             k_mixer[:, c:] = moved
             known[0][:, c:] = kernel.carried_aq * moved
             known[1][:, c:] = kernel.carried_org * moved
@@ -202,7 +230,7 @@ class System:
         right = (r_mixer + extra)[:, :c]
         if r_by is not None and aside is not None:
             right = np.concatenate([right, (r_by + aside)[:, :c]], axis=1)
-        found = self.bands.solve(right)
+        found = self.bands.solve(right.reshape(-1)).reshape(right.shape)
         k_mixer[:, :c] = found[:, :c]
         flux_aq, flux_org = known
         flux_aq[:, :c] += (found[:, None, :] @ lin.at)[:, 0]
@@ -219,13 +247,12 @@ class System:
         full = r.reshape(lay.n, lay.k)
         right = full[:, :c]
         if not kernel.t:
-            found: Numbers = self.bands.solve(right).reshape(-1)
-            return found
+            return self.bands.solve(r)
         k = np.empty_like(full)
         if self.carriers is None or not carriers:
             k[:, c:] = 0.0
         else:
-            moved = self.carriers.solve(full[:, c:])
+            moved = self.carriers.solve(full[:, c:].reshape(-1)).reshape(lay.n, -1)
             k[:, c:] = moved
             moved_u = (lin.u_t * moved[:, None, :]).sum(axis=-1)
             down = (lin.aq_u * moved_u[:, None, :]).sum(axis=-1)
@@ -238,7 +265,7 @@ class System:
             for link in kernel.net.links:
                 stage, phase = link.source
                 right[link.target[0]] += link.share[:c] * both[phase][stage]
-        k[:, :c] = self.bands.solve(right)
+        k[:, :c] = self.bands.solve(right.reshape(-1)).reshape(right.shape)
         return k.reshape(-1)
 
     def _cells(
@@ -263,7 +290,7 @@ class _Band:
         kernel: Kernel,
         bands: Numbers,
         w: complex,
-        responses: tuple[Numbers, Numbers],
+        returns: list[tuple[Link, Numbers, float]],
         which: slice,
         exact: bool,
     ) -> None:
@@ -282,15 +309,10 @@ class _Band:
         self.returned: list[tuple[int, Numbers]] = []
         self.border: Numbers | None = None
         strong = []
-        for link in kernel.net.links:
-            stage, phase = link.source
-            response = link.share[which] * responses[phase][stage]
-            most = float(np.abs(response).max())
-            if most == 0.0:
-                continue
+        for link, response, most in returns:
             where = None if exact else kernel.near[link.target[0]]
             if where is not None and most < WEAK * abs(w):
-                self.weak.append((stage, where, response / w))
+                self.weak.append((link.source[0], where, response / w))
             else:
                 strong.append((link, response))
         if strong:
@@ -325,15 +347,15 @@ class _Band:
         return np.concatenate([k[..., i, :] @ response for i, response in self.returned], axis=-1)
 
     def solve(self, r: Numbers) -> Numbers:
-        """k (N, size)."""
-        flat = self.back_solve(self.lu, self.half, self.half, r.reshape(-1), self.pivots)[0]
-        k: Numbers = flat.reshape(self.n, self.size)
+        """k (N size) for r of that length."""
+        k: Numbers = self.back_solve(self.lu, self.half, self.half, r, self.pivots)[0]
         if self.border is not None:
-            k = (flat + self.border @ self._back(flat)).reshape(self.n, self.size)
+            k += self.border @ self._back(k)
         if self.weak:
-            changes = [k[stage] @ response for stage, _, response in self.weak]
+            size = self.size
+            changes = [k[i * size : (i + 1) * size] @ response for i, _, response in self.weak]
             for (_, where, _), change in zip(self.weak, changes, strict=True):
-                k[where] += change
+                k[where * size : (where + 1) * size] += change
         return k
 
 
@@ -344,9 +366,8 @@ def _outer(u_m: Array, flux_u: Array) -> Array:
     return u_m.swapaxes(1, 2) @ flux_u.swapaxes(1, 2)
 
 
-def _plain_bands(kernel: Kernel, at: Array, vt: Array) -> Array:
-    """-J over mixers alone in band storage, one row of the result for each column."""
-    n, size = at.shape[:2]
+def _storage(n: int, size: int) -> tuple[Array, Array, Array, Array]:
+    """A band matrix and its three block diagonals as views."""
     half = 2 * size - 1
     rows = 3 * half + 1
     ab = np.zeros((n * size, rows))
@@ -357,12 +378,12 @@ def _plain_bands(kernel: Kernel, at: Array, vt: Array) -> Array:
         flat = ab.reshape(-1)[offset:]
         return as_strided(flat, (count, size, size), strides)
 
-    np.add(at, vt, out=blocks(n, 2 * half))
-    np.multiply(vt[:-1], -kernel.keep[1, :-1, :, None], out=blocks(n - 1, 2 * half + size))
-    np.multiply(
-        at[1:], -kernel.keep[0, 1:, :, None], out=blocks(n - 1, size * rows + 2 * half - size)
+    return (
+        ab,
+        blocks(n, 2 * half),
+        blocks(n - 1, 2 * half + size),
+        blocks(n - 1, size * rows + 2 * half - size),
     )
-    return ab
 
 
 @cache

@@ -32,7 +32,10 @@ class Method:
     eigenvalues of A^-1, the real one first, then one of each pair; ``into`` (S, S) takes stages to
     the real mode and the real and imaginary parts of the others, ``out`` (S, S) brings them back.
     ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
-    coefficients of s, s^2 ... of the polynomial through 0 and the stages."""
+    coefficients of s, s^2 ... of the polynomial through 0 and the stages; ``tails`` by degree
+    those about the end of the polynomials through the last stages alone; ``beyond`` (S + 1,) those
+    of s, s^2 ... of what the step's polynomial errs by on the way, in error estimates: it is zero
+    at both ends."""
 
     nodes: Array
     a: Array
@@ -42,6 +45,8 @@ class Method:
     out: Array
     embedded: Array
     bend: Array
+    tails: dict[int, Array]
+    beyond: Array
 
 
 @cache
@@ -85,18 +90,33 @@ def method() -> Method:
     wanted[0] -= 1.0 / roots[0].real
     embedded = (np.linalg.solve(moments, wanted) - a[-1]) @ back * roots[0].real
     powers = nodes[:, None] ** np.arange(1, s + 1)
+    # The first power that is not integrated exactly, its stages and its error estimate.
+    stages = a @ (nodes**s * (s + 1))
+    beyond = np.append(np.linalg.solve(powers, stages), -1.0) / (embedded @ stages / roots[0].real)
     bend = np.asarray(np.linalg.inv(powers), dtype=float)
+    tails = {
+        k: np.asarray(
+            np.linalg.inv((nodes[-k - 1 : -1, None] - 1.0) ** np.arange(1, k + 1)), dtype=float
+        )
+        for k in range(1, s)
+    }
     return Method(
         nodes=nodes, a=a, back=back, roots=roots, into=np.array(into), out=np.array(out).T,
         embedded=embedded, bend=bend,
+        tails=tails, beyond=beyond,
     )  # fmt: skip
 
 
-def ahead(ratio: float) -> Array:
-    """(S, S): from stages of one step to those of the next, ``ratio`` times as long, by the same
-    polynomial, less where it begins."""
+def ahead(ratio: float, degree: int = STAGES - 1) -> Array:
+    """(S, S): from stages of one step to those of the next, ``ratio`` times as long, less where it
+    begins, by the polynomial through the last stages of the one before, without its beginning.
+
+    That is of one degree less than the step's own, or lower: behind a front the beginning is
+    another regime, and what is carried beyond the end by it is worse, not better.
+    """
     found = method()
-    powers = np.arange(1, STAGES + 1)
-    moved = (1.0 + found.nodes[:, None] * ratio) ** powers - 1.0
-    out: Array = moved @ found.bend
+    powers = (found.nodes[:, None] * ratio) ** np.arange(1, degree + 1)
+    out = np.zeros((STAGES, STAGES))
+    out[:, -degree - 1 : -1] = powers @ found.tails[degree]
+    out[:, -1] = -out.sum(axis=1)
     return out

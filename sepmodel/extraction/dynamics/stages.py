@@ -52,8 +52,9 @@ class Stages:
         self.z = np.zeros_like(self.z)
         self.u = np.array(np.broadcast_to(self.u0, self.u.shape))
 
-    def evaluate(self) -> float:
-        """Contents and rates at all stages; how far the unknowns were from their equations.
+    def evaluate(self, close: float = ROUGH) -> float:
+        """Contents and rates at all stages; how far the unknowns were from their equations, which
+        is to be below ``close``.
 
         Raises
         ------
@@ -62,11 +63,11 @@ class Stages:
         np.add(self.y[: self.lay.inner], self.z, out=self.state)
         if len(self.at) == 1:
             one = self.at[0]
-            self.found = one.contents(self.state, self.u, ROUGH, limit=INSIDE)
+            self.found = one.contents(self.state, self.u, close, limit=INSIDE)
             self.rates, self.exits = one.changes(self.state, self.found)
             return self.found.slack
         several = [
-            k.contents(row, guess, ROUGH, limit=INSIDE)
+            k.contents(row, guess, close, limit=INSIDE)
             for k, row, guess in zip(self.at, self.state, self.u, strict=True)
         ]
         changes = [
@@ -162,6 +163,20 @@ class Stages:
         return out
 
 
+    def whole(self, estimate: Array) -> Array:
+        """The error estimate of what left and was fed beside that of what is in the train (size,).
+
+        What is too much in the train has left too little.
+        """
+        lay = self.lay
+        out = np.zeros(lay.size)
+        out[: lay.inner] = estimate
+        left = self.lin.passing(estimate)
+        *_, ports, _ = lay.split(out)
+        ports += left
+        return out
+
+
 class PlainStages(Stages):
     """Mixers alone, whose carriers run one way: these are found first, and exactly.
 
@@ -172,65 +187,66 @@ class PlainStages(Stages):
         self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
         z: Array, moved_u: Array, weight: Array,
     ) -> None:  # fmt: skip
-        super().__init__(at, y, u, rate, h, z, moved_u, weight)
-        kernel, lay, c = at[0], self.lay, self.c
-        shape = (STAGES, lay.n, lay.k)
-        held = y[: lay.inner].reshape(shape[1:])
-        self.moles = np.ascontiguousarray(held[:, :c])
-        self.carried = np.zeros((STAGES, lay.n, kernel.t))
-        if kernel.t:
-            if kernel.moving:
-                self._carry(rate.reshape(shape[1:])[:, c:])
+        kernel = at[0]
+        self.at, self.y, self.u0, self.rate, self.h = at, y, u, rate, h
+        self.lay, self.c = kernel.lay, kernel.c
+        n, c, k = self.lay.n, self.c, self.lay.k
+        held = y[: self.lay.inner].reshape(n, k)
+        self.moles = np.ascontiguousarray(held[:, :c]).reshape(-1)
+        self.carried: Array | None = None
+        if not kernel.t:
+            self.totals = np.broadcast_to(kernel.net.totals, (STAGES, *kernel.net.totals.shape))
+        elif kernel.moving:
+            self.carried = self._carry(rate.reshape(n, k)[:, c:])
             self.totals = (held[:, c:] + self.carried) * kernel.amount
         else:
-            self.totals = np.broadcast_to(kernel.net.totals, (STAGES, *kernel.net.totals.shape))
-        self.z = np.ascontiguousarray(z.reshape(shape)[..., :c]).reshape(STAGES, -1)
-        self.weight = np.ascontiguousarray(weight.reshape(shape[1:])[:, :c]).reshape(-1)
+            self.totals = np.broadcast_to(held[:, c:] * kernel.amount, (STAGES, n, kernel.t))
+        self.z = z.reshape(STAGES, n, k)[..., :c].reshape(STAGES, -1)
+        self.u = u + moved_u
+        self.dz = self.z
+        # Sizes are taken in tolerances; a product costs less than a quotient.
+        self.scale = 1.0 / weight.reshape(n, k)[:, :c].reshape(-1)
+        self.back = radau.method().back / h
+        self.pairs = np.empty((len(radau.method().roots) - 1, n * c), dtype=complex)
 
-    def _carry(self, rate: Array) -> None:
+    def _carry(self, rate: Array) -> Array:
         """Changes of the carriers at the stages, from their rates at the beginning."""
         method = radau.method()
         modes = method.into.sum(axis=1)
-        found = np.empty_like(self.carried)
+        found = np.empty((STAGES, *rate.shape))
         found[0] = self._chains(method.roots[0].real / self.h, modes[0] * rate)
         for i in range(1, len(method.roots)):
-            right = (modes[2 * i - 1] + 1j * modes[2 * i]) * rate
+            right = complex(modes[2 * i - 1], modes[2 * i]) * rate
             one = self._chains(method.roots[i] / self.h, right)
             found[2 * i - 1], found[2 * i] = one.real, one.imag
-        self.carried = (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
+        return (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
 
     def _chains(self, w: complex, r: Numbers) -> Numbers:
         """Carriers that run down the train, or up it: a triangular band for each phase."""
-        kernel = self.at[0]
         out = np.empty_like(r)
         solve = ztbtrs if isinstance(w, complex) else dtbtrs
-        for phase in (0, 1):
-            which = [i for i, p in enumerate(kernel.net.carriers) if p == phase]
-            if not which:
-                continue
-            leaving = (kernel.carried_aq, kernel.carried_org)[phase][:, which[0]]
-            kept = kernel.keep[phase, :, 0] * leaving
-            band = np.zeros((2, self.lay.n), dtype=r.dtype)
+        for phase, which, leaving, kept in self.at[0].chains:
+            band = np.zeros((self.lay.n, 2), dtype=r.dtype).T
             down = phase == AQUEOUS
             if down:
-                band[0, 1:] = -kept[1:]
+                np.negative(kept[1:], out=band[0, 1:])
             else:
-                band[1, :-1] = -kept[:-1]
-            band[1 if down else 0] = w + leaving
+                np.negative(kept[:-1], out=band[1, :-1])
+            np.add(leaving, w, out=band[1 if down else 0])
             out[:, which] = solve(band, r[:, which], uplo="U" if down else "L")[0]
         return out
 
-    def evaluate(self) -> float:
+    def evaluate(self, close: float = ROUGH) -> float:
         """As there, of the components."""
         kernel = self.at[0]
-        moles = self.moles + self.z.reshape(STAGES, *self.moles.shape)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            u, d, s, slack = kernel.mixers.settle(moles, self.totals, self.u, None, ROUGH, INSIDE)
+        shape = (STAGES, self.lay.n, self.c)
+        moles = (self.moles + self.z).reshape(shape)
+        u, d, s, slack = kernel.mixers.settle(moles, self.totals, self.u, None, close, INSIDE)
         x = moles * s
         self.found = Contents(
             u=u, x=x, y=d * x, s=s, d=d, totals=self.totals, aside=None, slack=slack
         )
-        change, self.exits = kernel.exchange(self.found)
+        change, self.exits = kernel.exchange(x, self.found.y)
         self.rates = change.reshape(STAGES, -1)
         return slack
 
@@ -238,41 +254,49 @@ class PlainStages(Stages):
         """The carriers are settled already."""
         return kernel.mixers.slopes(spot, moving=False)
 
-    def solve(self, system: System, r: Numbers, first: bool) -> Numbers:
-        """The components alone."""
-        return system.bands.solve(r).reshape(-1)
+    def newton(self, *, first: bool) -> float:
+        """As there, of the components."""
+        method, pairs = radau.method(), self.pairs
+        modes = method.into @ (self.rates - self.back @ self.z)
+        found = np.empty_like(modes)
+        found[0] = self.systems[0].bands.solve(modes[0])
+        pairs.real, pairs.imag = modes[1::2], modes[2::2]
+        for i, system in enumerate(self.systems[1:]):
+            pairs[i] = system.bands.solve(pairs[i])
+        found[1::2], found[2::2] = pairs.real, pairs.imag
+        self.dz = method.out @ found
+        self.z = self.z + self.dz
+        moved = self.dz.reshape(STAGES, self.lay.n, self.c)
+        self.u = self.found.u + _by_moles(self.slope.u_m, moved)
+        sizes = (self.dz * self.scale).reshape(-1)
+        return float(np.sqrt(sizes.dot(sizes) / sizes.size))
 
-    def follow(self, dz: Array) -> Array:
-        """As there."""
-        return _by_moles(self.slope.u_m, dz.reshape(STAGES, *self.moles.shape))
-
-    def _wide(self, components: Array, carriers: Array) -> Array:
+    def _wide(self, components: Array, carriers: Array | None) -> Array:
         """Both side by side, as in a state."""
         lead = components.shape[:-1]
+        if not self.at[0].t:
+            return components
         out = np.empty((*lead, self.lay.n, self.lay.k))
         out[..., : self.c] = components.reshape(*lead, self.lay.n, self.c)
-        out[..., self.c :] = carriers
+        out[..., self.c :] = 0.0 if carriers is None else carriers
         return out.reshape(*lead, self.lay.inner)
 
     def finish(self) -> tuple[Array, Array, Array]:
         """As there."""
-        nothing = np.zeros(self.carried.shape)
-        self.z, self.dz = self._wide(self.z, self.carried), self._wide(self.dz, nothing)
-        np.add(self.y[: self.lay.inner], self.z, out=self.state)
+        self.z, self.dz = self._wide(self.z, self.carried), self._wide(self.dz, None)
+        self.state = self.y[: self.lay.inner] + self.z
         return super().finish()
 
     def estimate(self) -> Array:
         """As there, of the finished step."""
-        shape = (self.lay.n, self.lay.k)
         rest = self.rate + (radau.method().embedded / self.h) @ self.z
-        rest = rest.reshape(shape)
-        bands = self.systems[0].bands.solve(np.ascontiguousarray(rest[:, : self.c]))
-        carriers = rest[:, self.c :]
-        if self.at[0].moving and self.at[0].t:
-            carriers = self._chains(radau.method().roots[0].real / self.h, carriers)
-        else:
-            carriers = np.zeros_like(carriers)
-        return self._wide(bands.reshape(-1), carriers)
+        by_stage = rest.reshape(self.lay.n, self.lay.k)
+        found = self.systems[0].bands.solve(by_stage[:, : self.c].reshape(-1))
+        carriers = None
+        if self.carried is not None:
+            w = radau.method().roots[0].real / self.h
+            carriers = self._chains(w, by_stage[:, self.c :])
+        return self._wide(found, carriers)
 
 
 def norm(v: Array, weight: Array) -> float:
@@ -284,8 +308,10 @@ def norm(v: Array, weight: Array) -> float:
 
 def _by_moles(u_m: Array, moles: Array) -> Array:
     """u_m (N, m, C) on moles (S, N, C)."""
-    out = np.empty((*moles.shape[:-1], u_m.shape[1]))
     ones = np.ones(moles.shape[-1])
+    if u_m.shape[1] == 1:
+        return (moles * u_m[:, 0]).dot(ones)[..., None]
+    out = np.empty((*moles.shape[:-1], u_m.shape[1]))
     for i in range(out.shape[-1]):
-        out[..., i] = (moles * u_m[:, i]) @ ones
+        out[..., i] = (moles * u_m[:, i]).dot(ones)
     return out

@@ -148,7 +148,7 @@ def test_coefficients_are_those_of_radau():
 
 def test_a_polynomial_is_continued():
     m = radau.method()
-    p = np.polynomial.Polynomial([0.0, 1.0, -2.0, 0.5, 0.3, -0.1])
+    p = np.polynomial.Polynomial([0.0, 1.0, -2.0, 0.5, 0.3])
     ahead = radau.ahead(1.7) @ p(m.nodes)
     assert ahead == pytest.approx(p(1 + 1.7 * m.nodes) - p(1.0), abs=1e-11)
 
