@@ -55,7 +55,7 @@ class Options:
     """
 
     rtol: float = 1e-5
-    floor: float = 1e-3
+    floor: float = 3e-3
     longest: float = np.inf
     most: int = 1_000_000
     as_given: bool = False
@@ -82,8 +82,9 @@ class Memory:
     past_u: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
     past_h: float = 0.0
     most: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    leaving: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
-    ARRAYS = ("y", "u", "rate", "past", "past_u", "most")
+    ARRAYS = ("y", "u", "rate", "past", "past_u", "most", "leaving")
 
 
 @dataclass(slots=True)
@@ -169,7 +170,8 @@ def advance(
         kernel.moving = bool(kernel.t)
         found = kernel.contents(memory.y, memory.u)
         memory.u, memory.contraction = found.u, 1.0
-        memory.rate = kernel.changes(memory.y, found)[0]
+        memory.rate, exits = kernel.changes(memory.y, found)
+        memory.leaving = kernel.leaving(memory.y, exits)
         if not options.as_given:
             memory.h = _first(kernel, memory, options, until)
     while memory.t < until:
@@ -215,13 +217,14 @@ def advance(
         if seen is not None:
             step = Step(
                 t=memory.t, h=h, y=memory.y, y_new=y_new, moved=moved, u=memory.u,
-                moved_u=moved_u, flows=flows, kernel=after, error=partial(solved.whole, estimate),
+                moved_u=moved_u, flows=flows, kernel=after,
+                error=partial(solved.whole, estimate, memory.leaving, moved),
             )  # fmt: skip
         memory.t = until if last else memory.t + h
         memory.y, weight = y_new, weight_new
-        found = after.contents(y_new, memory.u + moved_u[-1], CLOSE if options.as_given else ROUGH)
-        memory.u = found.u
-        memory.rate = after.changes(y_new, found)[0]
+        near = CLOSE if options.as_given else ROUGH
+        memory.u, memory.rate = solved.ended(after, y_new, memory.u + moved_u[-1], near)
+        memory.leaving = flows[-1]
         memory.past, memory.past_u, memory.past_h = moved[:, :inner], moved_u, h
         # A step cut short by the end of a stretch says nothing about the next one.
         if options.as_given:
@@ -303,14 +306,12 @@ def _predicted(kernel: Kernel, memory: Memory, h: float) -> tuple[Array, Array]:
     part = radau.ahead(ratio)
     z, moved = part @ memory.past, (part @ past_u).reshape(memory.past_u.shape)
     least = (LITTLE - 1.0) * memory.y[:inner]
-    short = z < least
-    if short.any():
-        lay, c = kernel.lay, kernel.c
-        shape = (-1, lay.n, lay.k)
-        bad = short.reshape(shape)[..., :c].any(axis=(0, 2))
+    short = (z < least).reshape(-1, kernel.lay.n, kernel.lay.k).any(axis=0)
+    bad = np.flatnonzero(short[:, : kernel.c].any(axis=1))
+    if bad.size:
         lower = radau.ahead(ratio, LOW)
-        every = np.flatnonzero(np.broadcast_to(bad[:, None], (z.size // lay.k // STAGES // lay.n, lay.n, lay.k)))
-        z[:, every] = lower @ memory.past[:, every]
+        by_stage = (STAGES, -1, kernel.lay.n, kernel.lay.k)
+        z.reshape(by_stage)[:, :, bad] = (lower @ memory.past).reshape(by_stage)[:, :, bad]
         moved[:, bad] = (lower @ past_u).reshape(moved.shape)[:, bad]
         np.maximum(z, least, out=z)
     return z, moved

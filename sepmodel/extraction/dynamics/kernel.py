@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import ConvergenceError
 from sepmodel.extraction.dynamics.mixers import CLOSE, LIMIT, Contents, Slopes, mixers
 from sepmodel.extraction.dynamics.network import AQUEOUS, ORGANIC, Network
@@ -139,7 +140,9 @@ class Kernel:
             which = np.flatnonzero(phase == p)
             if which.size:
                 leave = (self.carried_aq, self.carried_org)[p][:, which[0]]
-                self.chains.append((p, which, leave, self.keep[p, :, 0] * leave))
+                passed = self.keep[p, :, 0] * leave
+                passed = -passed[1:] if p == AQUEOUS else -passed[:-1]
+                self.chains.append((p, which, leave, passed))
         busy = {port.stage for port in net.ports.values()}
         idle = [i for i in range(n) if i not in busy]
         # Nothing that carriers leave with comes back.
@@ -259,6 +262,23 @@ class Kernel:
         tail[..., -1, :] = self.fed
         return out
 
+    def outflows(self, y: Array, found: Contents) -> Array:
+        """What leaves through each outlet [mol/s], (..., P, K)."""
+        if not self.plain:
+            return self.leaving(y, self.changes(y, found)[1])
+        lay, c = self.lay, self.c
+        out = np.zeros((*y.shape[:-1], lay.ports, lay.k))
+        for row, port in enumerate(self.net.ports.values()):
+            i = port.stage
+            flow = (self.qa, self.qo)[port.phase][i]
+            conc = (found.x, found.y)[port.phase][..., i, :]
+            out[..., row, :c] = port.share[:c] * flow * conc
+            if self.t:
+                each = (self.carried_aq, self.carried_org)[port.phase][i]
+                held = y[..., i * lay.k + c : (i + 1) * lay.k]
+                out[..., row, c:] = port.share[c:] * each * held
+        return out
+
     def changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
         """Rates of what is in the train (..., inner), and what leaves the stages in each phase."""
         net, lay = self.net, self.lay
@@ -338,7 +358,10 @@ class Kernel:
     def free(self, found: Contents) -> Array | None:
         """Free dimer and protons (..., N, 2) [mol/m3], where the equilibrium knows them."""
         organic = found.y if found.aside is None else found.y + found.aside
-        free: Array | None = self.net.model.spot(found.u, found.totals, found.x, organic).free
+        model = self.net.model
+        if isinstance(model, CationExchange):
+            return np.stack(model.free(found.u, found.totals, found.x, organic), axis=-1)
+        free: Array | None = model.spot(found.u, found.totals, found.x, organic).free
         return free
 
     # -- derivative --------------------------------------------------------------------------

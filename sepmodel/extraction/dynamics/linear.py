@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from scipy.linalg.blas import dtbsv, ztbsv
 from scipy.linalg.lapack import dgbtrf, dgbtrs, zgbtrf, zgbtrs
 
 from sepmodel.errors import ConvergenceError, Trace
@@ -25,7 +26,7 @@ Numbers = NDArray[Any]
 
 # A returned stream that carries back less than this part of a change within the time 1/w is put
 # back where it is due, but what it does there is left to the next Newton step.
-WEAK = 1e-2
+WEAK = 1e-1
 
 
 class Linear:
@@ -305,6 +306,12 @@ class _Band:
         self.lu, self.pivots, info = factorise(ab.T, half, half, overwrite_ab=True)
         if info:
             raise ConvergenceError("a singular step", trace=Trace(equation="time step"))
+        # Mostly no rows were exchanged; then the two triangles are plain bands, solved faster.
+        self.triangles: tuple[Numbers, Numbers] | None = None
+        if half and not (self.pivots - _in_order(count)).any():
+            lower, upper = self.lu[2 * half :], self.lu[half : 2 * half + 1]
+            self.triangles = np.asfortranarray(lower), np.asfortranarray(upper)
+            self.band_solve = ztbsv if complex_valued else dtbsv
         self.weak: list[tuple[int, int, Numbers]] = []
         self.returned: list[tuple[int, Numbers]] = []
         self.border: Numbers | None = None
@@ -348,7 +355,13 @@ class _Band:
 
     def solve(self, r: Numbers) -> Numbers:
         """k (N size) for r of that length."""
-        k: Numbers = self.back_solve(self.lu, self.half, self.half, r, self.pivots)[0]
+        k: Numbers
+        if self.triangles is None:
+            k = self.back_solve(self.lu, self.half, self.half, r, self.pivots)[0]
+        else:
+            lower, upper = self.triangles
+            k = self.band_solve(self.half, lower, r, lower=1, diag=1)
+            k = self.band_solve(self.half, upper, k, overwrite_x=1)
         if self.border is not None:
             k += self.border @ self._back(k)
         if self.weak:
@@ -384,6 +397,12 @@ def _storage(n: int, size: int) -> tuple[Array, Array, Array, Array]:
         blocks(n - 1, 2 * half + size),
         blocks(n - 1, size * rows + 2 * half - size),
     )
+
+
+@cache
+def _in_order(count: int) -> NDArray[np.int32]:
+    """Pivots of a factorisation that exchanged no rows."""
+    return np.arange(count, dtype=np.int32)
 
 
 @cache

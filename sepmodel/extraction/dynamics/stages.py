@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtbtrs, ztbtrs
 
+from sepmodel.errors import ConvergenceError
 from sepmodel.extraction.dynamics import radau
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.linear import Linear, Numbers, System
@@ -162,19 +163,24 @@ class Stages:
         out: Array = self.systems[0].solve(rest)
         return out
 
+    def whole(self, estimate: Array, leaving: Array, moved: Array) -> Array:
+        """The error estimate of what left beside that of what is in the train (size,).
 
-    def whole(self, estimate: Array) -> Array:
-        """The error estimate of what left and was fed beside that of what is in the train (size,).
-
-        What is too much in the train has left too little.
+        ``leaving`` (P, K) [mol/s] at the beginning, ``moved`` (S, size) what ``finish`` gave.
         """
-        lay = self.lay
+        lay, method = self.lay, radau.method()
         out = np.zeros(lay.size)
         out[: lay.inner] = estimate
-        left = self.lin.passing(estimate)
-        *_, ports, _ = lay.split(out)
-        ports += left
+        ports = slice(lay.inner, lay.size - lay.k)
+        rest = leaving.reshape(-1) + (method.embedded / self.h) @ moved[:, ports]
+        w = method.roots[0].real / self.h
+        out[ports] = (rest + self.lin.passing(estimate).reshape(-1)) / w
         return out
+
+    def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
+        """Unknowns and rates at the end, where the step has come to ``y`` and about ``u``."""
+        found = after.contents(y, u, close)
+        return found.u, after.changes(y, found)[0]
 
 
 class PlainStages(Stages):
@@ -225,15 +231,14 @@ class PlainStages(Stages):
         """Carriers that run down the train, or up it: a triangular band for each phase."""
         out = np.empty_like(r)
         solve = ztbtrs if isinstance(w, complex) else dtbtrs
-        for phase, which, leaving, kept in self.at[0].chains:
+        for phase, which, leaving, passed in self.at[0].chains:
             band = np.zeros((self.lay.n, 2), dtype=r.dtype).T
-            down = phase == AQUEOUS
-            if down:
-                np.negative(kept[1:], out=band[0, 1:])
+            if phase == AQUEOUS:
+                band[0, 1:], band[1] = passed, leaving + w
+                out[:, which] = solve(band, r[:, which], uplo="U")[0]
             else:
-                np.negative(kept[:-1], out=band[1, :-1])
-            np.add(leaving, w, out=band[1 if down else 0])
-            out[:, which] = solve(band, r[:, which], uplo="U" if down else "L")[0]
+                band[1, :-1], band[0] = passed, leaving + w
+                out[:, which] = solve(band, r[:, which], uplo="L")[0]
         return out
 
     def evaluate(self, close: float = ROUGH) -> float:
@@ -283,9 +288,44 @@ class PlainStages(Stages):
 
     def finish(self) -> tuple[Array, Array, Array]:
         """As there."""
-        self.z, self.dz = self._wide(self.z, self.carried), self._wide(self.dz, None)
-        self.state = self.y[: self.lay.inner] + self.z
-        return super().finish()
+        kernel, lay, c = self.at[0], self.lay, self.c
+        flows = np.zeros((STAGES, lay.ports, lay.k))
+        responses = (self.lin.at, self.lin.vt)
+        for row, port in enumerate(kernel.net.ports.values()):
+            i, phase = port.stage, port.phase
+            moved = self.dz[:, i * c : (i + 1) * c] @ responses[phase][i]
+            flows[:, row, :c] = port.share[:c] * (self.exits[phase][:, i] + moved)
+            if kernel.t:
+                each = (kernel.carried_aq, kernel.carried_org)[phase][i]
+                held = self.y[i * lay.k + c : (i + 1) * lay.k]
+                if self.carried is not None:
+                    held = held + self.carried[:, i]
+                flows[:, row, c:] = port.share[c:] * each * held
+        out = np.empty((STAGES, lay.size))
+        outside = np.empty((STAGES, lay.size - lay.inner))
+        outside[:, : -lay.k] = flows.reshape(STAGES, -1)
+        outside[:, -lay.k :] = kernel.fed
+        self.pure, self.z = self.z, self._wide(self.z, self.carried)
+        out[:, : lay.inner] = self.z
+        out[:, lay.inner :] = (self.h * radau.method().a) @ outside
+        return out, self.u - self.u0, flows
+
+    def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
+        """As there, from what is known of the last stage."""
+        kernel, n, c = self.at[0], self.lay.n, self.c
+        moles = (self.moles + self.pure[-1]).reshape(n, c)
+        try:
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                u, d, s, _ = kernel.mixers.settle(moles, self.totals[-1], u, None, close)
+        except ConvergenceError:
+            return super().ended(after, y, u, close)
+        x = moles * s
+        change, _ = kernel.exchange(x, d * x)
+        carriers = None
+        if self.carried is not None:
+            held = np.ascontiguousarray(y[: self.lay.inner].reshape(n, -1)[:, c:])
+            carriers, _ = kernel.exchange(held, held, carriers=True)
+        return u, self._wide(change.reshape(-1), carriers)
 
     def estimate(self) -> Array:
         """As there, of the finished step."""
