@@ -141,7 +141,9 @@ class Kernel:
             if which.size:
                 leave = (self.carried_aq, self.carried_org)[p][:, which[0]]
                 passed = self.keep[p, :, 0] * leave
-                passed = -passed[1:] if p == AQUEOUS else -passed[:-1]
+                # What its band holds beside the diagonal: nothing arrives from beyond the ends.
+                passed = -passed
+                passed[0 if p == AQUEOUS else -1] = 0.0
                 self.chains.append((p, which, leave, passed))
         busy = {port.stage for port in net.ports.values()}
         idle = [i for i in range(n) if i not in busy]

@@ -82,6 +82,12 @@ class Linear:
         """w - J factorised; not ``exact``: weakly returned streams are not followed up."""
         return System(self, w, exact)
 
+    def bands(self, shifts: tuple[complex, ...]) -> Band:
+        """Of mixers alone and their components: several shifts at once."""
+        bands = self.banded(self.at, self.vt, carriers=False)
+        which = slice(0, self.kernel.c)
+        return Band(self.kernel, bands, shifts, self.returns[False], which, exact=False)
+
     def banded(self, at: Array, vt: Array, *, carriers: bool) -> Array:
         """-J over mixers alone in band storage, one row of the result for each column.
 
@@ -145,14 +151,14 @@ class System:
         kernel, c = lin.kernel, lin.kernel.c
         self.lin, self.w = lin, w if isinstance(w, complex) and w.imag else w.real
         self.reach = None
-        self.carriers: _Band | None = None
+        self.carriers: Band | None = None
         if kernel.plain:
             bands = lin.banded(lin.at, lin.vt, carriers=False)
-            self.bands = _Band(kernel, bands, self.w, lin.returns[False], slice(0, c), exact)
+            self.bands = Band(kernel, bands, (self.w,), lin.returns[False], slice(0, c), exact)
             if lin.carrier is not None:
                 bands = lin.banded(*lin.carrier, carriers=True)
-                self.carriers = _Band(
-                    kernel, bands, self.w, lin.returns[True], slice(c, None), exact=True
+                self.carriers = Band(
+                    kernel, bands, (self.w,), lin.returns[True], slice(c, None), exact=True
                 )
             return
         # What of a change in the mixer's outflow reaches the end of the settler within the step.
@@ -163,7 +169,7 @@ class System:
         if lin.carrier is not None:
             self.carriers = self._with_settlers(*lin.carrier, slice(c, None))
 
-    def _with_settlers(self, at: Array, vt: Array, which: slice) -> _Band:
+    def _with_settlers(self, at: Array, vt: Array, which: slice) -> Band:
         """The band matrix where settlers, entrainment or what passes by take part."""
         kernel = self.lin.kernel
         assert self.reach is not None
@@ -196,7 +202,7 @@ class System:
         ab = np.zeros(n * size * rows, dtype=up.dtype)
         ab[place] = blocks.reshape(-1)[order]
         returns = self.lin._returns((down.swapaxes(1, 2), up.swapaxes(1, 2)), which)
-        return _Band(kernel, ab.reshape(n * size, rows), self.w, returns, which, exact=True)
+        return Band(kernel, ab.reshape(n * size, rows), (self.w,), returns, which, exact=True)
 
     def solve(self, r: Numbers, *, carriers: bool = True) -> Numbers:
         """k for r (inner,); without ``carriers`` they stay, whatever r says of them."""
@@ -283,43 +289,54 @@ class System:
         return out[0], out[1]
 
 
-class _Band:
-    """A band matrix over the mixers, w on its diagonal, with a border for returned streams."""
+class Band:
+    """A band matrix over the mixers with shifts w on its diagonal, bordered for returned streams.
+
+    Several shifts are several matrices one below the other, so that one call does for all: numpy's
+    and LAPACK's cost is that of their calls.
+    """
 
     def __init__(
         self,
         kernel: Kernel,
         bands: Numbers,
-        w: complex,
+        shifts: tuple[complex, ...],
         returns: list[tuple[Link, Numbers, float]],
         which: slice,
         exact: bool,
     ) -> None:
-        n = kernel.lay.n
+        n, m = kernel.lay.n, len(shifts)
         count, rows = bands.shape
-        self.w, self.n, self.size = w, n, count // n
+        self.n, self.size, self.m = n, count // n, m
         self.half = half = (rows - 1) // 3
-        complex_valued = isinstance(w, complex)
-        ab = bands.astype(complex) if complex_valued else bands.copy()
-        ab[:, 2 * half] += w
+        complex_valued = isinstance(shifts[0], complex)
+        ab = np.empty((m, count, rows), dtype=complex if complex_valued else bands.dtype)
+        ab[:] = bands
+        for own, w in zip(ab, shifts, strict=True):
+            own[:, 2 * half] += w
+        ab = ab.reshape(m * count, rows)
         factorise, self.back_solve = (zgbtrf, zgbtrs) if complex_valued else (dgbtrf, dgbtrs)
         self.lu, self.pivots, info = factorise(ab.T, half, half, overwrite_ab=True)
         if info:
             raise ConvergenceError("a singular step", trace=Trace(equation="time step"))
         # Mostly no rows were exchanged; then the two triangles are plain bands, solved faster.
         self.triangles: tuple[Numbers, Numbers] | None = None
-        if half and not (self.pivots - _in_order(count)).any():
+        if half and np.array_equal(self.pivots, _in_order(m * count)):
             lower, upper = self.lu[2 * half :], self.lu[half : 2 * half + 1]
             self.triangles = np.asfortranarray(lower), np.asfortranarray(upper)
             self.band_solve = ztbsv if complex_valued else dtbsv
-        self.weak: list[tuple[int, int, Numbers]] = []
+        self.weak: list[tuple[int, slice, Numbers]] = []
         self.returned: list[tuple[int, Numbers]] = []
         self.border: Numbers | None = None
         strong = []
+        size, least = self.size, min(map(abs, shifts))
         for link, response, most in returns:
             where = None if exact else kernel.near[link.target[0]]
-            if where is not None and most < WEAK * abs(w):
-                self.weak.append((link.source[0], where, response / w))
+            if where is not None and most < WEAK * least:
+                by_shift = np.array([response / w for w in shifts])
+                self.weak.append(
+                    (link.source[0], slice(where * size, (where + 1) * size), by_shift)
+                )
             else:
                 strong.append((link, response))
         if strong:
@@ -328,9 +345,9 @@ class _Band:
     def _borders(
         self, kernel: Kernel, strong: list[tuple[Link, Numbers]], which: slice, kind: Any
     ) -> None:
-        n, size = self.n, self.size
+        n, size, m = self.n, self.size, self.m
         c = strong[0][1].shape[1]
-        columns = np.zeros((n * size, len(strong) * c), dtype=kind, order="F")
+        columns = np.zeros((n * size, len(strong) * c), dtype=kind)
         own = np.arange(c)
         for j, (link, response) in enumerate(strong):
             where, phase = link.target
@@ -341,12 +358,12 @@ class _Band:
                 aside = kernel.k_by[where, which]
                 columns[first + c + own, j * c + own] = aside
             columns[first + own, j * c + own] = 1.0 - aside
+        stacked = np.asfortranarray(np.tile(columns, (m, 1)))
         border = self.back_solve(
-            self.lu, self.half, self.half, columns, self.pivots, overwrite_b=True
-        )[0]
-        back = self._back(border.T).T
-        small = np.linalg.inv(np.eye(back.shape[0]) - back)
-        self.border = border @ small
+            self.lu, self.half, self.half, stacked, self.pivots, overwrite_b=True
+        )[0].reshape(m, n * size, -1)
+        back = self._back(border.swapaxes(1, 2)).swapaxes(1, 2)
+        self.border = border @ np.linalg.inv(np.eye(back.shape[-1]) - back)
 
     def _back(self, k: Numbers) -> Numbers:
         """Change of the returned streams for changes (..., N size) of the contents."""
@@ -354,7 +371,7 @@ class _Band:
         return np.concatenate([k[..., i, :] @ response for i, response in self.returned], axis=-1)
 
     def solve(self, r: Numbers) -> Numbers:
-        """k (N size) for r of that length."""
+        """k (shifts N size) for r of that length."""
         k: Numbers
         if self.triangles is None:
             k = self.back_solve(self.lu, self.half, self.half, r, self.pivots)[0]
@@ -362,13 +379,18 @@ class _Band:
             lower, upper = self.triangles
             k = self.band_solve(self.half, lower, r, lower=1, diag=1)
             k = self.band_solve(self.half, upper, k, overwrite_x=1)
+        if self.border is None and not self.weak:
+            return k
+        each = k.reshape(self.m, -1)
         if self.border is not None:
-            k += self.border @ self._back(k)
-        if self.weak:
-            size = self.size
-            changes = [k[i * size : (i + 1) * size] @ response for i, _, response in self.weak]
-            for (_, where, _), change in zip(self.weak, changes, strict=True):
-                k[where * size : (where + 1) * size] += change
+            each += (self.border @ self._back(each)[..., None])[..., 0]
+        size = self.size
+        changes = [
+            (each[:, None, i * size : (i + 1) * size] @ response)[:, 0]
+            for i, _, response in self.weak
+        ]
+        for (_, where, _), change in zip(self.weak, changes, strict=True):
+            each[:, where] += change
         return k
 
 

@@ -98,6 +98,10 @@ class Stages:
         )  # fmt: skip
         self.slope = self.respond(kernel, spot)
         self.lin = Linear(kernel, spot, self.slope, self.slope.u_t is not None)
+        self.factorise()
+
+    def factorise(self) -> None:
+        """The systems of the modes."""
         roots = radau.method().roots
         self.systems = [self.lin.shifted(root / self.h, exact=False) for root in roots]
 
@@ -219,26 +223,30 @@ class PlainStages(Stages):
         """Changes of the carriers at the stages, from their rates at the beginning."""
         method = radau.method()
         modes = method.into.sum(axis=1)
+        first, *others = method.roots
         found = np.empty((STAGES, *rate.shape))
-        found[0] = self._chains(method.roots[0].real / self.h, modes[0] * rate)
-        for i in range(1, len(method.roots)):
-            right = complex(modes[2 * i - 1], modes[2 * i]) * rate
-            one = self._chains(method.roots[i] / self.h, right)
-            found[2 * i - 1], found[2 * i] = one.real, one.imag
+        found[0] = self._chains((first.real / self.h,), modes[:1, None, None] * rate)[0]
+        right = (modes[1::2] + 1j * modes[2::2])[:, None, None] * rate
+        solved = self._chains(tuple(root / self.h for root in others), right)
+        found[1::2], found[2::2] = solved.real, solved.imag
         return (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
 
-    def _chains(self, w: complex, r: Numbers) -> Numbers:
-        """Carriers that run down the train, or up it: a triangular band for each phase."""
+    def _chains(self, shifts: tuple[complex, ...], r: Numbers) -> Numbers:
+        """Carriers (shifts, N, T) that run down the train, or up it: a triangular band for each
+        phase, for several shifts one below the other."""
         out = np.empty_like(r)
-        solve = ztbtrs if isinstance(w, complex) else dtbtrs
+        m, n = r.shape[:2]
+        solve = ztbtrs if r.dtype.kind == "c" else dtbtrs
         for phase, which, leaving, passed in self.at[0].chains:
-            band = np.zeros((self.lay.n, 2), dtype=r.dtype).T
-            if phase == AQUEOUS:
-                band[0, 1:], band[1] = passed, leaving + w
-                out[:, which] = solve(band, r[:, which], uplo="U")[0]
-            else:
-                band[1, :-1], band[0] = passed, leaving + w
-                out[:, which] = solve(band, r[:, which], uplo="L")[0]
+            band = np.empty((m, n, 2), dtype=r.dtype)
+            down = phase == AQUEOUS
+            off, own = (0, 1) if down else (1, 0)
+            band[:, :, off] = passed
+            for each, w in zip(band, shifts, strict=True):
+                np.add(leaving, w, out=each[:, own])
+            right = r[:, :, which].reshape(m * n, -1)
+            found = solve(band.reshape(m * n, 2).T, right, uplo="U" if down else "L")[0]
+            out[:, :, which] = found.reshape(m, n, -1)
         return out
 
     def evaluate(self, close: float = ROUGH) -> float:
@@ -259,16 +267,21 @@ class PlainStages(Stages):
         """The carriers are settled already."""
         return kernel.mixers.slopes(spot, moving=False)
 
+    def factorise(self) -> None:
+        """One real system, and the complex ones together."""
+        first, *others = radau.method().roots
+        self.real = self.lin.bands((first.real / self.h,))
+        self.others = self.lin.bands(tuple(root / self.h for root in others))
+
     def newton(self, *, first: bool) -> float:
         """As there, of the components."""
         method, pairs = radau.method(), self.pairs
         modes = method.into @ (self.rates - self.back @ self.z)
         found = np.empty_like(modes)
-        found[0] = self.systems[0].bands.solve(modes[0])
+        found[0] = self.real.solve(modes[0])
         pairs.real, pairs.imag = modes[1::2], modes[2::2]
-        for i, system in enumerate(self.systems[1:]):
-            pairs[i] = system.bands.solve(pairs[i])
-        found[1::2], found[2::2] = pairs.real, pairs.imag
+        solved = self.others.solve(pairs.reshape(-1)).reshape(pairs.shape)
+        found[1::2], found[2::2] = solved.real, solved.imag
         self.dz = method.out @ found
         self.z = self.z + self.dz
         moved = self.dz.reshape(STAGES, self.lay.n, self.c)
@@ -331,11 +344,11 @@ class PlainStages(Stages):
         """As there, of the finished step."""
         rest = self.rate + (radau.method().embedded / self.h) @ self.z
         by_stage = rest.reshape(self.lay.n, self.lay.k)
-        found = self.systems[0].bands.solve(by_stage[:, : self.c].reshape(-1))
+        found = self.real.solve(by_stage[:, : self.c].reshape(-1))
         carriers = None
         if self.carried is not None:
             w = radau.method().roots[0].real / self.h
-            carriers = self._chains(w, by_stage[:, self.c :])
+            carriers = self._chains((w,), by_stage[None, :, self.c :])[0]
         return self._wide(found, carriers)
 
 
