@@ -130,7 +130,7 @@ def scale(kernel: Kernel, memory: Memory, y: Array, options: Options) -> Array:
     lay, c = kernel.lay, kernel.c
     out = np.abs(y[: lay.inner])
     layers = out.reshape(-1, lay.n, lay.k)
-    held = layers[..., :c] @ np.ones((c, 1))
+    held = layers[..., :c] @ kernel.counted
     memory.most = np.maximum(memory.most, held) if memory.most.size else held
     if lay.bypass:
         # What passes by is measured by what its mixer holds.

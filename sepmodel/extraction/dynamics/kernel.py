@@ -13,6 +13,7 @@ equilibrium follow from M by Newton's method. With s = 1/(Va + Vo D)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +115,7 @@ class Kernel:
             self.k_by[:, :c] = net.bypass
         self.carry = None if net.carry is None else net.carry[:, :, None]
         self.fed = net.feed.sum(axis=(0, 1))
+        self.counted = np.ones((c, 1))
         self.moving = True
         self.plain = net.bypass is None and net.carry is None and not any(net.cells)
         self.feed = net.feed.sum(axis=0)
@@ -134,6 +136,7 @@ class Kernel:
         # Scratch for band matrices of components and of carriers, and what is in it.
         self.storage: dict[bool, tuple[Array, Array, Array, Array]] = {}
         self.stored: dict[bool, object] = {}
+        self.rooms: dict[tuple[type, int], NDArray[Any]] = {}
         # Carriers of each phase, where they run one way: which, and their two diagonals.
         self.chains = []
         for p in (AQUEOUS, ORGANIC):

@@ -26,7 +26,7 @@ Numbers = NDArray[Any]
 
 # A returned stream that carries back less than this part of a change within the time 1/w is put
 # back where it is due, but what it does there is left to the next Newton step.
-WEAK = 1e-1
+WEAK = 0.25
 
 
 class Linear:
@@ -83,10 +83,21 @@ class Linear:
         return System(self, w, exact)
 
     def bands(self, shifts: tuple[complex, ...]) -> Band:
-        """Of mixers alone and their components: several shifts at once."""
+        """Of mixers alone and their components: several shifts at once.
+
+        They stand in the kernel's own room until the next are made.
+        """
         bands = self.banded(self.at, self.vt, carriers=False)
         which = slice(0, self.kernel.c)
-        return Band(self.kernel, bands, shifts, self.returns[False], which, exact=False)
+        kind = complex if isinstance(shifts[0], complex) else float
+        key = (kind, len(shifts))
+        if key not in self.kernel.rooms:
+            room = np.empty(len(shifts) * bands.size + bands.shape[1], dtype=kind)
+            self.kernel.rooms[key] = room
+        return Band(
+            self.kernel, bands, shifts, self.returns[False], which, exact=False,
+            room=self.kernel.rooms[key],
+        )  # fmt: skip
 
     def banded(self, at: Array, vt: Array, *, carriers: bool) -> Array:
         """-J over mixers alone in band storage, one row of the result for each column.
@@ -304,13 +315,17 @@ class Band:
         returns: list[tuple[Link, Numbers, float]],
         which: slice,
         exact: bool,
+        room: Numbers | None = None,
     ) -> None:
         n, m = kernel.lay.n, len(shifts)
         count, rows = bands.shape
         self.n, self.size, self.m = n, count // n, m
         self.half = half = (rows - 1) // 3
         complex_valued = isinstance(shifts[0], complex)
-        ab = np.empty((m, count, rows), dtype=complex if complex_valued else bands.dtype)
+        length = m * count * rows
+        if room is None:
+            room = np.empty(length + rows, dtype=complex if complex_valued else bands.dtype)
+        ab = room[:length].reshape(m, count, rows)
         ab[:] = bands
         for own, w in zip(ab, shifts, strict=True):
             own[:, 2 * half] += w
@@ -322,8 +337,10 @@ class Band:
         # Mostly no rows were exchanged; then the two triangles are plain bands, solved faster.
         self.triangles: tuple[Numbers, Numbers] | None = None
         if half and np.array_equal(self.pivots, _in_order(m * count)):
-            lower, upper = self.lu[2 * half :], self.lu[half : 2 * half + 1]
-            self.triangles = np.asfortranarray(lower), np.asfortranarray(upper)
+            # The same memory, seen from the first row of each: what is behind its last is not read.
+            first = room[2 * half :][:length], room[half:][:length]
+            lower, upper = (part.reshape(m * count, rows).T for part in first)
+            self.triangles = lower, upper
             self.band_solve = ztbsv if complex_valued else dtbsv
         self.weak: list[tuple[int, slice, Numbers]] = []
         self.returned: list[tuple[int, Numbers]] = []

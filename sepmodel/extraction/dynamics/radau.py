@@ -33,7 +33,8 @@ class Method:
     the real mode and the real and imaginary parts of the others, ``out`` (S, S) brings them back.
     ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
     coefficients of s, s^2 ... of the polynomial through 0 and the stages; ``tails`` by degree
-    those about the end of the polynomials through the last stages alone; ``beyond`` (S + 1,) those
+    powers (S, k) of the nodes and the coefficients (k, S) of the polynomials through the last
+    stages alone, about the end and less what is there; ``beyond`` (S + 1,) those
     of s, s^2 ... of what the step's polynomial errs by on the way, in error estimates: it is zero
     at both ends."""
 
@@ -45,7 +46,7 @@ class Method:
     out: Array
     embedded: Array
     bend: Array
-    tails: dict[int, Array]
+    tails: dict[int, tuple[Array, Array]]
     beyond: Array
 
 
@@ -94,12 +95,12 @@ def method() -> Method:
     stages = a @ (nodes**s * (s + 1))
     beyond = np.append(np.linalg.solve(powers, stages), -1.0) / (embedded @ stages / roots[0].real)
     bend = np.asarray(np.linalg.inv(powers), dtype=float)
-    tails = {
-        k: np.asarray(
-            np.linalg.inv((nodes[-k - 1 : -1, None] - 1.0) ** np.arange(1, k + 1)), dtype=float
-        )
-        for k in range(1, s)
-    }
+    tails = {}
+    for k in range(1, s):
+        tail = np.zeros((k, s))
+        tail[:, -k - 1 : -1] = np.linalg.inv((nodes[-k - 1 : -1, None] - 1.0) ** np.arange(1, k + 1))
+        tail[:, -1] = -tail.sum(axis=1)
+        tails[k] = (nodes[:, None] ** np.arange(1, k + 1), tail)
     return Method(
         nodes=nodes, a=a, back=back, roots=roots, into=np.array(into), out=np.array(out).T,
         embedded=embedded, bend=bend,
@@ -114,9 +115,6 @@ def ahead(ratio: float, degree: int = STAGES - 1) -> Array:
     That is of one degree less than the step's own, or lower: behind a front the beginning is
     another regime, and what is carried beyond the end by it is worse, not better.
     """
-    found = method()
-    powers = (found.nodes[:, None] * ratio) ** np.arange(1, degree + 1)
-    out = np.zeros((STAGES, STAGES))
-    out[:, -degree - 1 : -1] = powers @ found.tails[degree]
-    out[:, -1] = -out.sum(axis=1)
+    powers, tail = method().tails[degree]
+    out: Array = powers * ratio ** np.arange(1.0, degree + 1.0) @ tail
     return out

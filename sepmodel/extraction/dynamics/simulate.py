@@ -365,10 +365,13 @@ class _Runner:
                 self.kernel = kernel
             else:
                 self._record(states, unknowns)
-        *_, outlets, fed = kernel.lay.split(step.y_new)
-        inventory = self._inventory(step.y_new)
-        gap = np.abs(inventory + outlets.sum(axis=0) - fed - self.held)
-        self.worst = np.maximum(self.worst, gap / np.maximum(np.maximum(inventory, fed), self.held))
+        lay = kernel.lay
+        rows = step.y_new.reshape(-1, lay.k)
+        inventory = rows[: -lay.ports - 1].sum(axis=0)
+        left, fed = rows[-lay.ports - 1 : -1].sum(axis=0), rows[-1]
+        gap = np.abs(inventory + left - fed - self.held)
+        gap /= np.maximum(np.maximum(inventory, fed), self.held)
+        np.maximum(self.worst, gap, out=self.worst)
         for watch in self.watches:
             self._follow(watch, step)
         if self.progress is not None:
