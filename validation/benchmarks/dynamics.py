@@ -3,12 +3,12 @@
 The fixed case is models/cases/upsets-pr-nd.toml: 100 stages, four elements, counter-ion, strip.
 CPU time of one core, the best of several repetitions, all in this one run. The error is the largest
 difference of any element's share in any liquor at sixty moments of thirty days to a tight run.
-Every integrator gets the same rates and the same kernels. LSODA is called through solve_ivp with its
-own banded differences, twice: with the states that ours has, what left each outlet included (put
-beside their stages, so that the band stays narrow), and spared those; spared them it is also given
-the exact band, and called through odeint, which spares it SciPy's Python between steps. BDF and Radau
-are given the exact derivative, sparse. Each has the loosest of its tolerances with which the error is
-small enough.
+Every integrator gets the same rates and the same kernels. LSODA is called through solve_ivp with
+its own banded differences, twice: with the states that ours has, what left each outlet included
+(put beside their stages, so that the band stays narrow), and spared those; spared them it is also
+given the exact band, and called through odeint, which spares it SciPy's Python between steps. BDF
+and Radau are given the exact derivative, sparse. Each has the loosest of its tolerances with which
+the error is small enough.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Problem:
         self.outlets()
 
     def outlets(self) -> None:
-        """Places of mixers and of what left, each outlet's beside its stage, half on either side."""
+        """Places of mixers and of what left, each outlet's beside its stage, half a side."""
         lay, kernel = self.kernel.lay, self.kernel
         beside: dict[int, tuple[list[int], list[int]]] = {}
         for row, port in enumerate(kernel.net.ports.values()):

@@ -32,8 +32,9 @@ AHEAD = 3.0
 # What a prediction leaves at least, as a part of what is there, and the degree where it would not.
 LITTLE = 1e-1
 LOW = 2
-# Newton: part of the tolerance that may be left, steps, and what a step becomes if it fails.
-LEFT = 3e-2
+# Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
+# the guess, steps, and what a step becomes if it fails.
+LEFT = 1.0 / 32.0
 BEGIN = 0.5
 ROUNDS = 10
 RETRY = 1.0 / 2.0
@@ -55,7 +56,7 @@ class Options:
     """
 
     rtol: float = 1e-5
-    floor: float = 3e-3
+    floor: float = 1e-3
     longest: float = np.inf
     most: int = 1_000_000
     as_given: bool = False
@@ -306,8 +307,10 @@ def _predicted(kernel: Kernel, memory: Memory, h: float) -> tuple[Array, Array]:
     part = radau.ahead(ratio)
     z, moved = part @ memory.past, (part @ past_u).reshape(memory.past_u.shape)
     least = (LITTLE - 1.0) * memory.y[:inner]
-    short = (z < least).reshape(-1, kernel.lay.n, kernel.lay.k).any(axis=0)
-    bad = np.flatnonzero(short[:, : kernel.c].any(axis=1))
+    short = np.any(
+        (z < least).reshape(-1, kernel.lay.n, kernel.lay.k)[..., : kernel.c], axis=(0, 2)
+    )
+    bad = np.flatnonzero(short)
     if bad.size:
         lower = radau.ahead(ratio, LOW)
         by_stage = (STAGES, -1, kernel.lay.n, kernel.lay.k)

@@ -26,7 +26,7 @@ Numbers = NDArray[Any]
 
 # A returned stream that carries back less than this part of a change within the time 1/w is put
 # back where it is due, but what it does there is left to the next Newton step.
-WEAK = 0.25
+WEAK = 1.0 / 4.0
 
 
 class Linear:
@@ -66,8 +66,8 @@ class Linear:
             self.returns[True] = self._returns(self.carrier, slice(c, None))
 
     def _returns(
-        self, responses: tuple[Array, Array], which: slice
-    ) -> list[tuple[Link, Array, float]]:
+        self, responses: tuple[Numbers, Numbers], which: slice
+    ) -> list[tuple[Link, Numbers, float]]:
         """Streams that return, with what they bring back of a change, and the most of it."""
         out = []
         for link in self.kernel.net.links:
@@ -325,11 +325,11 @@ class Band:
         length = m * count * rows
         if room is None:
             room = np.empty(length + rows, dtype=complex if complex_valued else bands.dtype)
-        ab = room[:length].reshape(m, count, rows)
-        ab[:] = bands
-        for own, w in zip(ab, shifts, strict=True):
+        each = room[:length].reshape(m, count, rows)
+        each[:] = bands
+        for own, w in zip(each, shifts, strict=True):
             own[:, 2 * half] += w
-        ab = ab.reshape(m * count, rows)
+        ab = each.reshape(m * count, rows)
         factorise, self.back_solve = (zgbtrf, zgbtrs) if complex_valued else (dgbtrf, dgbtrs)
         self.lu, self.pivots, info = factorise(ab.T, half, half, overwrite_ab=True)
         if info:
@@ -376,11 +376,13 @@ class Band:
                 columns[first + c + own, j * c + own] = aside
             columns[first + own, j * c + own] = 1.0 - aside
         stacked = np.asfortranarray(np.tile(columns, (m, 1)))
-        border = self.back_solve(
+        flat: Numbers = self.back_solve(
             self.lu, self.half, self.half, stacked, self.pivots, overwrite_b=True
-        )[0].reshape(m, n * size, -1)
+        )[0]
+        border: Numbers = flat.reshape(m, n * size, -1)
         back = self._back(border.swapaxes(1, 2)).swapaxes(1, 2)
-        self.border = border @ np.linalg.inv(np.eye(back.shape[-1]) - back)
+        small: Numbers = np.linalg.inv(np.eye(back.shape[-1]) - back)
+        self.border = border @ small
 
     def _back(self, k: Numbers) -> Numbers:
         """Change of the returned streams for changes (..., N size) of the contents."""

@@ -98,7 +98,9 @@ def method() -> Method:
     tails = {}
     for k in range(1, s):
         tail = np.zeros((k, s))
-        tail[:, -k - 1 : -1] = np.linalg.inv((nodes[-k - 1 : -1, None] - 1.0) ** np.arange(1, k + 1))
+        tail[:, -k - 1 : -1] = np.linalg.inv(
+            (nodes[-k - 1 : -1, None] - 1.0) ** np.arange(1, k + 1)
+        )
         tail[:, -1] = -tail.sum(axis=1)
         tails[k] = (nodes[:, None] ** np.arange(1, k + 1), tail)
     return Method(

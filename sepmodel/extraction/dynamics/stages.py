@@ -363,7 +363,8 @@ def _by_moles(u_m: Array, moles: Array) -> Array:
     """u_m (N, m, C) on moles (S, N, C)."""
     ones = np.ones(moles.shape[-1])
     if u_m.shape[1] == 1:
-        return (moles * u_m[:, 0]).dot(ones)[..., None]
+        by_one: Array = (moles * u_m[:, 0]).dot(ones)[..., None]
+        return by_one
     out = np.empty((*moles.shape[:-1], u_m.shape[1]))
     for i in range(out.shape[-1]):
         out[..., i] = (moles * u_m[:, i]).dot(ones)
