@@ -124,15 +124,28 @@ def run(
     "constants",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Replace a number of the data sets: strict SI, or text with a unit.",
+    help="Replace a number of the data sets, which is not drawn then: strict SI, or with a unit.",
 )
 @click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
 @click.option(
     "--members",
     type=click.IntRange(16, 2**20),
-    default=64,
+    default=1000,
     show_default=True,
     help="Draws of all constants together behind the ranges.",
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the draws.")
+@click.option(
+    "--draw",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Run the plants as built at draw N (from 0) of the seed; constants.csv has its constants.",
+)
+@click.option(
+    "--as-built",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Run the plants, designed at the other numbers, as built at this one: stages stand.",
 )
 @click.option(
     "--engine",
@@ -151,6 +164,9 @@ def compare(
     constants: tuple[str, ...],
     ranges: bool,
     members: int,
+    seed: int,
+    draw: int | None,
+    as_built: tuple[str, ...],
     engine: bool,
     wide: bool,
     json_to: str | None,
@@ -166,6 +182,7 @@ def compare(
       sepmodel compare
       sepmodel compare magnet-scrap-nd-pr --wide
       sepmodel compare --no-ranges --set market=china-2025 --json -
+      sepmodel compare --draw 3 --no-figures
     """
     from sepmodel import report
     from sepmodel.case import parse_settings
@@ -174,15 +191,20 @@ def compare(
     from sepmodel.run import load
     from sepmodel.study import engine_answers
 
+    if draw is not None and as_built:
+        raise click.UsageError("--draw and --as-built both say what the plants are run at")
     loaded = load(study, parse_settings(settings))
     terminal.announce(loaded.path, loaded.shadows)
     targets.check(json_to, force)
+    kept = _numbers(as_built) or None
     with terminal.busy(f"comparing the routes of {loaded.name}") as step:
         found = compared(
             loaded,
             constants=_numbers(constants),
             ranges=ranges,
             members=members,
+            seed=seed,
+            as_built=kept if draw is None else draw,
             workers=os.cpu_count() or 1,
             progress=step,
         )
@@ -757,8 +779,9 @@ def _guarded(words: list[str]) -> int:
         while where is not None and where.tb_next is not None:
             where = where.tb_next
         place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else ""
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         message = (
-            f"a defect in sepmodel: {type(error).__name__}: {error} [{place}]\n"
+            f"a defect in sepmodel: {type(error).__name__}: {error}{notes} [{place}]\n"
             "Please report it with the output of `sepmodel doctor`; "
             "SEPMODEL_TRACEBACK=1 shows the whole traceback."
         )

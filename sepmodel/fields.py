@@ -227,6 +227,7 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_whole_text)]
 # Names become parts of paths, file names and column headers: no dots, slashes or spaces.
 Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]{0,63}$")]
+SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
 Component = Annotated[Text, AfterValidator(_component)]
 RareEarth = Annotated[Text, AfterValidator(_rare_earth)]
 Shares = dict[Component, Annotated[float, Number("a share", low=0)]]

@@ -121,6 +121,10 @@ def figures(result: Result) -> dict[str, bytes]:
         from sepmodel import plot_displacement
 
         drawn |= plot_displacement.drawings(result)
+    if result.kind == "elution":
+        from sepmodel import plot_elution
+
+        drawn |= plot_elution.drawings(result)
     if result.kind == "isotherm":
         from sepmodel import plot_isotherms
 

@@ -96,7 +96,9 @@ def time_position(result: Result) -> Figure:
         hours = np.array(profile.axes["time"], dtype=float) / 3600
         z = np.array(profile.axes["position"], dtype=float)
         top = float(np.round(profile.values.max()))
-        drawn = axes.pcolormesh(z, hours, profile.values, cmap="viridis", shading="nearest")
+        drawn = axes.pcolormesh(
+            z, hours, profile.values, cmap="viridis", shading="nearest", rasterized=True
+        )
         axes.set(ylabel="time (h)", xlim=(z[0], z[-1]))
         bar = figure.colorbar(drawn, ax=axes, ticks=np.arange(top + 1))
         bar.ax.set_yticklabels(_order(result, profile, int(top)))

@@ -11,7 +11,16 @@ from sepmodel import __version__, files, report_engine, units
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 from sepmodel.report_page import COMPUTED, LOW_CONFIDENCE, SHOWN, page
-from sepmodel.report_words import details, headlines, number, percent, pretty, purity, readable
+from sepmodel.report_words import (
+    details,
+    headlines,
+    kept,
+    met,
+    number,
+    pretty,
+    purity,
+    readable,
+)
 
 __all__ = ["PAGE", "number", "page", "pretty", "purity", "readable", "table", "write"]
 
@@ -47,7 +56,7 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             + (
                 f"Below each figure: 5 to 95 % of {comparison.members} draws of all constants."
                 if comparison.with_ranges
-                else "Ranges not computed."
+                else kept(comparison) or "Ranges not computed."
             ),
             width,
         ),
@@ -61,6 +70,9 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             "",
             *_block(comparison, comparison.routes[start : start + per_block], shown, width),
         ]
+    spans = [r.ranges[metric] for r in comparison.routes for metric in shown if metric in r.ranges]
+    if not all(span.holds_base for span in spans):
+        lines.append("* the base lies outside 5 to 95 % of its draws")
     lines += ["", *_bulleted(headlines(comparison), width)]
     if wide:
         lines += ["", *_bulleted(details(comparison), width)]
@@ -89,7 +101,10 @@ def _block(
     lines.append(line("meets specification", [r.status.replace("meets", "yes") for r in results]))
     if any(r.met is not None for r in results):
         lines.append(
-            line("draws that do, %", ["-" if r.met is None else percent(r.met) for r in results])
+            line(
+                "draws that do, % (95 %)" if any(r.met_between for r in results) else "",
+                [met(r) for r in results],
+            )
         )
     for product in comparison.study.product:
         cells = []
@@ -123,7 +138,7 @@ def _metric_lines(metric: str, results: Sequence[RouteResult], line: Any) -> lis
             spans.append("")
         else:
             ends = (number(units.to(x, meta.unit), 2) for x in (span.low, span.high))
-            spans.append(" to ".join(ends))
+            spans.append(" to ".join(ends) + ("" if span.holds_base else "*"))
     if all(v in ("0", "-") for v in values):
         return []
     unit = pretty(meta.unit)
@@ -158,9 +173,10 @@ def write(
 ) -> Path:
     """Write everything a comparison has to say into ``folder``; returns the page.
 
-    comparison.json, comparison.csv, contributions.csv, table.txt (wide), the figures as SVG and
-    PNG, and report.html, one file that needs nothing beside it. Files that somebody changed are
-    not replaced unless ``force``.
+    comparison.json, comparison.csv, contributions.csv, draws.csv (with ranges), table.txt (wide),
+    the figures as SVG and PNG, and report.html, one file that needs nothing beside it; of plants
+    that are run as built constants.csv. Files that somebody changed are not replaced unless
+    ``force``.
     """
     from sepmodel import plot_comparison
 
@@ -170,6 +186,8 @@ def write(
         "comparison.csv": compare.csv_text(comparison),
         "contributions.csv": contributions_csv(comparison),
         "table.txt": table(comparison, wide=True),
+        **({"draws.csv": compare.draws_csv(comparison)} if comparison.drawn else {}),
+        **({"constants.csv": compare.constants_csv(comparison)} if comparison.as_built else {}),
         **drawn,
         PAGE: page(comparison, drawn),
     }

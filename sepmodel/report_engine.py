@@ -90,7 +90,8 @@ def _answer(answer: Checked) -> str:
 
 
 def _percent(purity: float) -> str:
-    return f"{100 * purity:.2f}"
+    """A purity; a product brought with others has none."""
+    return f"{100 * purity:.2f}" if purity > 0 else "-"
 
 
 def rows(comparison: Comparison) -> list[list[str]]:

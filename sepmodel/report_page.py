@@ -17,6 +17,8 @@ from sepmodel.report_words import (
     WORDS,
     details,
     headlines,
+    kept,
+    met,
     number,
     percent,
     pretty,
@@ -85,6 +87,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         "parts": [_page_parts(metric, results) for metric in ("cost", "carbon", "energy")],
         "words": [(_anchor(word), word, text) for word, text in sorted(WORDS.items(), key=_lower)],
         "with_ranges": comparison.with_ranges,
+        "kept": kept(comparison),
         "functional_unit": compare.UNIT_OF_COMPARISON[study.functional_unit],
         "ranges": compare.RANGES[0].upper() + compare.RANGES[1:],
         "boundary": compare.BOUNDARY[0].upper() + compare.BOUNDARY[1:],
@@ -286,7 +289,7 @@ def _page_route(result: RouteResult) -> dict[str, Any]:
         "title": result.route.title,
         "ok": result.status == "meets",
         "status": "yes" if result.status == "meets" else result.status,
-        "met": "-" if result.met is None else f"{percent(result.met)} %",
+        "met": met(result, " %"),
         "level": f"Model: {result.route.level}",
         "estimates": f"{share['count']} of {share['of']} constants are estimates{weight}."
         if result.account

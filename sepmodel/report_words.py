@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from sepmodel import report_engine, units
 from sepmodel.data import Constant
 from sepmodel.plant import compare
-from sepmodel.plant.compare import METRICS, Comparison, cautions
+from sepmodel.plant.compare import METRICS, Comparison, RouteResult, cautions
 
 # Words of the page; docs/glossary.md has them and more.
 WORDS = {
@@ -111,6 +111,25 @@ def percent(share: float) -> str:
     return "<1" if 0 < share < 0.01 else f"{100 * share:.0f}"
 
 
+def met(result: RouteResult, unit: str = "") -> str:
+    """The share of draws that meet, in percent, with its 95 % interval."""
+    if result.met is None:
+        return "-"
+    ends = " to ".join(percent(end) for end in result.met_between or ())
+    return f"{percent(result.met)}{unit} ({ends})"
+
+
+def kept(comparison: Comparison) -> str:
+    """That plants stand as they were designed, where they are run at other constants."""
+    count = len(comparison.as_built)
+    if not count:
+        return ""
+    return (
+        f"Plants designed at the stated constants and run as built at {count} other ones: "
+        "stages and columns stand. Ranges not computed."
+    )
+
+
 def pretty(unit: str) -> str:
     """A unit as readers write it.
 
@@ -199,19 +218,18 @@ def details(comparison: Comparison) -> list[str]:
 def _who_meets(comparison: Comparison) -> list[str]:
     names = short(comparison)
     said = []
-    met = [names[r.route.name] for r in comparison.routes if r.status == "meets"]
+    fit = [names[r.route.name] for r in comparison.routes if r.status == "meets"]
     drawn = [
-        f"{names[r.route.name]} in {percent(r.met)} %"
-        for r in comparison.routes
-        if r.met is not None
+        f"{names[r.route.name]} in {met(r, ' %')}" for r in comparison.routes if r.met is not None
     ]
     but = f"; with drawn constants {listed(drawn)} of draws" if drawn else ""
+    at = "these constants" if comparison.as_built else "the base"
     refuted = report_engine.refuted(comparison)
     by = " by the models it is designed with" if refuted else ""
-    if len(met) == len(comparison.routes):
-        said.append(f"Every route meets every specification at the base{by}{but}.")
-    elif met:
-        said.append(f"At the base these meet every specification: {listed(met)}{but}.")
+    if len(fit) == len(comparison.routes):
+        said.append(f"Every route meets every specification at {at}{by}{but}.")
+    elif fit:
+        said.append(f"At {at} these meet every specification: {listed(fit)}{but}.")
     for result in comparison.routes:
         name = names[result.route.name]
         if result.status == "infeasible":
@@ -232,7 +250,7 @@ def _who_leads(comparison: Comparison) -> list[str]:
         if len(ranks["order"]) < 2:
             continue
         few = {
-            (p.first, p.second): p.both or 0.0
+            (p.first, p.second): (round((p.both or 0.0) * p.draws), p.draws)
             for p in comparison.pairs
             if p.metric == metric and not math.isfinite(p.high)
         }
@@ -240,10 +258,10 @@ def _who_leads(comparison: Comparison) -> list[str]:
         if not comparison.with_ranges:
             verdict = "ranges not computed"
         elif few:
-            least = percent(min(few.values()))
+            number_of, draws = min(few.values())
             verdict = (
-                f"too few draws, down to {least} %, in which both routes of a pair work, to say "
-                "how sure that is"
+                f"too few draws, down to {number_of} of {draws}, in which both routes of a pair "
+                "work, to say how sure that is"
             )
         elif undecided:
             verdict = f"undecided between {'; '.join(undecided)}"
@@ -322,7 +340,7 @@ def _fragile(comparison: Comparison) -> list[str]:
         why = [f"{m.reason} ({percent(m.share)} %)" for m in result.misses[:2]]
         sides = [f"{readable(k, result.used.get(k))} {side}" for k, side in result.fragile[:3]]
         said.append(
-            f"{result.route.title}: {percent(result.met)} % of {len(result.told.status)} draws "
+            f"{result.route.title}: {met(result, ' %')} of {len(result.told.status)} draws "
             "meet every specification"
             + (f", {percent(longer)} % with more stages than the base" if longer > 0 else "")
             + (f". The others, such as: {'; '.join(why)}" if why else "")
@@ -339,7 +357,7 @@ def _base_outside(comparison: Comparison) -> list[str]:
         outside = [
             METRICS[m].label
             for m, span in result.ranges.items()
-            if m in METRICS and not span.low <= span.value <= span.high
+            if m in METRICS and not span.holds_base
         ]
         if outside:
             said.append(

@@ -538,7 +538,9 @@ def compare(
     *,
     constants: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
-    members: int = 64,
+    members: int = 1000,
+    seed: int = 1,
+    as_built: Mapping[str, float] | int | None = None,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
@@ -546,9 +548,13 @@ def compare(
 
     ``set`` replaces values of the study by path, ``constants`` numbers of the data sets (strict SI)
     by key; ``ranges`` False leaves out the ranges, which take most of the time; ``members`` are
-    drawn from all constants together for them; ``workers`` is
+    drawn from all constants together for them, as ``seed`` decides; ``workers`` is
     the number of processes that share them (from a script, under ``if __name__ == "__main__"``);
     ``progress`` is called with a text, the steps done and the steps in all.
+
+    ``constants`` design the plants; ``as_built`` are constants at which the plants so designed are
+    run as they stand, as every draw's are: ``as_built=found.drawn.of(17)``, or ``as_built=17``,
+    gives the figures of draw 17 of ``found``.
 
     Raises
     ------
@@ -570,13 +576,18 @@ def compare(
             overrides=constants,
             ranges=ranges,
             members=members,
+            seed=seed,
+            as_built=as_built,
             workers=workers,
             progress=progress,
         )
     except InputError as error:
         raise _placed(error, loaded, *routes) from None
     used = {key: constant for route in found.routes for key, constant in route.used.items()}
-    text = "".join(inputs_hash(case, used, constants) for case in (loaded, *routes))
+    run_at = {**(constants or {}), **found.as_built}
+    text = "".join(inputs_hash(case, used, run_at) for case in (loaded, *routes))
+    if found.as_built:
+        text += inputs_hash(loaded, used, constants)
     return replace(
         found,
         inputs_hash=hashlib.sha256(text.encode("utf-8")).hexdigest(),

@@ -185,23 +185,30 @@ def laboratories(constants: Mapping[str, Constant], book: Book | None = None) ->
     ]
 
 
-def of_constants(constants: Mapping[str, Constant]) -> Space:
+def of_constants(constants: Mapping[str, Constant], book: Book | None = None) -> Space:
     """The space of all constants that have a range, each by its data's own distribution."""
     chosen = {key: constants[key] for key in sorted(constants)}
-    return space({k: distributions.of(c) for k, c in chosen.items()}, laboratories(chosen))
+    return space({k: distributions.of(c) for k, c in chosen.items()}, laboratories(chosen, book))
 
 
 def members(
-    constants: Mapping[str, Constant], size: int, *, seed: int = 0, design: str = "sobol"
+    constants: Mapping[str, Constant],
+    size: int,
+    *,
+    seed: int = 0,
+    design: str = "sobol",
+    book: Book | None = None,
 ) -> dict[str, Array]:
     """``size`` members of an uncertainty study: constant's key -> strict SI values (size,).
+
+    ``book`` says how far the levels of a laboratory hang together.
 
     >>> numbers = data.load_set("separation_factors/pc88a-hcl").values()
     >>> drawn = members({c.key: c for c in numbers}, 256)["separation_factors/pc88a-hcl:Nd/Pr"]
     >>> bool(abs(np.mean(drawn) - (1.35 + 1.4 + 1.55) / 3) < 1e-3)
     True
     """
-    found = of_constants(constants)
+    found = of_constants(constants, book)
     if not found.inputs:
         return {}
     return found.values(unit(design, size, len(found.inputs), seed))

@@ -201,7 +201,8 @@ def show_result(result: Result) -> None:
     lines.append(f"{len(result.used)} {numbers}, estimated: {result.estimated['count']}")
     scheme, error = document["solver"].get("scheme"), document["solver"].get("estimated_error")
     if scheme is not None:
-        told = f"error {error:.0e} of the peak" if error is not None else "error not estimated"
+        of = document["solver"].get("error_of", "the peak")
+        told = f"error {error:.0e} of {of}" if error is not None else "error not estimated"
         lines.append(f"{scheme}, {told}")
     if document["solver"]["seconds"] is not None:
         lines.append(f"{significant(document['solver']['seconds'])} s")

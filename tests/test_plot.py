@@ -62,6 +62,8 @@ def test_what_has_no_profile_has_no_figure(result):
         ("magnet-circuit", "steps", ["16 stages between Nd and Tb", "feed stage, 8"]),
         ("lanmodulin-nd-dy", "chromatogram", ["Nd", "Dy", "bed volumes", "elute"]),
         ("displacement-nd-pr-dy", "train", ["Pr", "mole share"]),
+        ("la-sm-s950", "outlet", ["La", "Sm", "bed volumes", "time (d)"]),
+        ("la-sm-s950", "map", ["La", "Sm", "position from the inlet (m)"]),
     ],
 )
 def test_other_technologies_have_their_figures(case, figure, words):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import sepmodel
-from sepmodel import cli, plot_comparison, report
+from sepmodel import cli, plot_comparison, report, units
 from sepmodel.plant import compare
 
 
@@ -58,6 +58,13 @@ def test_files_hold_units_and_no_nan(comparison, tmp_path):
     assert slate[0]["metrics"]["cost"]["low"] < slate[0]["metrics"]["cost"]["value"]
     header = next(csv.reader(io.StringIO((tmp_path / "out/comparison.csv").read_text())))
     assert all("[" in name for name in header[4:])
+    draws = list(csv.DictReader((tmp_path / "out/draws.csv").open()))
+    assert [row["draw"] for row in draws] == [str(k) for k in range(64)]
+    drawn = comparison.drawn.of(7)
+    assert [float(draws[7][f"{key} [SI]"]) for key in drawn if f"{key} [SI]" in draws[7]]
+    for result in comparison.routes:
+        cost = float(draws[7][f"{result.route.name}: cost [USD2025/kg_REO]"])
+        assert cost == pytest.approx(units.to(result.told.figures["cost"][7], "USD2025/kg_REO"))
     parts = list(csv.DictReader((tmp_path / "out/contributions.csv").open()))
     for row in slate:
         for metric in ("cost", "carbon", "energy"):

@@ -40,6 +40,11 @@ class Confirmation:
     meets: bool
     rounds: int = 1
 
+    @property
+    def error(self) -> float:
+        """The largest error of the grid in any column's recoveries and purities."""
+        return max(run.error for run in self.runs)
+
 
 def design_on_engine(
     feed: Mapping[str, float],
@@ -53,6 +58,7 @@ def design_on_engine(
     length: float | None = None,
     velocity: float | None = None,
     ligand_recycle: float | None = None,
+    estimate: bool = False,
 ) -> Confirmation:
     """The design that keeps its specification on the engine: tightened by what the engine finds.
 
@@ -74,7 +80,15 @@ def design_on_engine(
             ligand_recycle=ligand_recycle,
             tighter=tighter,
         )
-        found = confirm(plant, feed, book, products=products, cells=cells, tolerance=tolerance)
+        found = confirm(
+            plant,
+            feed,
+            book,
+            products=products,
+            cells=cells,
+            tolerance=tolerance,
+            estimate=estimate,
+        )
         found = replace(found, rounds=rounds)
         if found.meets:
             break
@@ -97,6 +111,7 @@ def confirm(
     products: Sequence[Product] | None = None,
     cells: int = CELLS,
     tolerance: float = TOLERANCE,
+    estimate: bool = False,
 ) -> Confirmation:
     """Every column of a design on the engine, what one hands on being what the next is fed.
 
@@ -105,6 +120,7 @@ def confirm(
     feed: molar flows the design was made for [mol/s].
     products: the specifications to be kept, instead of those of the design.
     cells: of the moving grid, for each boundary.
+    estimate: whether the error of the grid is estimated on a coarser one.
 
     Raises
     ------
@@ -117,7 +133,9 @@ def confirm(
     for column in design.columns:
         run = operation(book, length=column.length, velocity=column.velocity)
         fresh = waiting.get(tuple(column.outlets), column.fresh)
-        done = run_column(column, fresh, run, book, cells=cells, tolerance=tolerance)
+        done = run_column(
+            column, fresh, run, book, cells=cells, tolerance=tolerance, estimate=estimate
+        )
         runs.append(done)
         for cut in done.cuts:
             for element, amount in cut.moles.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from sepmodel.chromatography.band_train import Snapshot, best_cut
 from sepmodel.chromatography.displacement_engine import Confirmation, design_on_engine
 from sepmodel.chromatography.displacement_run import CELLS, ColumnRun
 from sepmodel.chromatography.inputs import DisplacementCase
+from sepmodel.chromatography.results import RESOLVED
 from sepmodel.data import Book
 from sepmodel.products import Product
 from sepmodel.result import Outlet, Profile, Result, Warned, amount
@@ -59,6 +61,7 @@ def solve_case(case: DisplacementCase, book: Book) -> Result:
             length=case.length,
             velocity=case.velocity,
             ligand_recycle=case.ligand_recycle,
+            estimate=case.estimate,
         )
         plant = found.design
     else:
@@ -94,6 +97,8 @@ def solve_case(case: DisplacementCase, book: Book) -> Result:
         },
         solver={
             "scheme": found.runs[0].train.scheme if found else "closed forms",
+            "estimated_error": _error(found),
+            "error_of": "a recovery or purity",
             "iterations": sum(r.train.steps for r in found.runs) if found else 1,
             "residual": open_,
         },
@@ -108,7 +113,7 @@ def solve_case(case: DisplacementCase, book: Book) -> Result:
         profiles=_profiles(found) if found else {},
         quantities=_quantities(plant, found),
         balance={"components": closure, "max": open_},
-        warnings=[*plant.warnings, *_warnings(found, wanted)],
+        warnings=[*plant.warnings, *_warnings(found, wanted), *_coarse(found)],
         used=book.used,
     )
 
@@ -200,6 +205,25 @@ def _warnings(found: Confirmation | None, wanted: Sequence[Product]) -> list[War
                     )
                 )
     return short
+
+
+def _error(found: Confirmation | None) -> float | None:
+    """Error of the grid in any recovery or purity of a column, None where it was not estimated."""
+    return None if found is None or math.isnan(found.error) else found.error
+
+
+def _coarse(found: Confirmation | None) -> list[Warned]:
+    """A warning when the grid leaves recoveries or purities open by more than ``RESOLVED``."""
+    error = _error(found)
+    if error is None or error <= RESOLVED:
+        return []
+    return [
+        Warned(
+            code="coarse-solution",
+            message=f"a recovery or purity of a column is open by {error:.1%} on this grid: more "
+            "cells (cells)",
+        )
+    ]
 
 
 def _profiles(found: Confirmation) -> dict[str, Profile]:

@@ -16,13 +16,20 @@ from sepmodel.chromatography.isotherms import (
     Langmuir,
     Linear,
 )
-from sepmodel.chromatography.transport import Galerkin, Limited, Scheme
+from sepmodel.chromatography.results import resolution_warning
+from sepmodel.chromatography.transport import Galerkin, Limited, Scheme, interpolate
 from sepmodel.data import Book
-from sepmodel.result import Outlet, Profile, Result, amount
+from sepmodel.errors import ConvergenceError
+from sepmodel.result import Outlet, Profile, Result, Warned, amount
 
 Array = NDArray[np.float64]
 
 LEVEL = "transport engine"
+# Instants and places of the map of a column, less one.
+_INSTANTS = 64
+_PLACES = 64
+# Share of the highest concentration below which an outlet holds nothing.
+_TRACE = 1e-6
 
 
 def solve_case(case: ElutionCase, book: Book) -> Result:
@@ -40,17 +47,22 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
     numerics = case.numerics
     given = {"shells": numerics.shells, "tolerance": numerics.tolerance}
     settings: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    solved = column.simulate(
-        bed(case),
-        isotherm(case),
-        [_section(s, names) for s in case.section],
-        scheme=scheme(case),
-        rate=None if case.rate is None else _array(case.rate, names),
-        initial=_array(case.initial, names),
-        times=times,
-        estimate=numerics.estimate,
-        **settings,
-    )
+    moments = np.linspace(0.0, total, _INSTANTS + 1)
+    try:
+        solved = column.simulate(
+            bed(case),
+            isotherm(case),
+            [_section(s, names) for s in case.section],
+            scheme=scheme(case),
+            rate=None if case.rate is None else _array(case.rate, names),
+            initial=_array(case.initial, names),
+            times=times,
+            profile_times=moments,
+            estimate=numerics.estimate,
+            **settings,
+        )
+    except ConvergenceError as stuck:
+        raise ConvergenceError(f"{stuck}; {_way_out(case)}", trace=stuck.trace) from None
     open_ = np.abs(solved.fed - solved.left - solved.held + solved.held_before)
     turnover = np.maximum(solved.fed, solved.held_before)
     closures = [float(o / t) if t > 0 else 0.0 for o, t in zip(open_, turnover, strict=True)]
@@ -77,6 +89,8 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
                 axes={"time": times.tolist(), "component": names},
                 values=solved.outlet,
             ),
+            "inlet": _programme(case),
+            "map": _map(case, solved),
             "column": Profile(
                 unit="mol/m^3",
                 axes={"position": solved.position.tolist(), "component": names},
@@ -92,8 +106,63 @@ def solve_case(case: ElutionCase, book: Book) -> Result:
             "components": dict(zip(names, closures, strict=True)),
             "max": max(closures),
         },
+        warnings=_warnings(case, solved, error),
         used=book.used,
     )
+
+
+def _programme(case: ElutionCase) -> Profile:
+    """What enters: concentrations at the beginning and end of every section, straight between."""
+    names = case.components
+    ends = np.cumsum([s.duration for s in case.section])
+    times = np.stack([ends - [s.duration for s in case.section], ends], axis=-1).ravel()
+    tables = [t for s in case.section for t in (s.composition, s.final or s.composition)]
+    return Profile(
+        unit="mol/m^3",
+        axes={"time": times.tolist(), "component": names},
+        values=np.stack([_array(table, names) for table in tables]),
+    )
+
+
+def _map(case: ElutionCase, solved: column.ColumnResult) -> Profile:
+    """Liquid concentrations over time and position."""
+    places = np.linspace(0.0, case.bed.length, _PLACES + 1)
+    inside = [
+        interpolate(scheme(case), profile, case.bed.length, places) for profile in solved.profiles
+    ]
+    return Profile(
+        unit="mol/m^3",
+        axes={
+            "time": solved.profile_times.tolist(),
+            "position": places.tolist(),
+            "component": case.components,
+        },
+        values=np.stack(inside),
+    )
+
+
+def _way_out(case: ElutionCase) -> str:
+    """What to change when the time steps of a case become too short."""
+    if case.numerics.scheme == "galerkin":
+        return 'numerics.scheme = "limited" bears steep fronts; else more numerics.elements'
+    return "more numerics.cells, or a rate of binding or a bed.dispersion that widens the fronts"
+
+
+def _warnings(case: ElutionCase, solved: column.ColumnResult, error: float | None) -> list[Warned]:
+    """Nothing that leaves, else an outlet that is not resolved."""
+    brought = [case.initial, *(s.composition for s in case.section)]
+    brought += [s.final for s in case.section if s.final is not None]
+    highest = max((c for table in brought for c in table.values()), default=0.0)
+    if np.max(solved.outlet, initial=0.0) > _TRACE * highest:
+        return resolution_warning(error)
+    return [
+        Warned(
+            code="nothing-leaves",
+            message=f"no more than {_TRACE:g} of any feed leaves before the end: longer sections "
+            "(section.duration), or less bed",
+            where="effluent",
+        )
+    ]
 
 
 def _midpoints(case: ElutionCase, times: Array, outlet: Array) -> dict[str, Mapping[str, float]]:

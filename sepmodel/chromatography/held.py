@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dgbtrf, dgbtrs
 
 from sepmodel.chromatography import transport
+from sepmodel.chromatography.cells import Cells
 from sepmodel.chromatography.column import Section
 from sepmodel.chromatography.integrate import Work, integrate, read_out
-from sepmodel.chromatography.speciated import Cells, Chemistry
+from sepmodel.chromatography.speciated import Chemistry
 from sepmodel.chromatography.transport import Scheme
 from sepmodel.errors import ConvergenceError, Trace
 
@@ -34,11 +35,19 @@ FLOOR = 1e-2
 _LEAST = 1e-6
 INSTANTS = 128
 """Points of the chromatogram in each section."""
+# An error may be this many tolerances of the bend of a profile from cell to cell: where a front is
+# one cell wide, a displacement by some hundredth of a cell.
+_DISPLACED = 16.0
+# A bend of what metals fill, over the protein, that makes a front.
+_FRONT = 0.5
+# Over the most that is dissolved anywhere, in trial contents of a full cell.
+_ROOM = 1 + 1 / 8
+"""Points of the chromatogram in each section."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Contents:
-    """What a bed holds: ``held`` (N, C) [mol/m3 bed] and ``log_free`` (N, C + 1)."""
+    """What a bed holds: ``held`` (N, C) [mol/m3 bed] and ``log_free`` (N, C)."""
 
     held: Array
     log_free: Array
@@ -71,49 +80,41 @@ class HeldRun:
 
 @dataclass(slots=True)
 class _System:
-    """See ``integrate.System``; the last C unknowns are what has left [mol/m2 over the length]."""
+    """See ``integrate.KinkedSystem``; the last C unknowns are what has left [mol/m2 over length].
+
+    ``top`` is the most metal dissolved anywhere [mol/m3].
+    """
 
     cells: Cells
     op: transport.Operator
     velocity: float
     length: float
     inlet: Array
+    top: float
     linear: bool = False
     kinked: bool = True
     conc: Array = field(default_factory=lambda: np.zeros(0))
     band: tuple[Array, NDArray[np.int32]] = field(init=False)
-    rows: NDArray[np.intp] = field(init=False)
-    columns: NDArray[np.intp] = field(init=False)
-    values: Array = field(init=False)
+    reach: tuple[int, int] = field(init=False)
     lower: int = field(init=False)
     upper: int = field(init=False)
-    place: NDArray[np.intp] = field(init=False)
+    fixed: Array = field(init=False)
 
     def __post_init__(self) -> None:
         n, c = self.op.axis.position.size, self.cells.of.mobile
         if isinstance(self.op, transport.LinearOperator):
-            self.rows, self.columns = np.nonzero(self.op.matrix)
-            near = (self.rows - self.columns <= self.op.lower) & (
-                self.columns - self.rows <= self.op.upper
-            )
-            self.rows, self.columns = self.rows[near], self.columns[near]
-            self.values = np.repeat(self.op.matrix[self.rows, self.columns][:, None], c, axis=1)
+            self.reach = max(self.op.lower, 1), self.op.upper
         else:
-            offsets = np.arange(-2, 2)
-            rows = np.broadcast_to(np.arange(n)[None], (4, n))
-            columns = rows + offsets[:, None]
-            inside = (columns >= 0) & (columns < n)
-            self.rows, self.columns = rows[inside], columns[inside]
-            self.values = np.zeros((0, c))
-        self.rows = np.append(self.rows, n)
-        self.columns = np.append(self.columns, n - 1)
-        reach = (self.rows - self.columns).max(), (self.columns - self.rows).max()
-        self.lower, self.upper = int(reach[0]) * c + c - 1, int(reach[1]) * c + c - 1
-        a, b = np.indices((c, c))
-        row = self.rows[:, None, None] * c + a
-        column = self.columns[:, None, None] * c + b
-        wide = 2 * self.lower + self.upper + 1
-        self.place = column * wide + self.lower + self.upper + row - column
+            self.reach = 2, 1
+        below, above = self.reach
+        self.lower, self.upper = below * c + c - 1, above * c + c - 1
+        # By cell j: how the rates of cells j - above to j + below change with its concentrations.
+        self.fixed = np.zeros((n, above + 1 + below, c))
+        if isinstance(self.op, transport.LinearOperator):
+            for k in range(-above, below + 1):
+                j = np.arange(max(0, -k), min(n, n - k))
+                self.fixed[j, above + k] = self.op.matrix[j + k, j][:, None] * self.cells.of.liquid
+        self.fixed[n - 1, above + 1] = self.velocity / self.length
 
     def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
         """See ``integrate.System``."""
@@ -126,26 +127,34 @@ class _System:
         rate = np.empty_like(y)
         rate[:-c] = (self.cells.of.liquid * moved).ravel()
         rate[-c:] = self.velocity / self.length * self.conc[-1]
-        return y, rate
+        return y.copy(), rate
 
     def factorise(self, gamma: float) -> None:
         """See ``integrate.System``."""
         n, c = self.op.axis.position.size, self.cells.of.mobile
-        slopes = self.cells.slopes()
+        below, above = self.reach
+        stencil = self.fixed
         if isinstance(self.op, transport.LimitedOperator):
+            stencil = stencil.copy()
             each = transport.limited_slopes(self.op, self.conc, self.inlet)
-            offsets = self.columns[:-1] - self.rows[:-1] + 2
-            values = each[offsets, self.rows[:-1]]
-        else:
-            values = self.values
-        factor = np.concatenate(
-            [self.cells.of.liquid * values, np.full((1, c), self.velocity / self.length)]
-        )
-        store = np.zeros(((n + 1) * c, 2 * self.lower + self.upper + 1))
-        factor *= -gamma
-        store.ravel()[self.place] = factor[:, :, None] * slopes[self.columns]
-        store[:, self.lower + self.upper] += 1.0
-        lu, pivots, info = dgbtrf(store.T, self.lower, self.upper, overwrite_ab=1)
+            each *= self.cells.of.liquid
+            # of cell i by i - 2, i - 1, i, i + 1
+            stencil[:-2, 3] += each[0, 2:]
+            stencil[:-1, 2] += each[1, 1:]
+            stencil[:, 1] += each[2]
+            stencil[1:, 0] += each[3, :-1]
+        # Block (j, b) of the band: every row that feels component b of cell j, one after the other.
+        slopes = self.cells.slopes().transpose(0, 2, 1)[:, :, None, :]
+        blocks = (stencil * -gamma)[:, None] * slopes
+        wide = 2 * self.lower + self.upper + 1
+        store = np.zeros((n + 1, c, wide))
+        first = self.lower + self.upper - above * c
+        rows = (above + 1 + below) * c
+        for b in range(c):
+            store[:n, b, first - b : first - b + rows] = blocks[:, b].reshape(n, rows)
+        store[:, :, self.lower + self.upper] += 1.0
+        band = store.reshape((n + 1) * c, wide)
+        lu, pivots, info = dgbtrf(band.T, self.lower, self.upper, overwrite_ab=1)
         if info > 0:
             lu = lu + np.nan
         self.band = (lu, pivots)
@@ -154,6 +163,42 @@ class _System:
         """See ``integrate.System``."""
         lu, pivots = self.band
         return np.asarray(dgbtrs(lu, self.lower, self.upper, right, pivots)[0])
+
+    def size(self, y: Array) -> Array:
+        """See ``integrate.KinkedSystem``: a front may be displaced by a share of a cell."""
+        c = self.cells.of.mobile
+        level: Array = np.abs(y)
+        cells = level[:-c].reshape(-1, c)
+        bend = _DISPLACED * np.abs(np.diff(y[:-c].reshape(-1, c), n=2, axis=0))
+        cells[1:-1] += bend
+        cells[:-2] += bend
+        cells[2:] += bend
+        return level
+
+    def begin(self, ahead: Array, before: Array, change: Array) -> None:
+        """See ``integrate.KinkedSystem``: no polynomials across a front."""
+        of = self.cells.of
+        c = of.mobile
+        old = before[:-c].reshape(-1, c)
+        metals = old[:, : of.metals].sum(axis=1)
+        front = np.flatnonzero(np.abs(np.diff(metals, n=2)) > _FRONT * of.protein) + 1
+        if front.size:
+            near = np.unique(np.concatenate([front - 1, front, front + 1]))
+            moved = old[near] + change[:-c].reshape(-1, c)[near]
+            ahead[:-c].reshape(-1, c)[near] = moved
+        self.tame(ahead, before)
+
+    def tame(self, y: Array, before: Array) -> None:
+        """See ``integrate.KinkedSystem``: nothing below zero, no more than a cell can hold."""
+        of = self.cells.of
+        c, m = of.mobile, of.metals
+        cells = y[:-c].reshape(-1, c)
+        np.maximum(cells, np.minimum(before[:-c].reshape(-1, c), 0.0), out=cells)
+        total = cells[:, :m].sum(axis=1)
+        most = 2 * of.protein + _ROOM * self.top * of.liquid
+        over = np.flatnonzero(total > most)
+        if over.size:
+            cells[over, :m] *= (most / total[over])[:, None]
 
     def amounts(self, step: Array) -> Array:
         """See ``integrate.System``."""
@@ -197,7 +242,7 @@ def follow(
         when a cell does not settle or the integration stalls.
     """
     count = of.mobile
-    cells = Cells(of=of, log_free=start.log_free.copy())
+    cells = Cells(of=of, log_free=start.log_free, near=min(tolerance, 1e-3))
     y = np.append(start.held.ravel(), np.zeros(count))
     top = np.max([s.conc for s in programme], axis=0) * of.liquid
     most = np.maximum(top, start.held.max(axis=0))
@@ -213,14 +258,17 @@ def follow(
     for k, section in enumerate(programme):
         op = transport.operator(scheme, length, velocities[k] / of.liquid, dispersions[k])
         width = op.axis.width
+        top = float(section.conc[: of.metals].sum())
         system = _System(
-            cells=cells, op=op, velocity=velocities[k], length=length, inlet=section.conc
+            cells=cells, op=op, velocity=velocities[k], length=length, inlet=section.conc, top=top
         )
         wanted = t + section.duration * np.linspace(0.0, 1.0, INSTANTS)
-        at, free = np.zeros((INSTANTS, 2 * count)), np.zeros((INSTANTS, count + 1))
-        at[0], free[0] = y[-2 * count :], cells.log_free[-1]
+        at, free = np.zeros((INSTANTS, 2 * count)), np.zeros((INSTANTS, count))
+        at[0], free[0] = y[-2 * count :], cells.now()[-1]
 
         def watch(before: float, after: float, h: float, differences: Array) -> None:
+            dissolved = system.conc[:, : of.metals].sum(axis=1).max()  # noqa: B023
+            system.top = max(float(dissolved), top)  # noqa: B023
             low, high = np.searchsorted(wanted, [before, after], side="right")  # noqa: B023
             if high > low:
                 at[low:high] = read_out(  # noqa: B023
@@ -229,7 +277,7 @@ def follow(
                     h,
                     wanted[low:high],  # noqa: B023
                 )
-                free[low:high] = cells.log_free[-1]  # noqa: B023
+                free[low:high] = cells.now()[-1]  # noqa: B023
 
         level = np.append(np.tile(most, scheme.nodes), np.full(count, np.inf))
         before = y[-count:].copy()
@@ -277,7 +325,7 @@ def follow(
         after=after,
         closure=np.abs(fed.sum(axis=0) + origin - collected.sum(axis=0) - after) / turned,
         scheme=scheme.name,
-        contents=Contents(held=held, log_free=cells.log_free.copy()),
+        contents=Contents(held=held, log_free=cells.now()),
         steps=work.steps,
         evaluations=work.evaluations,
     )

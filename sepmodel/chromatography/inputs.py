@@ -20,12 +20,11 @@ from sepmodel.fields import (
     Positive,
     Quantity,
     RareEarth,
+    SetId,
     Table,
-    Text,
     refuse,
 )
 
-SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
 Length = Annotated[float, Quantity("m", above=0)]
 
 
@@ -189,6 +188,8 @@ class ColumnCase(Case):
             refuse("an element belongs to two pools", "each element in one pool at most")
 
 
+LEAST_PECLET = 1e-2
+"""Velocity length over (void dispersion) below which a bed is a stirred tank."""
 Dimensionless = dict[Name, NonNegative]
 PerLength = Annotated[float, Quantity("m/s", above=0)]
 Diffusivity = Annotated[float, Quantity("m^2/s", above=0)]
@@ -279,7 +280,30 @@ class ElutionCase(Case):
         partial += [s.final for s in self.section if s.final is not None]
         if unknown := sorted({n for table in partial for n in table} - names):
             refuse("not among the components", ", ".join(self.components), ", ".join(unknown))
+        if isinstance(self.isotherm, SelectivityLaw):
+            self._always_full()
+        mixed = self.bed.velocity * self.bed.length / self.bed.void
+        if self.bed.dispersion * LEAST_PECLET > mixed:
+            refuse(
+                f"at a Peclet number of {mixed / self.bed.dispersion:.2g} a bed is a stirred tank",
+                f"at most {mixed / LEAST_PECLET:.3g} m^2/s here: velocity length / (void "
+                f"dispersion) of {LEAST_PECLET:g} and more",
+                self.bed.dispersion,
+                "bed.dispersion",
+            )
         return self
+
+    def _always_full(self) -> None:
+        """A resin of constant selectivity is full of what stands beside it: never of nothing."""
+        said = "the resin is always full (constant-selectivity), but the liquid holds nothing"
+        tables = {"initial": self.initial}
+        for number, section in enumerate(self.section):
+            tables[f"section.{number}.composition"] = section.composition
+            if section.final is not None:
+                tables[f"section.{number}.final"] = section.final
+        for key, table in tables.items():
+            if not sum(table.values()) > 0:
+                refuse(said, "a concentration above 0 of a component at least", table, key)
 
 
 class WantedProduct(Table):
@@ -297,7 +321,8 @@ class DisplacementCase(Case):
 
     ``feed`` are molar flows after iron and aluminium removal, ``ligands`` those that may be used,
     ``ligand_recycle`` the share of the ligand that is used again (the data's unless given),
-    ``confirm`` whether every column is simulated, with ``cells`` for each boundary.
+    ``confirm`` whether every column is simulated, with ``cells`` for each boundary, and
+    ``estimate`` whether once more on half of them, for the error of the grid.
     """
 
     kind: Literal["displacement"]
@@ -310,6 +335,7 @@ class DisplacementCase(Case):
     ligand_recycle: OpenFraction | None = None
     confirm: Flag = True
     cells: Count | None = None
+    estimate: Flag = True
 
     @model_validator(mode="after")
     def _consistent(self) -> DisplacementCase:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,15 @@ MOST_STEPS = 100_000
 _NEWTON = 4
 _NEWTON_KINKED = 10
 _SLOW = 1 / 4
+_TAMED = 2
 _POLISH = 2
 _PATIENCE = 8
 _SHRINK = 1 / 5
 _GROW = 10.0
 _SAFETY = 9 / 10
 _ENOUGH = 1 / 32
+# Slopes that are renewed make the next round's step small: no more than its square is left.
+_ENOUGH_RENEWED = 1 / 4
 _STALE = 1 / 4
 _LEAST = 1e-15
 
@@ -43,8 +46,7 @@ class System(Protocol):
     linear: bool
     """Whether one exact Newton step solves the equations."""
     kinked: bool
-    """Whether the unknowns are the amounts themselves, U(y) = y, and slopes may jump inside a step:
-    they are then renewed while Newton's method runs."""
+    """Whether slopes may jump inside a step: the system is then a ``KinkedSystem``."""
 
     def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
         """U and R at y; remembers the local slopes."""
@@ -64,6 +66,28 @@ class System(Protocol):
 
     def outflow(self, y: Array) -> Array:
         """What leaves through the outlet per time, linear in y."""
+        ...
+
+
+class KinkedSystem(System, Protocol):
+    """Balances of the unknowns themselves, U(y) = y, whose slopes may jump inside a step.
+
+    Slopes are renewed in every round of Newton's method that moves y by more than the tolerance.
+    """
+
+    def size(self, y: Array) -> Array:
+        """What an error is relative to: |y|, and more where y has a front."""
+        ...
+
+    def begin(self, ahead: Array, before: Array, change: Array) -> None:
+        """Make ``ahead``, the polynomial through the last points, a start for Newton's method.
+
+        ``before`` is the last point, ``change`` its distance to the one before.
+        """
+        ...
+
+    def tame(self, y: Array, before: Array) -> None:
+        """Bring a round of Newton's method that led astray back to what can be."""
         ...
 
 
@@ -107,17 +131,18 @@ def integrate(
     """
     n = y.size
     m = system.outflow(y).size
+    kinked = cast(KinkedSystem, system) if system.kinked else None
+    enough = _ENOUGH if kinked is None else _ENOUGH_RENEWED
     # One table of backward differences for y, U and the integral of the outflow.
     table = np.zeros((MAX_ORDER + 3, 2 * n + m))
     table[0, :n], table[0, n : 2 * n] = y, amount
     h = _begin(system, start, min(first, end - start), table, tolerance, floor)
     order, equal, t, failures = 1, 0, start, 0
     gamma, crate, fresh = -1.0, 1.0, True
-    limit = _LEAST * end
     while t < end:
-        if work.steps >= MOST_STEPS or h < limit:
+        if work.steps >= MOST_STEPS or h < _LEAST * t:
             raise ConvergenceError(
-                "the column could not be integrated further",
+                f"the column could not be integrated further than {t:.6g} s of {end:.6g} s",
                 trace=Trace(
                     equation="column balances",
                     history=(t, h),
@@ -138,7 +163,10 @@ def integrate(
         c = h / _GAMMA[order]
         psi = (_GAMMA[1 : order + 1] @ table[1 : order + 1, n:]) / _GAMMA[order]
         y_new = ahead[:n].copy()
-        weight = 1 / (floor + tolerance * np.abs(y_new))
+        if kinked is not None:
+            kinked.begin(y_new, table[0, :n], table[1, :n])
+        level = np.abs(y_new) if kinked is None else kinked.size(y_new)
+        weight = 1 / (floor + tolerance * level)
         last, converged = np.inf, False
         slow = False
         for attempt in range(_NEWTON_KINKED if system.kinked else _NEWTON):
@@ -147,6 +175,7 @@ def integrate(
             if (
                 gamma < 0
                 or slow
+                or (attempt == 0 and kinked is not None)
                 or (attempt == 0 and (system.linear or abs(c / gamma - 1) > _STALE) and c != gamma)
             ):
                 system.factorise(c)
@@ -161,20 +190,24 @@ def integrate(
             size = _norm(step * weight)
             if not np.isfinite(size):
                 break
+            slow = kinked is not None and size > 1
             y_new += step
             if attempt:
                 crate = max(crate * 3 / 10, size / last)
-                if size > 2 * last and not system.kinked:
+                if size > 2 * last and (kinked is None or slow):
                     break
-                slow = system.kinked and size > _SLOW * last
-            if system.linear or size * min(1.0, crate) <= _ENOUGH:
+                slow = slow or (kinked is not None and size > _SLOW * last)
+            if system.linear or size * min(1.0, crate) <= enough:
                 converged = True
                 break
+            if kinked is not None and attempt < _TAMED:
+                kinked.tame(y_new, table[0, :n])
             last = size
         if not converged:
             if fresh and gamma == c:
-                _rescale(table, order, _STALE)
-                h, equal = h * _STALE, 0
+                shorter = _STALE if kinked is None else 0.5
+                _rescale(table, order, shorter)
+                h, equal = h * shorter, 0
                 work.rejected += 1
             gamma, fresh = -1.0, False
             continue
@@ -192,7 +225,7 @@ def integrate(
         d[n : 2 * n] = moved + u_now - ahead[n : 2 * n]
         d[n : 2 * n] += ratio * (system.amounts(step) - 2 / (1 + ratio) * moved)
         d[2 * n :] = c * system.outflow(y_new) - psi[n:]
-        if system.kinked:  # whose unknowns are the amounts: the two must not drift apart
+        if kinked is not None:  # whose unknowns are the amounts: the two must not drift apart
             d[:n] = d[n : 2 * n]
         fresh, failures = False, 0
         work.steps += 1

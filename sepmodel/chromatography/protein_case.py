@@ -14,6 +14,7 @@ from sepmodel.chromatography import column_pools, held, protein, speciated, stag
 from sepmodel.chromatography.binding import C_STANDARD, PairLaw, pair_law
 from sepmodel.chromatography.column import Bed, ColumnResult, Section, State, simulate
 from sepmodel.chromatography.inputs import ColumnCase, Numerics
+from sepmodel.chromatography.results import resolution_warning
 from sepmodel.chromatography.transport import Galerkin, Limited
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
@@ -29,6 +30,8 @@ _NODES = 200
 _TOLERANCE = 1e-4
 # pH above which hydroxide would count.
 _BASIC = 8.0
+# Tolerance of the solution that tells the error, over that of the result.
+_ROUGHER = 10.0
 # [H+] in a chromatogram that rounding made zero or less.
 _LEAST = 1e-14
 
@@ -222,10 +225,18 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
         for a ligand without constants, a pH above 8, or an integration that stalls.
     """
     ready = _ready(case, book)
-    run = (
-        _lagging(case, ready, book) if case.column.rate is not None else _settled(case, ready, book)
-    )
+    march = _lagging if case.column.rate is not None else _settled
+    scheme, tolerance = _scheme(case)
+    run = march(case, ready, book, scheme, tolerance)
     streams, warnings = _pools(case, ready, run.fed, run.collected, run.held)
+    error: float | None = None
+    errors: dict[str, Profile] = {}
+    if case.numerics is None or case.numerics.estimate:
+        rough = march(case, ready, book, scheme.coarser(), _ROUGHER * tolerance)
+        error, errors = _errors(
+            case, streams, _pools(case, ready, rough.fed, rough.collected, rough.held)[0]
+        )
+        warnings += resolution_warning(error, "a purity or recovery", of="")
     marks = _marks(case, ready.volumes)
     passed = run.volumes.tolist()
     names = ready.names
@@ -238,6 +249,7 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
         ),
         "pH_out": Profile(unit="1", axes={"bed_volume": passed}, values=run.pH, marks=marks),
         "pools": column_pools.spans(case, ready.volumes),
+        **errors,
     }
     if run.ligands:
         profiles["ligand_out"] = Profile(
@@ -257,7 +269,13 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
             "activity": "ideal",
             "level": run.level,
         },
-        solver={"iterations": run.steps, "residual": float(max(run.closure.values()))},
+        solver={
+            "scheme": run.scheme,
+            "estimated_error": error,
+            "error_of": "a purity or recovery",
+            "iterations": run.steps,
+            "residual": float(max(run.closure.values())),
+        },
         streams=streams,
         profiles=profiles,
         quantities={**_quantities(ready), **_beside_stages(case, ready, streams)},
@@ -265,6 +283,23 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
         warnings=[*warnings, *run.warnings],
         used=book.used,
     )
+
+
+def _errors(
+    case: ColumnCase, fine: Mapping[str, Outlet], rough: Mapping[str, Outlet]
+) -> tuple[float, dict[str, Profile]]:
+    """Largest distance of a pool's purity or recovery to a coarser solution, and of each purity."""
+    names = [pool.product for pool in case.pool]
+    gaps = [
+        abs(getattr(fine[name], what)[e] - getattr(rough[name], what)[e])
+        for name in names
+        for what in ("purity", "recovery")
+        for e in getattr(fine[name], what)
+    ]
+    rare = list(fine[names[0]].purity)
+    apart = [[abs(fine[n].purity[e] - rough[n].purity[e]) for e in rare] for n in names]
+    profile = Profile(unit="1", axes={"product": names, "component": rare}, values=np.array(apart))
+    return max(gaps, default=0.0), {"purity_error": profile}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -282,6 +317,7 @@ class _Run:
     held: Array
     closure: dict[str, float]
     level: str
+    scheme: str
     steps: int
     warnings: list[Warned]
 
@@ -307,7 +343,9 @@ def _spread(case: ColumnCase, ready: _Ready, velocity: float, book: Book) -> flo
     return velocity / ready.run.liquid * height / 2
 
 
-def _settled(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
+def _settled(
+    case: ColumnCase, ready: _Ready, book: Book, scheme: Galerkin | Limited, tolerance: float
+) -> _Run:
     """The column at local equilibrium of metals, protons, ligands and protein."""
     metals, count = ready.names, len(ready.names)
     ligands = tuple(dict.fromkeys(n for s in case.step for n, c in s.ligands.items() if c > 0))
@@ -333,7 +371,6 @@ def _settled(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
                 conc=np.append(totals, solved.total("H")),
             )
         )
-    scheme, tolerance = _scheme(case)
     empty = np.zeros(count + len(ligands))
     amount_held, free = speciated.amounts_at(
         of, empty, float(protein.proton_concentration(case.step[0].pH or 0.0))
@@ -370,16 +407,18 @@ def _settled(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
         closure=dict(zip(of.names, solved_run.closure.tolist(), strict=True)),
         level=f"transport with protons{' and ligands' if ligands else ''} at local equilibrium, "
         f"{solved_run.scheme}",
+        scheme=solved_run.scheme,
         steps=solved_run.steps,
         warnings=warnings,
     )
 
 
-def _lagging(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
+def _lagging(
+    case: ColumnCase, ready: _Ready, book: Book, scheme: Galerkin | Limited, tolerance: float
+) -> _Run:
     """The column with protons, its binding behind equilibrium by the case's rate."""
     names, count = ready.names, len(ready.names)
     law = protein.proton_pair_law(ready.law, names, liquid=ready.run.liquid)
-    scheme, tolerance = _scheme(case)
     area = ready.bed / ready.length
     state: Array | State = np.array(
         [0.0] * count + [float(protein.proton_concentration(case.step[0].pH or 0.0))]
@@ -436,6 +475,7 @@ def _lagging(case: ColumnCase, ready: _Ready, book: Book) -> _Run:
         held=after[:-1],
         closure=dict(zip((*names, "H"), closure.tolist(), strict=True)),
         level=f"{runs[-1].model} transport with protons, {runs[-1].scheme}",
+        scheme=runs[-1].scheme,
         steps=sum(r.steps for r in runs),
         warnings=[],
     )

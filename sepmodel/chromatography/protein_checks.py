@@ -39,7 +39,7 @@ def _run(
             },
             "column": {**_BED, **({} if plates is None else {"plates": plates})},
             "step": [{"flow": _FLOW, **step} for step in steps],
-            "numerics": {"scheme": "limited", "cells": _CELLS},
+            "numerics": {"scheme": "limited", "cells": _CELLS, "estimate": False},
             "pool": [{"product": f"p-{step['name']}", "steps": [step["name"]]} for step in steps],
         }
     )

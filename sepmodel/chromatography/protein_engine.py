@@ -1,10 +1,11 @@
 """Lanmodulin plants on the transport engine: a design confirmed, and the best column it allows.
 
-The design marches cells in series whose pH is imposed (``affinity``). Here each of its columns is
-loaded, washed, eluted, stripped and rinsed with protons that move (``held``): the load releases the
-protein's protons, the eluent has to bring them back. Pools are the effluent of the eluting and of
-the stripping step with the volumes of the design; what a column hands to its neighbours is solved
-for as in the design, with the shares the engine finds.
+The design marches cells in series that carry protons and buffer (``affinity``). Here each of its
+columns is loaded, washed, eluted, stripped and rinsed on the transport engine (``held``), again in
+the bed that the first cycle leaves: the load releases the protein's protons, the eluent has to
+bring them back. Pools are the effluent of the eluting and of the stripping step with the volumes of
+the design's stages; what a column hands to its neighbours is solved for as in the design, with the
+shares the engine finds.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ CONCENTRATIONS = (0.2, 0.5, 1.0, 2.0)
 """Feed strengths tried [mol/m3]: from the published columns to where the load acidifies itself."""
 LOADS = (1 / 4, 1 / 2, 3 / 4)
 """Loads tried, over the capacity."""
+CYCLES = 2
+"""Cycles of a confirmation: the second begins with what strip and rinse of the first leave."""
 _ELUTION_MOST = 12.0
 _ROUNDS = 6
 _SETTLED = 1e-3
@@ -68,12 +71,14 @@ class ColumnRun:
 class Confirmation:
     """A designed plant beside the same plant on the engine.
 
-    ``purity`` and ``recovery`` by product name: (engine, design). ``closure`` is the worst open
-    balance of a column; ``rounds`` how often the columns were run at each other's shares.
+    ``purity`` and ``recovery`` by product name: (engine, design); ``brought`` recoveries of the
+    products the groups have to bring, of what the columns are loaded with. ``closure`` is the worst
+    open balance of a column; ``rounds`` how often the columns were run at each other's shares.
     """
 
     purity: Mapping[str, tuple[float, float]]
     recovery: Mapping[str, tuple[float, float]]
+    brought: Mapping[str, tuple[float, float]]
     meets: bool
     columns: tuple[ColumnRun, ...]
     closure: float
@@ -82,7 +87,7 @@ class Confirmation:
     @property
     def difference(self) -> float:
         """Largest difference between engine and design in a purity or a recovery."""
-        pairs = (*self.purity.values(), *self.recovery.values())
+        pairs = (*self.purity.values(), *self.recovery.values(), *self.brought.values())
         return max(abs(mine - theirs) for mine, theirs in pairs)
 
 
@@ -92,14 +97,11 @@ def confirm(
     book: Book,
     *,
     protein: str = "lanmodulin-mex",
-    buffer: Mapping[str, float] | None = None,
-    load_pH: float | None = None,
     cells: int = CELLS,
 ) -> Confirmation:
     """The columns of ``plan``, which splits ``feed`` [mol/s], on the transport engine.
 
-    ``buffer`` are ligands of the liquor that is loaded and washed with, such as acetate [mol/m3],
-    which hold the ``load_pH`` (that of the data unless given) against the protons released.
+    Each is loaded with the plan's liquor, buffer and pH, and washed and rinsed without buffer.
 
     Raises
     ------
@@ -115,11 +117,8 @@ def confirm(
     >>> found.closure < 1e-9
     True
     """
-    run = operation(book)
-    if load_pH is not None:
-        run = replace(run, load_pH=load_pH)
+    run = replace(operation(book, protons=True), load_pH=plan.load_pH)
     names = tuple(e for e in plan.columns[0].feed)
-    with_it = dict(buffer or {})
     fed = np.array([[c.feed[e] for e in names] for c in plan.columns])
     fresh = np.zeros_like(fed)
     fresh[plan.feed_position] = [feed[e] * (1 - run.loss) for e in names]
@@ -129,7 +128,7 @@ def confirm(
     while rounds < _ROUNDS:
         rounds += 1
         solved = [
-            _cycle(column, names, part, run, protein, book, with_it, cells)
+            _cycle(column, names, part, run, protein, book, plan.buffer, cells)
             for column, part in zip(plan.columns, shares, strict=True)
         ]
         flows = _handed_on(fresh, [s[0] for s in solved], [s[1] for s in solved])
@@ -155,13 +154,24 @@ def confirm(
             product_recovery(pool, feed, product.elements, basis),
             plan.recovery[product.name],
         )
+    goal = goal_of(names, feed, plan.products, plan.each, run.loss)
+    ends = solved[-1][0] * flows[-1], solved[0][1] * flows[0]
+    brought = {
+        d.name: (
+            float((ends[0] if d.eluted else ends[0] + ends[1]) @ (d.weights / goal.loaded)),
+            plan.brought[d.name],
+        )
+        for d in goal.demands
+    }
     return Confirmation(
         purity=purity,
         recovery=recovery,
+        brought=brought,
         meets=all(
             purity[p.name][0] >= p.purity and recovery[p.name][0] >= p.recovery
             for p in plan.products
-        ),
+        )
+        and all(brought[p.name][0] >= p.recovery for p in plan.each),
         columns=tuple(
             ColumnRun(
                 column=column,
@@ -189,15 +199,16 @@ def _cycle(
     run: Operation,
     protein: str,
     book: Book,
-    buffer: Mapping[str, float],
+    buffer: str,
     cells: int,
 ) -> tuple[Array, Array, Array, HeldRun]:
     """Shares of the load that a column elutes, strips and loses (C,), and its cycle."""
     law = pair_law(names, book, protein)
-    of, known = speciated.chemistry(law, names, tuple(buffer), run.liquid, book)
+    with_it = {buffer: column.buffer} if buffer else {}
+    of, known = speciated.chemistry(law, names, tuple(with_it), run.liquid, book)
     loaded = column.load_fraction * law.capacity
     total = sum(column.feed.values())
-    conc = np.append(shares * total / column.load_flow, list(buffer.values()))
+    conc = np.append(shares * total / column.load_flow, list(with_it.values()))
     height = book["proteins/lanmodulin-column:dispersion-height"]
     solved = _march(
         of,
@@ -207,6 +218,7 @@ def _cycle(
         (column.elution_pH, height),
         run,
         cells,
+        CYCLES,
     )
     into = np.maximum(solved.fed[0, : len(names)], np.finfo(float).tiny)
     lost = solved.collected[:2, : len(names)].sum(axis=0) / into
@@ -223,14 +235,15 @@ def _march(
     elution: tuple[float, float],
     run: Operation,
     cells: int,
+    cycles: int = 1,
 ) -> HeldRun:
-    """Load, wash, elute, strip and rinse a fresh bed; wash and rinse have the ligands of the load.
+    """Load, wash, elute, strip and rinse a bed; wash and rinse are acid without ligand.
 
-    ``volumes`` of load and elution [bed volumes], ``elution`` pH and dispersion height.
+    ``volumes`` of load and elution [bed volumes], ``elution`` pH and dispersion height. The first
+    of ``cycles`` begins with a bed at equilibrium with the wash, the last is returned.
     """
     pH, height = elution
-    empty, rinse = np.zeros_like(conc), conc.copy()
-    rinse[: of.metals] = 0.0
+    empty = np.zeros_like(conc)
     programme = [
         Section(
             duration=max(amount, _SETTLED) * run.bed_length / run.velocity,
@@ -238,27 +251,27 @@ def _march(
         )
         for amount, acidity, fed in (
             (volumes[0], run.load_pH, conc),
-            (run.wash_volume, run.load_pH, rinse),
+            (run.wash_volume, run.wash_pH, empty),
             (volumes[1], pH, empty),
             (run.strip_volume, run.strip_pH, empty),
-            (run.rinse_volume, run.load_pH, rinse),
+            (run.rinse_volume, run.wash_pH, empty),
         )
     ]
-    bare = speciation.solve(known, rinse, run.load_pH)
-    ligands = [float(bare[name]) for name in of.names[of.metals : -1]]
-    start, free = speciated.amounts_at(
-        of, np.append(empty[: of.metals], ligands), C_STANDARD * 10.0**-run.load_pH
-    )
+    start, free = speciated.amounts_at(of, empty, C_STANDARD * 10.0**-run.wash_pH)
     scheme = Limited(cells=cells)
-    return held.follow(
-        of,
-        programme,
-        held.uniform(scheme, start, free),
-        scheme=scheme,
-        length=run.bed_length,
-        velocities=[run.velocity] * len(programme),
-        dispersions=[run.velocity / run.liquid * height / 2] * len(programme),
-    )
+    contents = held.uniform(scheme, start, free)
+    for _ in range(cycles):
+        solved = held.follow(
+            of,
+            programme,
+            contents,
+            scheme=scheme,
+            length=run.bed_length,
+            velocities=[run.velocity] * len(programme),
+            dispersions=[run.velocity / run.liquid * height / 2] * len(programme),
+        )
+        contents = solved.contents
+    return solved
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -319,6 +332,7 @@ def best_column(
     heavy, light = products
     names = tuple(e for e in feed if feed[e] > 0 and f"proteins/{protein}:K-ratio-{e}" in book)
     run = operation(book)
+    run = replace(run, load_pH=run.wash_pH)
     law = pair_law(names, book, protein)
     of, known = speciated.chemistry(law, names, (), run.liquid, book)
     height = book["proteins/lanmodulin-column:dispersion-height"]

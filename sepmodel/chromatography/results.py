@@ -10,7 +10,7 @@ from sepmodel.result import Warned
 from sepmodel.species import CHARGES, RARE_EARTHS
 
 RESOLVED = 1e-2
-"""Estimated error of an outlet, over its peak, above which a result says so."""
+"""Estimated error of an outlet over its peak, or of a purity, above which a result says so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,9 @@ def rare_earth_total(moles: Mapping[str, float]) -> float:
     return sum(n for e, n in moles.items() if e in RARE_EARTHS)
 
 
-def resolution_warning(error: float | None, what: str = "the outlet") -> list[Warned]:
+def resolution_warning(
+    error: float | None, what: str = "the outlet", of: str = " of its peak"
+) -> list[Warned]:
     """A warning when the estimated error of a column's solution, over its peak, is worth saying.
 
     >>> [w.code for w in resolution_warning(0.08)], resolution_warning(0.001)
@@ -61,7 +63,7 @@ def resolution_warning(error: float | None, what: str = "the outlet") -> list[Wa
     return [
         Warned(
             code="coarse-solution",
-            message=f"{what} differs by {error:.1%} of its peak from that on a coarser grid with a "
+            message=f"{what} differs by {error:.1%}{of} from that on a coarser grid with a "
             "tenfold tolerance: more cells, or a smaller tolerance",
         )
     ]

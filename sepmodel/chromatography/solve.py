@@ -102,7 +102,29 @@ def _constant_pattern(case: ColumnCase, book: Book) -> Result:
             limit={"load fraction": longest},
             nearest={"load fraction": longest},
         )
+    _check_displaced(case, run, bed)
     return _train_result(case, run, book, fed, order, groups, alphas, mixing, load, margin, area)
+
+
+def _check_displaced(case: ColumnCase, run: Operation, bed: float) -> None:
+    """The last step must drive the whole train out: its rear moves C/cap of a bed a bed volume."""
+    drive = case.step[-1]
+    needed, given = run.capacity / run.ligand_conc, column_pools.bed_volumes(drive, bed)
+    if given >= needed * (1 - _EDGE):
+        return
+    key, value, least = "bed_volumes", f"{given:g}", f"{needed:.4g}"
+    if drive.duration is not None:
+        key, value = "duration", f"{drive.duration:g} s"
+        least = f"{needed * bed / drive.flow:.4g} s"
+    raise InputError(
+        Problem(
+            message=f"the displacer runs out with the rear of the train at {given / needed:.1%} of "
+            "the bed: what is behind the outlet then would stay in the column",
+            key=f"step.{drive.name}.{key}",
+            value=value,
+            expected=f"{least} and more: what the bed holds over what the displacer brings",
+        )
+    )
 
 
 def _groups(order: Sequence[str], pools: Sequence[PoolSpec]) -> list[tuple[str, list[str]]]:
@@ -209,9 +231,9 @@ def _train_result(
                 where=case.model.set,
             )
         )
-    speed = pattern.train_velocity(run.velocity, run.ligand_conc, run.capacity)
-    duration = (1 + load) * run.length / speed
     bed = area * run.length
+    displacing = column_pools.bed_volumes(case.step[-1], bed)
+    duration = sum(column_pools.bed_volumes(s, bed) * bed / s.flow for s in case.step)
     names = tuple(order)
     total = np.array([fed[e] for e in names])
     everything = {**pooled, "mixed": {e: max(n, 0.0) for e, n in left.items()}}
@@ -229,8 +251,14 @@ def _train_result(
     }
     quantities |= {
         "bed_volume": amount(bed, "L"),
-        "displacement_time": amount(duration, "h"),
-        "ligand_per_cycle": amount((1 + load) * run.capacity * bed, "mol"),
+        "cycle_time": amount(duration, "h"),
+        "displacement_time": amount(displacing * bed / case.step[-1].flow, "h"),
+        "displacer": amount(displacing, "1"),
+        "displacer_needed": amount(run.capacity / run.ligand_conc, "1"),
+        # Every metal brought takes one ligand, and the displacer brings its own.
+        "ligand_per_cycle": amount(
+            (load * run.capacity + displacing * run.ligand_conc) * bed, "mol"
+        ),
     }
     arrived = np.array([sum(p.get(e, 0.0) for p in everything.values()) for e in names])
     closure = np.abs(arrived - total) / total
@@ -243,7 +271,11 @@ def _train_result(
             "activity": "ideal",
             "level": "constant pattern, closed form, one column without recycle",
         },
-        solver={"iterations": 1, "residual": float(closure.max())},
+        solver={
+            "scheme": "closed forms of the constant pattern",
+            "iterations": 1,
+            "residual": float(closure.max()),
+        },
         streams=streams,
         profiles={"train": _train_profile(groups, fed, alphas, mixing, per_length)},
         quantities=quantities,

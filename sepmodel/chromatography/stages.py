@@ -1,11 +1,13 @@
 """A lanmodulin bed as equilibrium stages: cells in series that settle by the pair law.
 
 A bed of length L is L / plate height well-mixed cells. Loading and elution move a share of each
-cell's liquid to the next and let every cell settle; the pH of a step holds in the whole bed.
+cell's liquid to the next and let every cell settle; the pH of a step holds in the whole bed (in
+``proton_stages`` it is an outcome).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -31,12 +33,14 @@ class Operation:
     velocity: float
     liquid: float
     load_pH: float
+    least_pH: float
+    wash_pH: float
     strip_pH: float
     strip_volume: float
     wash_volume: float
     rinse_volume: float
     volume_factor: float
-    protons: float
+    margin: float
     conc_most: float
     carryover: float
     iron_most: float
@@ -55,7 +59,7 @@ _CONSTANTS: tuple[tuple[str, str, bool], ...] = (
     ("wash_volume", "wash-volume", False),
     ("rinse_volume", "rinse-volume", False),
     ("volume_factor", "elution-volume-factor", False),
-    ("protons", "protons-per-rare-earth", False),
+    ("margin", "design-margin", True),
     ("conc_most", "feed-concentration-most", False),
     ("carryover", "base-metal-carryover", True),
     ("iron_most", "iron-most", False),
@@ -67,8 +71,11 @@ _CONSTANTS: tuple[tuple[str, str, bool], ...] = (
 _MAY_BE_ZERO = ("wash_volume", "rinse_volume", "carryover", "iron_most", "loss", "pressure")
 
 
-def operation(book: Book, plates: int | None = None) -> Operation:
+def operation(book: Book, plates: int | None = None, *, protons: bool = False) -> Operation:
     """The operation of a column from ``proteins/lanmodulin-column``; ``plates`` overrides.
+
+    A bed whose pH is imposed has the plates of ``plate-height``; one whose protons move
+    (``protons``) those that do what transport with the calibrated dispersion does.
 
     Raises
     ------
@@ -77,11 +84,12 @@ def operation(book: Book, plates: int | None = None) -> Operation:
     """
     key = "proteins/lanmodulin-column:"
     values = {field: book[key + name] for field, name, _ in _CONSTANTS}
-    height = book[key + "plate-height"]
+    named = ("dispersion-height", "stage-over-dispersion") if protons else ("plate-height",)
+    height = math.prod(book[key + name] for name in named)
     problems = []
     for name, value, share, zero in [
         *((n, values[f], s, f in _MAY_BE_ZERO) for f, n, s in _CONSTANTS),
-        ("plate-height", height, False, False),
+        *((name, book[key + name], False, False) for name in named),
     ]:
         expected = ("0 or more" if zero else "more than 0") + (", at most 1" if share else "")
         if value < 0 or (value == 0 and not zero) or (share and value > 1) or value == np.inf:
@@ -95,6 +103,8 @@ def operation(book: Book, plates: int | None = None) -> Operation:
     return Operation(
         plates=max(1, round(values["bed_length"] / height)) if plates is None else plates,
         load_pH=book[key + "load-pH"],
+        least_pH=book[key + "least-pH"],
+        wash_pH=book[key + "wash-pH"],
         strip_pH=book[key + "strip-pH"],
         **values,
     )
@@ -139,7 +149,7 @@ def load_and_elute(
     bed_volumes: float,
     conc: Array,
 ) -> Cycle:
-    """One cycle of columns that run side by side: loading at ``run.load_pH``, then one pH step.
+    """One cycle of columns that run side by side: loading at ``run.wash_pH``, then one pH step.
 
     Parameters
     ----------
@@ -164,7 +174,7 @@ def load_and_elute(
         metals,
         run.plates,
         run.liquid,
-        run.load_pH,
+        run.wash_pH,
         bed_volumes,
     )
 

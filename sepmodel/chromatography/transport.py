@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 _NEWTON = 100
 _POINT = 1e-15
+# Products of two differences below this have no slope: their cubes would leave the range of floats.
+_LEAST = 1e-200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,52 +220,49 @@ def limited_rate(op: LimitedOperator, conc: Array, inlet: Array) -> Array:
     True
     """
     back, ahead = _differences(conc, inlet)
-    face = conc + 0.5 * limited_slope(back, ahead)
-    flux = np.concatenate([inlet[..., None, :], face], axis=-2)
-    rate = -op.convection * np.diff(flux, axis=-2)
+    flux = limited_slope(back, ahead)
+    flux *= 0.5
+    flux += conc
+    flux *= op.convection
     if op.diffusion:
-        spread = op.diffusion * np.diff(conc, axis=-2)
-        rate[..., :-1, :] += spread
-        rate[..., 1:, :] -= spread
-    return np.asarray(rate)
+        flux[..., :-1, :] -= op.diffusion * ahead[..., :-1, :]
+    rate = np.empty_like(flux)
+    np.subtract(op.convection * inlet, flux[..., 0, :], out=rate[..., 0, :])
+    np.subtract(flux[..., :-1, :], flux[..., 1:, :], out=rate[..., 1:, :])
+    return rate
 
 
 def _differences(conc: Array, inlet: Array) -> tuple[Array, Array]:
     """Differences to the cell before and after; the inlet is half a cell away, the outlet flat."""
-    inner = np.diff(conc, axis=-2)
-    first = 2 * (conc[..., :1, :] - inlet[..., None, :])
-    return (
-        np.concatenate([first, inner], axis=-2),
-        np.concatenate([inner, np.zeros_like(first)], axis=-2),
-    )
+    both = np.empty((*conc.shape[:-2], conc.shape[-2] + 1, conc.shape[-1]))
+    both[..., 0, :] = 2 * (conc[..., 0, :] - inlet)
+    np.subtract(conc[..., 1:, :], conc[..., :-1, :], out=both[..., 1:-1, :])
+    both[..., -1, :] = 0.0
+    return both[..., :-1, :], both[..., 1:, :]
 
 
-def _scaled(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """|a| and |b| over the larger of them, and the larger where both have one sign, else 0."""
-    a_size, b_size = np.abs(a), np.abs(b)
-    larger = np.maximum(a_size, b_size)
-    safe = np.where(larger > 0, larger, 1.0)
-    return a_size / safe, b_size / safe, np.where(a * b > 0, larger, 0.0)
+def _fraction(a: Array, b: Array) -> tuple[Array, Array, Array, Array, NDArray[np.bool_]]:
+    """Slope, its denominator (1 where there is no slope), a^2, b^2, and where there is a slope."""
+    product, aa, bb = a * b, a * a, b * b
+    same = product > _LEAST
+    bottom = a * (4 * aa - 3 * bb) + 2 * b * bb
+    bottom = np.where(same, bottom, 1.0)
+    slope = np.where(same, product * (8 * aa - 9 * product + 4 * bb), 0.0) / bottom
+    return slope, bottom, aa, bb, same
 
 
 def limited_slope(a: Array, b: Array) -> Array:
     """The slope of ``limited_rate`` from the differences before and after the cell."""
-    x, y, size = _scaled(a, b)
-    top = x * y * (8 * x * x - 9 * x * y + 4 * y * y)
-    bottom = 4 * x**3 - 3 * x * y * y + 2 * y**3
-    return np.copysign(size * top / np.where(bottom > 0, bottom, 1.0), a)
+    return _fraction(a, b)[0]
 
 
 def face_gradient(a: Array, b: Array) -> tuple[Array, Array]:
     """Derivatives of half the limited slope by the differences before and after the cell."""
-    x, y, size = _scaled(a, b)
-    top = x * y * (8 * x * x - 9 * x * y + 4 * y * y)
-    bottom = 4 * x**3 - 3 * x * y * y + 2 * y**3
-    twice_square = 2 * np.where(bottom > 0, bottom, 1.0) ** 2
-    by_x, by_y = 8 * x * x * 3 * y - 2 * 9 * x * y * y + 4 * y**3, 8 * x**3 - 2 * 9 * x * x * y
-    by_a = (by_x * bottom - top * (4 * 3 * x * x - 3 * y * y)) / twice_square
-    by_b = ((by_y + 4 * 3 * x * y * y) * bottom - top * 6 * (y * y - x * y)) / twice_square
-    return np.where(size > 0, by_a, 0.0), np.where(size > 0, by_b, 0.0)
+    slope, bottom, aa, bb, same = _fraction(a, b)
+    product, half = a * b, np.where(same, 0.5, 0.0) / bottom
+    by_a = b * (3 * 8 * aa - 2 * 9 * product + 4 * bb) - slope * (3 * 4 * aa - 3 * bb)
+    by_b = a * (8 * aa - 2 * 9 * product + 3 * 4 * bb) - slope * 6 * (bb - product)
+    return by_a * half, by_b * half
 
 
 def limited_slopes(op: LimitedOperator, conc: Array, inlet: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sepmodel.extraction.inputs import MOST_STAGES, Efficiency, Member, SetId
+from sepmodel.extraction.inputs import MOST_STAGES, Efficiency, Member, require_stage
 from sepmodel.fields import (
     Case,
     Concentration,
@@ -19,6 +19,7 @@ from sepmodel.fields import (
     OpenFraction,
     Quantity,
     Real,
+    SetId,
     Table,
     Temperature,
     Text,
@@ -160,7 +161,7 @@ class CircuitCase(Case):
             refuse(
                 "too many stages", f"at most {MOST_STAGES} in all sections", self.stages, "section"
             )
-        counts = {section.name: section.stages for section in self.section}
+        counts: dict[str, int] = {s.name: s.stages for s in self.section}
         ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
         given = [port.name for port in ports]
         if len(set(given)) < len(given):
@@ -172,20 +173,7 @@ class CircuitCase(Case):
             )
         for port in ports:
             key = f"{'inlet' if isinstance(port, Inlet) else 'draw'}.{port.name}"
-            if port.section not in counts:
-                refuse(
-                    "in no section of the case",
-                    f"one of {', '.join(names)}",
-                    port.section,
-                    f"{key}.section",
-                )
-            if port.stage is not None and port.stage > counts[port.section]:
-                refuse(
-                    f"beyond the last stage of {port.section}",
-                    f"a stage from 1 to {counts[port.section]}",
-                    port.stage,
-                    f"{key}.stage",
-                )
+            require_stage(port, counts, key)
         tables: list[tuple[str, Iterable[str]]] = [
             (f"inlet.{inlet.name}.composition", inlet.composition) for inlet in self.inlet
         ]

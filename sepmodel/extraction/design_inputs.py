@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sepmodel.extraction.inputs import MOST_STAGES, Member, SetId
+from sepmodel.extraction.inputs import MOST_STAGES, Member
 from sepmodel.fields import (
     PH,
     Case,
@@ -19,6 +19,7 @@ from sepmodel.fields import (
     Positive,
     Quantity,
     Real,
+    SetId,
     Table,
     Text,
     refuse,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -15,6 +16,7 @@ from sepmodel.fields import (
     Number,
     Positive,
     Quantity,
+    SetId,
     Table,
     Text,
     refuse,
@@ -27,7 +29,6 @@ PLACEHOLDERS = ("A", "B", "D", "E")
 
 Share = Annotated[float, Number("a share by mole", low=0, high=1e9)]
 Efficiency = Annotated[float, Number("a stage efficiency", above=0, high=1)]
-SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
 
 
 def _member(value: str) -> str:
@@ -57,6 +58,34 @@ class Section(Table):
     stages: Count
     efficiency: Efficiency | dict[Member, Efficiency] = 1.0
     temperature: Annotated[float, Quantity("K", above=0)] | None = None
+
+
+class Placed(Protocol):
+    """What enters, leaves or is sampled at a stage of a section."""
+
+    @property
+    def section(self) -> str: ...
+
+    @property
+    def stage(self) -> int | None: ...
+
+
+def require_stage(placed: Placed, stages: Mapping[str, int], key: str) -> None:
+    """Refuse a section the case does not have, or a stage beyond its last."""
+    if placed.section not in stages:
+        refuse(
+            "in no section of the case",
+            f"one of {', '.join(stages)}",
+            placed.section,
+            f"{key}.section",
+        )
+    if placed.stage is not None and placed.stage > stages[placed.section]:
+        refuse(
+            f"beyond the last stage of {placed.section}",
+            f"a stage from 1 to {stages[placed.section]}",
+            placed.stage,
+            f"{key}.stage",
+        )
 
 
 class Inlet(Table):
@@ -128,7 +157,7 @@ class CascadeCase(Case):
         if len(set(self.components)) < len(self.components):
             given = ", ".join(self.components)
             refuse("a component is named twice", "each once", given, "components")
-        sections = {section.name: section.stages for section in self.section}
+        sections: dict[str, int] = {s.name: s.stages for s in self.section}
         if len(sections) < len(self.section) or list(sections) != sorted(sections):
             refuse(
                 "the sections do not follow the organic",
@@ -150,20 +179,7 @@ class CascadeCase(Case):
             )
         for port in ports:
             key = f"{'inlet' if isinstance(port, Inlet) else 'draw'}.{port.name}"
-            if port.section not in sections:
-                refuse(
-                    "in no section of the case",
-                    f"one of {', '.join(sections)}",
-                    port.section,
-                    f"{key}.section",
-                )
-            if port.stage is not None and port.stage > sections[port.section]:
-                refuse(
-                    f"beyond the last stage of {port.section}",
-                    f"a stage from 1 to {sections[port.section]}",
-                    port.stage,
-                    f"{key}.stage",
-                )
+            require_stage(port, sections, key)
         for inlet in self.inlet:
             self._known(inlet.composition, f"inlet.{inlet.name}.composition")
             if not sum(inlet.composition.values()) > 0:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sepmodel.extraction.inputs import SetId
 from sepmodel.fields import (
     PH,
     Case,
@@ -19,6 +18,7 @@ from sepmodel.fields import (
     OpenFraction,
     Quantity,
     Ratio,
+    SetId,
     Table,
     Text,
     refuse,

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import rating, rating_model
-from sepmodel.extraction.inputs import CascadeCase, Member, Share
+from sepmodel.extraction.inputs import CascadeCase, Member, Share, require_stage
 from sepmodel.extraction.solve import LEVEL, kernel_inputs, profiles, streams
 from sepmodel.fields import Count, Name, Number, Positive, Table, refuse
 from sepmodel.result import Profile, Result, Warned, amount
@@ -69,24 +69,11 @@ class RatingCase(CascadeCase):
 
     @model_validator(mode="after")
     def _measured_on_the_train(self) -> RatingCase:
-        sections = {section.name: section.stages for section in self.section}
+        sections: dict[str, int] = {s.name: s.stages for s in self.section}
         seen = set()
         for k, assay in enumerate(self.assay, start=1):
             where = f"assay.{k - 1}"
-            if assay.section not in sections:
-                refuse(
-                    "in no section of the case",
-                    f"one of {', '.join(sections)}",
-                    assay.section,
-                    f"{where}.section",
-                )
-            if assay.stage > sections[assay.section]:
-                refuse(
-                    f"beyond the last stage of {assay.section}",
-                    f"a stage from 1 to {sections[assay.section]}",
-                    assay.stage,
-                    f"{where}.stage",
-                )
+            require_stage(assay, sections, where)
             self._known(assay.amounts, f"{where}.amounts")
             nothing = [name for name, value in assay.amounts.items() if not value > 0]
             if nothing:

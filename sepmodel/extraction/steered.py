@@ -16,7 +16,7 @@ Axis order here: [member, component, stage].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,13 @@ Members = NDArray[np.int64]
 
 # ln of a flow is counted in these, so that a Newton step never changes a flow by much.
 UNIT = 0.1
-TOLERANCE, ACCEPT, LIMIT = 1e-11, 1e-7, 40
+TOLERANCE, ACCEPT, LIMIT = 1e-11, 1e-7, 24
 # Unknowns of a stage and ln of flows beyond which nothing is looked at.
 FARTHEST, WILD = 50.0, 20.0
 # Members whose matrices stay in the processor's cache.
 CHUNK = 64
+# Iterations after which those that are not there yet go on by themselves.
+FEW = 5
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -90,6 +92,17 @@ class Cascade:
             inlets=tuple(i.take(rows) for i in self.inlets),
             free=self.free,
             dead=None if self.dead is None else self.dead[rows],
+        )
+
+    def without(self, first: int) -> Cascade:
+        """The same without so many stages that are dead in all members."""
+        if not first or self.dead is None:
+            return self
+        return replace(
+            self,
+            stages=self.stages - first,
+            inlets=tuple(replace(i, stage=i.stage - first) for i in self.inlets),
+            dead=self.dead - first,
         )
 
 
@@ -286,15 +299,66 @@ def _solved(band: Array, rhs: Array, near: int) -> Array:
     return rhs
 
 
+def corrections(of: Cascade, state: State, conditions: Conditions, both: Array) -> Array:
+    """How far unknowns and flows (in ``UNIT``) are off for closures and conditions (B, N + k)."""
+    n, k = of.stages, of.charge.size + 1
+    band, by_z, by_ratio = _system(of, state)
+    size, count = by_z.shape[:2]
+    rhs = np.zeros((size, 1 + count, n, k))
+    rhs[:, 0, :, -1] = both[:, :n]
+    rhs[:, 1:] = -by_z
+    x = _solved(band, rhs.reshape(size, 1 + count, n * k), k).reshape(rhs.shape)
+    ends = np.einsum("bkc,bjc->bkj", conditions.by_raffinate, x[:, :, 0, :-1])
+    leaving = x[:, :, -1, :-1] + of.charge * x[:, :, -1, -1:]
+    ends += np.einsum("bkc,bjc->bkj", conditions.by_product, leaving)
+    direct = conditions.by_product.sum(axis=2)[..., None] * by_ratio[:, None, :, -1]
+    matrix = conditions.by_z + direct + ends[..., 1:]
+    dz = small(matrix, both[:, n:] - ends[..., 0])
+    du = x[:, 0, :, -1] + np.einsum("bjn,bj->bn", x[:, 1:, :, -1], dz)
+    return np.concatenate([du, dz / UNIT], axis=1)
+
+
 def solve(
     of: Cascade, u: Array, z: Array, ask: Ask, limit: int = LIMIT
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Unknowns u (B, N) and ln of the free flows z (B, k) at which the conditions hold.
 
-    Also returns who has got there, with all free amounts positive.
+    Also returns who has got there, with all free amounts positive. Members go through the kernel in
+    pieces, those of about as many live stages together; who takes long goes on with the others that
+    do, so that no piece waits for its slowest.
     """
-    n, c, count = of.stages, of.charge.size, len(of.free)
-    k = c + 1
+    u, z = np.array(u), np.array(z)
+    fine = np.zeros(len(u), dtype=bool)
+    dead = np.zeros(len(u), dtype=np.int64) if of.dead is None else of.dead
+    todo = np.argsort(dead, kind="stable")
+    for most in (min(FEW, limit), limit - FEW):
+        slow = []
+        for rows in pieces(todo):
+            first = int(dead[rows].min())
+            u[rows, first:], z[rows], fine[rows], ended = _piece(
+                of.take(rows).without(first), u[rows, first:], z[rows], ask, rows, most
+            )
+            slow.append(rows[~ended])
+        todo = np.concatenate(slow) if slow else todo
+        if most == limit or not todo.size:
+            break
+    return u, z, fine
+
+
+def pieces(who: Members) -> list[Members]:
+    """Members in pieces that go through the kernel together."""
+    count = -(-who.size // CHUNK)
+    return np.array_split(who, count) if count else []
+
+
+def _piece(
+    of: Cascade, u: Array, z: Array, ask: Ask, names: Members, limit: int
+) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Unknowns and flows after some iterations; who has got there, who is through with it.
+
+    ``names`` are the members by which ``ask`` knows them.
+    """
+    n = of.stages
 
     def looked(who: Members, u: Array, z: Array) -> tuple[Array, Cascade, State, Conditions]:
         # The kernel takes all members in one sweep: what is not a number must not get into it.
@@ -303,7 +367,7 @@ def solve(
             u, z = np.where(lost[:, None], 0.0, u), np.where(lost[:, None], 0.0, z)
         own = of.take(who)
         r, state = evaluate(own, u, z)
-        conditions = ask(who, state)
+        conditions = ask(names[who], state)
         both = np.concatenate([r, conditions.value], axis=1)
         both[lost] = np.nan
         return both, own, state, conditions
@@ -314,24 +378,7 @@ def solve(
 
     def linearise(known: Any, _: Members) -> solvers.Linear:
         own, state, conditions = known
-        band, by_z, by_ratio = _system(own, state)
-
-        def step(both: Array, rows: Members) -> Array:
-            size = rows.size
-            rhs = np.zeros((size, 1 + count, n, k))
-            rhs[:, 0, :, c] = both[:, :n]
-            rhs[:, 1:] = -by_z
-            x = _solved(band, rhs.reshape(size, 1 + count, n * k), k).reshape(rhs.shape)
-            ends = np.einsum("bkc,bjc->bkj", conditions.by_raffinate, x[:, :, 0, :c])
-            leaving = x[:, :, -1, :c] + own.charge * x[:, :, -1, c:]
-            ends += np.einsum("bkc,bjc->bkj", conditions.by_product, leaving)
-            direct = conditions.by_product.sum(axis=2)[..., None] * by_ratio[:, None, :, -1]
-            matrix = conditions.by_z + direct + ends[..., 1:]
-            dz = small(matrix, both[:, n:] - ends[..., 0])
-            du = x[:, 0, :, c] + np.einsum("bjn,bj->bn", x[:, 1:, :, c], dz)
-            return np.concatenate([du, dz / UNIT], axis=1)
-
-        return step
+        return lambda both, _: corrections(own, state, conditions, both)
 
     def select(known: Any, rows: Members) -> Any:
         own, state, conditions = known
@@ -354,7 +401,7 @@ def solve(
         fine = found.converged.copy()
         for amount in free(own, state):
             fine &= np.all(amount > 0, axis=1)
-    return u, z, fine
+    return u, z, fine, (found.norm <= TOLERANCE) | (found.iterations < limit)
 
 
 def small(matrices: Array, rhs: Array) -> Array:

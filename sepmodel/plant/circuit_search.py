@@ -427,15 +427,18 @@ class _Problem:
             left = np.log(result.outlets["organic"].moles[:, :-1].sum(-1) / loaded)
             enough = np.flatnonzero(result.converged & (left < asked))
             k = int(enough[0]) if enough.size else -1
-            if k <= 0 or not result.converged[k - 1]:
+            # On the cliff itself a point may stay unsolved: the next one below does as well.
+            below = np.flatnonzero(result.converged[:k]) if k > 0 else enough[:0]
+            if not below.size:
                 if grid[0] == STRIP_GRID[0] and grid[-1] == STRIP_GRID[-1]:
                     return None if k < 0 else float(grid[k]) + margin
                 grid = STRIP_GRID
                 continue
-            if grid[k] - grid[k - 1] < STRIP_FINE:
-                part = (asked - left[k - 1]) / (left[k] - left[k - 1])
-                return float(grid[k - 1] + part * (grid[k] - grid[k - 1])) + margin
-            grid = np.linspace(grid[k - 1], grid[k], STRIP_GRID.size // 2)
+            j = int(below[-1])
+            if grid[k] - grid[j] < STRIP_FINE:
+                part = (asked - left[j]) / (left[k] - left[j])
+                return float(grid[j] + part * (grid[k] - grid[j])) + margin
+            grid = np.linspace(grid[j], grid[k], STRIP_GRID.size // 2)
         return None
 
     def _stripped(

@@ -7,7 +7,8 @@ with dead stages before the organic enters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.extraction import circuit, steered
 from sepmodel.extraction.circuit_plan import CircuitInputs, Inlet, Section
 from sepmodel.extraction.steered import Conditions, State
-from sepmodel.plant.circuit_numbers import Numbers
+from sepmodel.plant.circuit_numbers import LEAST, Numbers
 
 Array = NDArray[np.float64]
 Members = NDArray[np.int64]
@@ -26,6 +27,10 @@ Members = NDArray[np.int64]
 BESIDE = (-0.3, 0.1, 0.3, 0.8)
 SLOWLY = 4
 NEARLY = 0.4
+# Step of the numbers of a strip for the derivatives, and how far these are followed.
+STEP, FAR = 1e-6, 1.5
+# Iterations that a strip takes at most before it is sought from elsewhere.
+LIMIT = 16
 
 
 @dataclass(eq=False, slots=True)
@@ -52,15 +57,148 @@ class Loaded:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class _Known:
+    """A strip of one length at the built circuit: unknowns (k,) at the least acid, ln of that [mol]
+    per m3 of organic, and what every number of ``_read`` does to both, (P, k) and (P,); unknowns
+    with the margin, what these numbers and ln of the acid do to them (P + 1, k)."""
+
+    u: Array
+    acid: float
+    by_u: Array
+    by_acid: Array
+    running: Array
+    margin: float
+    by_running: Array
+
+
 class Stripper:
-    """The strip of a built circuit: its model, ``closing`` (K,), ln of its least acid."""
+    """The strips of a built circuit: its model, unknowns ``closing`` (K,) and ln of the least acid
+    ``place`` of the strip that is built, and what that is fed (one member)."""
 
-    components: tuple[str, ...]
-    model: CationExchange
-    closing: Array
-    place: float
+    def __init__(
+        self,
+        components: tuple[str, ...],
+        model: CationExchange,
+        closing: Array,
+        place: float,
+        numbers: Numbers,
+        loaded: Loaded,
+    ) -> None:
+        self.components, self.model = components, model
+        self.closing, self.place = closing, place
+        self.numbers, self.loaded = numbers, loaded
+        self._lengths: dict[int, _Known | None] = {}
 
-    def start(self, stages: Members) -> Strips:
+    def _read(self, of: Numbers, loaded: Loaded) -> Array:
+        """What a strip of one length depends on, as logarithms (B, P)."""
+        fed = np.log(np.maximum(loaded.moles, LEAST) / loaded.flow[:, None])
+        some = np.log(np.stack([of.strip_acid, of.dimer, of.residue], axis=1))
+        return np.concatenate([fed, some, of.log_k], axis=1)
+
+    def _written(self, numbers: Array) -> tuple[Numbers, Loaded]:
+        """The same as numbers of members whose organic is 1 m3/s and whose acid counts in mol/s."""
+        c = len(self.components)
+        size = len(numbers)
+        plain = np.exp(numbers[:, : c + 3])
+        of = self.numbers.take(np.zeros(size, dtype=np.int64))
+        one = np.ones(size)
+        return replace(
+            of,
+            strip_acid=plain[:, c],
+            dimer=plain[:, c + 1],
+            residue=plain[:, c + 2],
+            log_k=numbers[:, c + 3 :],
+            organic=one,
+            strip=of.strip / of.organic,
+        ), Loaded(flow=one, moles=plain[:, :c])
+
+    def _learn(self, lengths: Sequence[int]) -> None:
+        """Strips of some lengths at the built circuit, and their derivatives."""
+        stages = np.array(lengths, dtype=np.int64)
+        size = stages.size
+        centre = self._read(self.numbers, self.loaded)
+        of, loaded = self._written(np.repeat(centre, size, axis=0))
+        strips = self._as_built(stages)
+        fine = self.least(of, strips, np.arange(size), loaded)
+        count = centre.shape[1]
+        moved = np.concatenate([centre, centre + STEP * np.eye(count)])
+        good = np.flatnonzero(fine)
+        if good.size:
+            ran = self.run(of.take(good), strips, good, loaded.take(good), False)[1]
+            fine[good] &= ran
+        for i, k in enumerate(lengths):
+            self._lengths[k] = self._one(k, moved, strips, i) if fine[i] else None
+
+    def _one(self, k: int, moved: Array, strips: Strips, i: int) -> _Known:
+        """The derivatives of strip ``i`` of length k, by differences of its closures alone."""
+        of, loaded = self._written(moved)
+        count = len(moved)
+        stages = np.full(count, k)
+        acid = of.strip * loaded.flow
+        z = np.repeat(strips.z[i : i + 1], count, axis=0)
+        u = np.repeat(strips.least[i : i + 1, -k:], count, axis=0)
+        cascade = self._cascade(of, stages, k, acid, loaded, (0,))
+        r, state = steered.evaluate(cascade, u, z)
+        conditions = _leaves(state, _asked(of, loaded))
+        both = np.concatenate([r, conditions.value], axis=1)
+        by = -steered.corrections(cascade, state, conditions, (both - both[:1]) / STEP)[1:]
+        # The acid that runs is one more number.
+        again = np.append(np.arange(count), 0)
+        z = z[again] + np.log(of.excess[0])
+        z[-1] += STEP
+        u = np.repeat(strips.running[i : i + 1, -k:], count + 1, axis=0)
+        cascade = cascade.take(again)
+        r, state = steered.evaluate(cascade, u, z)
+        cascade = replace(cascade, free=())
+        off = (r - r[:1]) / STEP
+        none = _nothing(again, state)
+        by_running = -steered.corrections(cascade, state, none, off)[1:]
+        return _Known(
+            u=strips.least[i, -k:],
+            acid=float(strips.z[i, 0] + np.log(of.strip[0])),
+            by_u=by[:, :k],
+            by_acid=by[:, k] * steered.UNIT,
+            running=u[0],
+            margin=float(np.log(of.excess[0])),
+            by_running=by_running,
+        )
+
+    def start(self, stages: Members, of: Numbers, loaded: Loaded) -> Strips:
+        """Strips of some lengths, by the derivatives of the built circuit's of that length."""
+        lengths = np.unique(stages).tolist()
+        if new := [k for k in lengths if k not in self._lengths]:
+            self._learn(new)
+        strips = self._as_built(stages)
+        way = self._read(of, loaded) - self._read(self.numbers, self.loaded)
+        for k in lengths:
+            known = self._lengths[k]
+            if known is None:
+                continue
+            rows = np.flatnonzero(stages == k)
+            strips.least[rows, strips.least.shape[1] - k :] = known.u + _along(
+                way[rows], known.by_u
+            )
+            acid = _along(way[rows], known.by_acid[:, None])
+            scale = np.log(of.strip[rows] / of.organic[rows])
+            strips.z[rows] = known.acid + acid - scale[:, None]
+        return strips
+
+    def _begin(self, of: Numbers, strips: Strips, rows: Members, loaded: Loaded) -> None:
+        """Where strips with their margin begin, once their least acid is known."""
+        way = self._read(of, loaded) - self._read(self.numbers, self.loaded)
+        acid = strips.z[rows, 0] + np.log(of.strip / of.organic * of.excess)
+        stages = strips.stages[rows]
+        for k in np.unique(stages).tolist():
+            known = self._lengths[k]
+            if known is not None:
+                here = np.flatnonzero(stages == k)
+                more = acid[here] - known.acid - known.margin
+                both = np.concatenate([way[here], more[:, None]], axis=1)
+                strips.running[rows[here], strips.running.shape[1] - k :] = known.running + _along(
+                    both, known.by_running
+                )
+
+    def _as_built(self, stages: Members) -> Strips:
         """Strips of some lengths, as the built one is.
 
         Where fresh acid meets lean organic, one more stage looks like the last.
@@ -113,7 +251,7 @@ class Stripper:
         leaves then rises to the residue in steps, which move its front by a few stages each.
         """
         stages = strips.stages[rows]
-        asked = np.log(of.residue * loaded.moles[:, :-1].sum(1))
+        asked = _asked(of, loaded)
         own, z = _last(strips.least[rows], stages), strips.z[rows]
         u, z, fine = self._sought(of, stages, own, z, loaded, asked)
         carried = np.log(loaded.moles[:, :-1].sum(1))
@@ -152,29 +290,27 @@ class Stripper:
         """Acid at which ln of the rare earths left is ``target``."""
 
         def ask(who: Members, state: State) -> Conditions:
-            left = state.product[:, :-1]
-            total = left.sum(1)
-            share = np.zeros((who.size, 1, left.shape[1] + 1))
-            share[:, 0, :-1] = left / total[:, None]
-            return Conditions(
-                value=(np.log(total) - target[who])[:, None],
-                by_raffinate=np.zeros_like(share),
-                by_product=share,
-                by_z=np.zeros((who.size, 1, 1)),
-            )
+            return _leaves(state, target[who])
 
         acid = self.acid(of, np.zeros_like(z), loaded)
-        return steered.solve(self._cascade(of, stages, u.shape[1], acid, loaded, (0,)), u, z, ask)
+        return steered.solve(
+            self._cascade(of, stages, u.shape[1], acid, loaded, (0,)), u, z, ask, LIMIT
+        )
 
     def run(
-        self, of: Numbers, strips: Strips, rows: Members, loaded: Loaded
+        self, of: Numbers, strips: Strips, rows: Members, loaded: Loaded, first: bool
     ) -> tuple[Array, NDArray[np.bool_]]:
-        """Strips with their margin: what the organic still carries [mol/s], who is solved."""
+        """Strips with their margin: what the organic still carries [mol/s], who is solved.
+
+        The first time they start from the built circuit's.
+        """
+        if first:
+            self._begin(of, strips, rows, loaded)
         stages = strips.stages[rows]
         cascade = self.cascade(of, strips, rows, loaded)
         u = _last(strips.running[rows], stages)
         none = np.zeros((rows.size, 0))
-        found, _, fine = steered.solve(cascade, u, none, _nothing)
+        found, _, fine = steered.solve(cascade, u, none, _nothing, LIMIT)
         again = np.flatnonzero(~fine)
         if again.size:
             acid = strips.z[rows[again]] + np.log(of.excess[again])[:, None]
@@ -236,6 +372,30 @@ class Stripper:
 def _last(u: Array, stages: Members) -> Array:
     """The columns of strips that any of some members needs."""
     return u[:, u.shape[1] - int(stages.max()) :]
+
+
+def _along(way: Array, by: Array) -> Array:
+    """A step along derivatives (P, n) for members (B, P), summed in a fixed order."""
+    return np.asarray(np.clip(np.einsum("bp,pn->bn", way, by), -FAR, FAR))
+
+
+def _asked(of: Numbers, loaded: Loaded) -> Array:
+    """ln of the rare earths that may be left [mol/s] (B,)."""
+    return np.asarray(np.log(of.residue * loaded.moles[:, :-1].sum(1)))
+
+
+def _leaves(state: State, target: Array) -> Conditions:
+    """ln of the rare earths that are left over that of what may be."""
+    left = state.product[:, :-1]
+    total = left.sum(1)
+    share = np.zeros((len(left), 1, left.shape[1] + 1))
+    share[:, 0, :-1] = left / total[:, None]
+    return Conditions(
+        value=(np.log(total) - target)[:, None],
+        by_raffinate=np.zeros_like(share),
+        by_product=share,
+        by_z=np.zeros((len(left), 1, 1)),
+    )
 
 
 def _nothing(who: Members, state: State) -> Conditions:

@@ -45,20 +45,20 @@ HELD = 1e-6
 NOTHING = 1e-12
 # Step of the numbers of a member for the derivatives, and how far these are followed.
 SMALL, FAR = 1e-3, 1.5
-# Members that go through the kernel together: their matrices stay in the processor's cache.
-CHUNK = 64
 
 
 @dataclass(eq=False, slots=True)
 class _Open:
     """Extraction and scrub of all members: unknowns, ln of both flows, what the organic brings
-    back [mol/m3], who is still good, and whose scrub is free (not held back)."""
+    back [mol/m3], who is still good, whose scrub is free (not held back), and who is solved, but
+    with more scrub than there may be."""
 
     u: Array
     z: Array
     barren: Array
     good: NDArray[np.bool_]
     free: NDArray[np.bool_]
+    short: NDArray[np.bool_]
 
 
 class Trimmer:
@@ -81,18 +81,23 @@ class Trimmer:
             whole = built.start.u[:, 0] - built.start.u[:, 1]
         self.open = _stretched(whole[: n + m], (n, m), self.stages)
         self.flows = built.start.flows
+        self._known: tuple[Array, Array] | None = None
+        self.reached: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        own = Liquor(moles=task.feed, flow=task.flow, acid=task.acid)
+        self.centre = self.reader.vectors(
+            [Job(liquor=own, chemistry=chemistry, down=task.down, up=task.up, strip=0)]
+        )
+        base = self.reader.numbers(self.centre)
+        plain = self._cascade(base, (n, m), np.zeros_like(base.feed), (-1, 1), self.flows[1:2])
+        state = steered.evaluate(plain, whole[None, : n + m], self.flows[None, :2])[1]
         self.stripper = Stripper(
             components=self.reader.components,
             # Half a dimer more or less for the counter-ion changes no figure in its third digit.
             model=CationExchange(log_k=self.log_k, charge=self.charge, dimers=self.charge.copy()),
             closing=whole[n + m :],
             place=float(self.flows[2]) - math.log(chemistry.acid_excess),
-        )
-        self._known: tuple[Array, Array] | None = None
-        self.reached: NDArray[np.bool_] = np.zeros(0, dtype=bool)
-        own = Liquor(moles=task.feed, flow=task.flow, acid=task.acid)
-        self.centre = self.reader.vectors(
-            [Job(liquor=own, chemistry=chemistry, down=task.down, up=task.up, strip=0)]
+            numbers=base,
+            loaded=Loaded(flow=state.organic_flow, moles=state.product),
         )
 
     def solve(self, jobs: Sequence[Job]) -> list[Solved | None]:
@@ -105,17 +110,24 @@ class Trimmer:
         of = self.reader.numbers(vectors := self.reader.vectors(jobs))
         open_ = self._first(vectors, of)
         self.reached = open_.good.copy()
-        strips = self.stripper.start(np.array([job.strip for job in jobs]))
+        state = self._at(of, open_, np.arange(len(jobs)))[1]
+        loaded = Loaded(flow=state.organic_flow, moles=state.product)
+        strips = self.stripper.start(np.array([job.strip for job in jobs]), of, loaded)
         self._settle(of, open_, strips)
         return self._told(jobs, of, open_, strips)
 
     # --- extraction and scrub ----------------------------------------------------------------
 
     def _cascade(
-        self, of: Numbers, barren: Array, free: tuple[int, ...], scrub: Array
+        self,
+        of: Numbers,
+        stages: tuple[int, int],
+        barren: Array,
+        free: tuple[int, ...],
+        scrub: Array,
     ) -> steered.Cascade:
         """Extraction and scrub; ln of the ``scrub`` counts where it is not among the free flows."""
-        n, m = self.stages
+        n, m = stages
         carried = barren.copy()
         carried[:, -1] = of.soap
         times = np.exp(scrub) if len(free) == 1 else np.ones_like(scrub)
@@ -202,13 +214,13 @@ class Trimmer:
         def ask(who: Members, state: State) -> Conditions:
             return self._ask(of.take(who), barren[who], state, count, near)
 
-        cascade = self._cascade(of, barren, free, z[:, 1])
+        cascade = self._cascade(of, self.stages, barren, free, z[:, 1])
         u, own, fine = steered.solve(cascade, u, z[:, :count], ask)
         return u, np.concatenate([own, z[:, count:]], axis=1), fine
 
     def _at(self, of: Numbers, open_: _Open, who: Members) -> tuple[steered.Cascade, State]:
         """Extraction and scrub of some members as they are."""
-        cascade = self._cascade(of, open_.barren[who], (-1, 1), open_.z[who, 1])
+        cascade = self._cascade(of, self.stages, open_.barren[who], (-1, 1), open_.z[who, 1])
         return cascade, steered.evaluate(cascade, open_.u[who], open_.z[who])[1]
 
     def _first(self, vectors: Array, of: Numbers) -> _Open:
@@ -222,7 +234,7 @@ class Trimmer:
         open_ = self._start(vectors, own)
         self._improve(of, open_, np.arange(len(vectors)))
         for parts, along in ((1, False), (2, own), (4, own)):
-            far = np.flatnonzero(~open_.good)
+            far = np.flatnonzero(~open_.good & ~open_.short)
             if not far.size:
                 break
             way = vectors[far] - self.centre
@@ -237,7 +249,7 @@ class Trimmer:
                     tried.z[here] += (tried.z - before[1])[here]
                 self._improve(then, tried, here)
                 before = last
-            for name in ("u", "z", "good", "free"):
+            for name in ("u", "z", "good", "free", "short"):
                 getattr(open_, name)[far] = getattr(tried, name)
         return open_
 
@@ -261,6 +273,7 @@ class Trimmer:
             barren=np.zeros_like(of.feed),
             good=np.ones(size, dtype=bool),
             free=np.ones(size, dtype=bool),
+            short=np.zeros(size, dtype=bool),
         )
 
     def _derivatives(self) -> tuple[Array, Array]:
@@ -283,22 +296,25 @@ class Trimmer:
         Where hardly any scrub would do, it is held at half of the design's: less is not worth
         having, and the separation is better than asked.
         """
-        for part in _pieces(who[open_.free[who]]):
+        part = who[open_.free[who]]
+        if part.size:
             u, z, fine = self._opened(
                 of.take(part), open_.u[part], open_.z[part], open_.barren[part], 2, near
             )
             enough = fine & (z[:, 1] >= LEAST_SCRUB)
             open_.u[part[enough]], open_.z[part[enough]] = u[enough], z[enough]
-            open_.good[part[enough]] &= z[enough, 1] < MOST_SCRUB
+            open_.short[part[enough]] = z[enough, 1] >= MOST_SCRUB
+            open_.good[part] &= ~open_.short[part]
             open_.free[part[~enough]] = False
         held = who[~open_.free[who]]
         open_.z[held, 1] = LEAST_SCRUB
-        for part in _pieces(held):
+        if held.size:
+            part = held
             own = of.take(part)
             u, z, fine = self._opened(
                 own, open_.u[part], open_.z[part], open_.barren[part], 1, near
             )
-            cascade = self._cascade(own, open_.barren[part], (-1, 1), z[:, 1])
+            cascade = self._cascade(own, self.stages, open_.barren[part], (-1, 1), z[:, 1])
             with np.errstate(all="ignore"):
                 state = steered.evaluate(cascade, np.where(fine[:, None], u, 0.0), z)[1]
                 asked = self._ask(own, open_.barren[part], state, 2, False)
@@ -316,10 +332,8 @@ class Trimmer:
                 self._improve(of, open_, going, near=True)
             going = going[open_.good[going]]
             before = open_.barren.copy()
-            # Strips of a length together: fewer dead stages.
-            order = going[np.argsort(strips.stages[going], kind="stable")]
-            for rows in _pieces(order):
-                self._strip(of.take(rows), strips, rows, open_)
+            if going.size:
+                self._strip(of.take(going), strips, going, open_, number == 0)
             moved = np.abs(open_.barren - before)[going] * np.exp(open_.z[going, :1])
             moved *= of.organic[going, None]
             still = moved <= SETTLED * np.maximum(of.feed[going], np.finfo(float).tiny)
@@ -329,12 +343,14 @@ class Trimmer:
                 break
         open_.good[going] = False
 
-    def _strip(self, own: Numbers, strips: Strips, rows: Members, open_: _Open) -> None:
+    def _strip(
+        self, own: Numbers, strips: Strips, rows: Members, open_: _Open, first: bool
+    ) -> None:
         """The strip of some members for what extraction loads, and what it sends back."""
         state = self._at(own, open_, rows)[1]
         loaded = Loaded(flow=state.organic_flow, moles=state.product)
         fine = self.stripper.least(own, strips, rows, loaded)
-        moles, solved = self.stripper.run(own, strips, rows, loaded)
+        moles, solved = self.stripper.run(own, strips, rows, loaded, first)
         open_.good[rows] &= fine & solved
         out = moles / loaded.flow[:, None]
         # The counter-ion is given anew.
@@ -346,7 +362,7 @@ class Trimmer:
     ) -> list[Solved | None]:
         """The circuits in the plant's terms, from extraction and strip at their last flows."""
         out: list[Solved | None] = [None] * len(jobs)
-        for rows in _pieces(np.flatnonzero(open_.good)):
+        for rows in steered.pieces(np.flatnonzero(open_.good)):
             own = of.take(rows)
             opened = self._at(own, open_, rows)
             loaded = Loaded(flow=opened[1].organic_flow, moles=opened[1].product)
@@ -380,9 +396,3 @@ def _stretched(u: Array, old: Sequence[int], new: Sequence[int]) -> Array:
         parts.append(np.interp(np.linspace(0.0, a - 1.0, b), np.arange(a), u[at : at + a]))
         at += a
     return np.concatenate(parts)
-
-
-def _pieces(who: Members) -> list[Members]:
-    """Members in pieces that go through the kernel together."""
-    count = max(1, math.ceil(who.size / CHUNK))
-    return [part for part in np.array_split(who, count) if part.size]

@@ -25,8 +25,9 @@ class Check:
     """What a separation was asked, in plain data.
 
     ``kind`` of separation; ``unit`` of the route; ``feed`` in mole shares; ``products`` asked of
-    it; ``options`` of the design; ``constants`` it read, in strict SI; ``overrides`` those of the
-    study that replace the data's.
+    it, and of a group split ``each`` product that the groups have to bring; ``options`` of the
+    design; ``constants`` it read, in strict SI; ``overrides`` those of the study that replace the
+    data's.
     """
 
     kind: str
@@ -36,16 +37,22 @@ class Check:
     options: Mapping[str, Any]
     constants: Mapping[str, float]
     overrides: Mapping[str, float]
+    each: tuple[Product, ...] = ()
 
     def question(self) -> dict[str, Any]:
         """Everything the answer depends on but the program, to six digits."""
+
+        def stated(products: tuple[Product, ...]) -> list[dict[str, Any]]:
+            return [
+                {k: _rounded(v) for k, v in asdict(p).items() if k not in ("form", "window")}
+                for p in products
+            ]
+
         return {
             "kind": self.kind,
             "feed": {e: _rounded(n) for e, n in self.feed.items()},
-            "products": [
-                {k: _rounded(v) for k, v in asdict(p).items() if k not in ("form", "window")}
-                for p in self.products
-            ],
+            "products": stated(self.products),
+            **({"each": stated(self.each)} if self.each else {}),
             "options": {k: _rounded(v) for k, v in self.options.items()},
             "constants": {k: _rounded(v) for k, v in self.constants.items()},
         }
@@ -53,7 +60,10 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckedProduct:
-    """Purity and recovery of a product: asked of the separation, by its design, on the engine."""
+    """Purity and recovery of a product: asked of the separation, by its design, on the engine.
+
+    A product that a group has to bring has no purity of its own there: zeros.
+    """
 
     name: str
     purity_asked: float
@@ -120,10 +130,12 @@ def _displacement(check: Check, book: Book) -> tuple[Any, str]:
 
 
 def _protein(check: Check, book: Book) -> tuple[Any, str]:
-    """Lanmodulin columns: design by equilibrium stages, then every column with its protons."""
+    """Lanmodulin columns: design by stages that carry protons, then every column on transport."""
     from sepmodel.chromatography import affinity, protein_engine
 
-    design = affinity.design(dict(check.feed), check.products, book, **check.options)
+    design = affinity.design(
+        dict(check.feed), check.products, book, each=check.each, **check.options
+    )
     found = protein_engine.confirm(design, check.feed, book, protein=str(check.options["protein"]))
     return found, found.columns[0].run.scheme
 
@@ -162,6 +174,18 @@ def run_check(check: Check) -> Checked:
                 recovery_engine=found.recovery[p.name][0],
             )
             for p in check.products
+        )
+        + tuple(
+            CheckedProduct(
+                name=p.name,
+                purity_asked=0.0,
+                purity_design=0.0,
+                purity_engine=0.0,
+                recovery_asked=p.recovery,
+                recovery_design=found.brought[p.name][1],
+                recovery_engine=found.brought[p.name][0],
+            )
+            for p in check.each
         ),
         scheme=scheme,
         seconds=time.process_time() - started,

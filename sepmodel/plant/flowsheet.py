@@ -25,7 +25,15 @@ from sepmodel.stream import Stream, mix
 FEED = "feed"
 CLOSURE_LIMIT = 1e-9
 # Charge of the dissolved species that are no simple ions: what the free acid is reckoned from.
-LIGAND_CHARGES = {"C2O4": -2, "CO3": -2, "EDTA": -4, "DTPA": -5, "citrate": -3, "malonate": -2}
+LIGAND_CHARGES = {
+    "C2O4": -2,
+    "CO3": -2,
+    "EDTA": -4,
+    "DTPA": -5,
+    "citrate": -3,
+    "malonate": -2,
+    "acetate": -1,
+}
 # What one mole of a bought reagent brings into the liquor, and the substance its kilograms mean.
 # Hydrogen, hydroxide, water and carbonate that leaves as carbon dioxide are not followed.
 REAGENT_IONS: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
@@ -46,6 +54,7 @@ REAGENT_IONS: Mapping[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
         "DTPA": ("C14H23N3O10", {"DTPA": 1}),
         "citric_acid": ("C6H8O7", {"citrate": 1}),
         "malonic_acid": ("C3H4O4", {"malonate": 1}),
+        "acetic_acid": ("C2H4O2", {"acetate": 1}),
         "CuSO4": ("CuSO4", {"Cu": 1, "SO4": 1}),
         "CuCl2": ("CuCl2", {"Cu": 1, "Cl": 2}),
     }

@@ -24,13 +24,12 @@ from sepmodel.fields import (
     Positive,
     Quantity,
     RareEarth,
+    SetId,
     Table,
     Text,
     refuse,
 )
 from sepmodel.species import oxide
-
-SetId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,99}$")]
 
 
 def _price_set(name: str) -> str:
@@ -101,19 +100,28 @@ class ExtractionTrain(UnitTable):
 
 
 class Group(Table):
-    """One side of a group split: its elements, and what the split has to reach for them."""
+    """One side of a group split: the elements that belong to it."""
 
     elements: tuple[RareEarth, ...] = Field(min_length=1)
-    purity: OpenFraction
-    recovery: OpenFraction
 
 
 class ProteinColumn(UnitTable):
-    """Affinity columns that split the rare earths into a heavy and a light group."""
+    """Affinity columns that split the rare earths into a heavy and a light group.
+
+    What the split has to reach follows from the products: those of the heavy group have to be
+    eluted, those of the light group must not be lost, with ``loss_share`` of what they may still
+    lose; ``downstream_loss`` is the share of each reckoned lost after the columns and their
+    polishing. ``light_kept`` is the share of the light products that has to stay for the strip.
+    ``buffer`` names what holds the pH of the load; with "none" the liquor is diluted.
+    """
 
     type: Literal["protein-column"]
     protein: Name = "lanmodulin-mex"
     columns: Count
+    buffer: Literal["acetate", "none"] = "acetate"
+    light_kept: OpenFraction
+    loss_share: OpenFraction = 0.5
+    downstream_loss: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0
     heavy: Group
     light: Group
 

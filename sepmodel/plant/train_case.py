@@ -12,8 +12,17 @@ from pydantic import Field, model_validator
 from sepmodel import files
 from sepmodel.data import Book, Constant, evidence
 from sepmodel.extraction.design_flows import beyond_practice
-from sepmodel.extraction.inputs import SetId
-from sepmodel.fields import MOST_FLOW, Case, Flag, Number, Quantity, RareEarth, Table, refuse
+from sepmodel.fields import (
+    MOST_FLOW,
+    Case,
+    Flag,
+    Number,
+    Quantity,
+    RareEarth,
+    SetId,
+    Table,
+    refuse,
+)
 from sepmodel.plant import sequences, train
 from sepmodel.plant.inputs import ProductTable
 from sepmodel.plant.money import money_year

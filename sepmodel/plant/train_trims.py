@@ -103,10 +103,17 @@ class TrainTrimmer:
         out: list[Running | InfeasibleError | None] = [None] * len(asked)
         totals = [sum(a.liquor.moles.values()) for a in asked]
         per_mole = [
-            replace(a, liquor=a.liquor.scaled(1 / t)) for a, t in zip(asked, totals, strict=True)
+            replace(a, liquor=a.liquor.scaled(1 / t)) if t > 0 else a
+            for a, t in zip(asked, totals, strict=True)
         ]
         tight = [dict.fromkeys((p.name for p in a.products), 1.0) for a in asked]
-        todo = list(range(len(asked)))
+        for i, total in enumerate(totals):
+            if not total > 0:
+                out[i] = InfeasibleError(
+                    f"{self.train.circuits[0].name}: no rare earths arrive at the train",
+                    limit={"mol/s": total},
+                )
+        todo = [i for i, answer in enumerate(out) if answer is None]
         for _ in range(TIGHTENINGS):
             found = self._once([per_mole[i] for i in todo], [tight[i] for i in todo])
             again = []

@@ -158,8 +158,11 @@ def build(spec: CurveFitCase, path: Path | None) -> Model:
                 expected="a case of kind elution or column",
             )
         )
+    own = base.document.get("numerics", {"scheme": "limited"})
     if base.kind == "elution":
         base = changed(base, {"numerics.estimate": False})
+    elif base.document["model"]["transport"] == "dispersive":
+        base = changed(base, {"numerics": {**own, "estimate": False}})
     known: dict[str, LoadedCase] = {}
     bases = []
     for each in spec.curve:

@@ -10,6 +10,11 @@ from sepmodel import data
 from sepmodel.chromatography import constant_pattern as pattern
 from sepmodel.errors import InfeasibleError, InputError
 
+FULL = {
+    "law": "constant-selectivity",
+    "selectivity": {"La": 1.0, "Sm": 2.0},
+    "capacity": "100 mol/m^3",
+}
 CASES = data.models_dir() / "cases"
 
 
@@ -90,6 +95,13 @@ def test_train_profile_holds_the_bands(train):
         ("displacement-nd-pr-dy", {"step.displace.ligand": "90 kg"}, "kind"),
         ("displacement-nd-pr-dy", {"pool.0.elements": ["Tb"]}, "of a displacement train"),
         ("displacement-nd-pr-dy", {"model.set": "proteins/lanmodulin-mex"}, "selectivity"),
+        ("la-sm-s950", {"isotherm": FULL}, "initial: the resin is always full"),
+        (
+            "la-sm-s950",
+            {"isotherm": FULL, "initial.La": "1 mol/m^3", "section.0.final": {"La": "0 mol/m^3"}},
+            "section.0.final: the resin is always full",
+        ),
+        ("la-sm-s950", {"bed.dispersion": "1 m^2/s"}, "bed.dispersion: at a Peclet number"),
     ],
 )
 def test_what_a_column_case_refuses(case, change, said):
@@ -106,3 +118,49 @@ def test_what_a_column_cannot_do():
         sepmodel.run("displacement-nd-pr-dy", set={"model.set": "ligands/dtpa"})
     with pytest.raises(InputError, match="rare earths only"):
         sepmodel.run("displacement-nd-pr-dy", set={"step.load.composition.Ca": "1 mol/m^3"})
+
+
+def test_the_displacer_has_to_drive_the_whole_train_out(train):
+    """cap/C = (0.4 x 90 + 360)/90 = 4.4 bed volumes move the train's rear through the bed."""
+    assert train.quantities["displacer_needed"]["value"] == pytest.approx(4.4)
+    key = "step.displace.bed_volumes"
+    with pytest.raises(InputError, match=r"rear of the train at 2\.3% of the bed") as caught:
+        sepmodel.run("displacement-nd-pr-dy", set={key: 0.1})
+    assert caught.value.problems[0].key == key
+    assert caught.value.problems[0].expected.startswith("4.4 and more")
+    least = sepmodel.run("displacement-nd-pr-dy", set={key: 4.4})
+    ligand, time = (
+        [r.quantities[name]["value"] for r in (train, least)]
+        for name in ("ligand_per_cycle", "displacement_time")
+    )
+    bed = train.quantities["bed_volume"]["value"] / 1000
+    assert ligand[0] - ligand[1] == pytest.approx(0.6 * 90 * bed)
+    assert time[0] / time[1] == pytest.approx(5 / 4.4)
+    with pytest.raises(InputError, match=r"step\.displace\.bed_volumes"):
+        sepmodel.run("displacement-nd-pr-dy", set={"step.displace.ligand": "45 mol/m^3"})
+
+
+def test_the_map_of_an_elution_ends_in_its_outlet():
+    change = {"section.0.final": {"La": "2e-3 mol/m^3", "Sm": "0 mol/m^3"}}
+    found = sepmodel.run("la-sm-s950", set=change)
+    map_, left, fed = (found.profiles[name] for name in ("map", "outlet", "inlet"))
+    for k in range(2):
+        at_end = np.interp(map_.axes["time"], left.axes["time"], left.values[:, k])
+        np.testing.assert_allclose(map_.values[:, -1, k], at_end, atol=1e-3 * at_end.max())
+    assert fed.values.tolist() == [[7.199e-3, 2.727e-3], [2e-3, 0.0]]
+    assert fed.axes["time"] == [0.0, 705 * 3600]
+    # Dispersion at the inlet is small: the first place has what enters.
+    np.testing.assert_allclose(map_.values[-1, 0], fed.values[-1], atol=1e-4)
+
+
+def test_an_elution_says_what_its_outlet_is_worth():
+    fast = sepmodel.run("la-sm-s950", set={"bed.velocity": "1 m/s"})
+    assert fast.balance["max"] < 1e-9
+    assert not fast.warnings
+    short = sepmodel.run("la-sm-s950", set={"bed.length": "1 km"})
+    assert [w.code for w in short.warnings] == ["nothing-leaves"]
+    sharp = {"isotherm.coefficient": {"La": 7.0, "Sm": 9.0}, "bed.dispersion": "1e-9 m^2/s"}
+    sharp |= {"rate.La": "1 1/s", "rate.Sm": "1 1/s", "numerics.elements": 6}
+    coarse = sepmodel.run("la-sm-s950", set=sharp)
+    assert coarse.solver["estimated_error"] > 0.01
+    assert [w.code for w in coarse.warnings] == ["coarse-solution"]

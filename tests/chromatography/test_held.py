@@ -9,6 +9,7 @@ import sepmodel
 from sepmodel.chemistry import speciation
 from sepmodel.chromatography import speciated
 from sepmodel.chromatography.binding import bound, pair_law
+from sepmodel.chromatography.cells import Cells
 from sepmodel.data import Book
 from sepmodel.errors import InputError
 
@@ -31,7 +32,7 @@ def cells(count=40, seed=0):
     held = 10.0 ** rng.uniform(-5, 1, (count, of.mobile))
     held[:, -1] = 10.0 ** rng.uniform(-0.5, 2, count)
     _, x = speciated.amounts_at(of, np.zeros(of.mobile - 1), 1.0)
-    own = speciated.Cells(of=of, log_free=np.tile(x, (count, 1)))
+    own = Cells(of=of, log_free=np.tile(x, (count, 1)))
     return law, of, tableau, held, own, own.settle(held)
 
 
@@ -71,8 +72,8 @@ def test_slopes_are_derivatives():
         moved, back = held.copy(), held.copy()
         moved[:, j] += step
         back[:, j] -= step
-        up = speciated.Cells(of=of, log_free=own.log_free.copy())
-        down = speciated.Cells(of=of, log_free=own.log_free.copy())
+        up = Cells(of=of, log_free=own.now())
+        down = Cells(of=of, log_free=own.now())
         numeric = (up.settle(moved) - down.settle(back)) / (2 * step)[:, None]
         for i in range(of.mobile):
             scale = np.abs(conc[:, i] / held[:, j]) + np.abs(slopes[:, i, j])

@@ -3,7 +3,7 @@
 Every route is evaluated for one train of equipment; the plant is rate / train of them, so that no
 figure per kilogram depends on the rate while the study's ``train`` stays the same. The range of a
 figure comes from members: plants computed with constants drawn all together (``members``). A
-ranking of two routes is decided when 90 of 100 members agree on it, those at both ends left out.
+ranking of two routes is decided when 95 of 100 members agree on it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from sepmodel.plant.compare.document import (
     BOUNDARY,
     RANGES,
     UNIT_OF_COMPARISON,
+    constants_csv,
     csv_text,
+    draws_csv,
     quantity,
     rows,
     to_dict,
@@ -66,7 +68,9 @@ __all__ = [
     "account",
     "breakdown",
     "compare",
+    "constants_csv",
     "csv_text",
+    "draws_csv",
     "drivers",
     "estimated",
     "figures",

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sepmodel import files, units
-from sepmodel.data import Constant, evidence
+from sepmodel.data import Book, Constant, evidence
 from sepmodel.plant.circuits import Solved
 from sepmodel.plant.compare.cautions import beyond_practice
 from sepmodel.plant.compare.metrics import ALLOCATIONS, METRICS, SLATE
@@ -58,6 +58,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
             "reasons": list(result.reasons),
             "model_level": result.route.level,
             "draws_that_meet": result.met,
+            "draws_that_meet_between": result.met_between,
             "estimated": estimated(result),
         }
         booked = result.account
@@ -138,6 +139,8 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
                 "effluent": study.effluent,
                 "ranges": RANGES,
                 "members": comparison.members,
+                "seed": comparison.seed if comparison.with_ranges else None,
+                "as_built": comparison.as_built,
             },
             "rows": rows(comparison),
             "rankings": [ranking(comparison, m) for m, c in METRICS.items() if c.ranked],
@@ -216,6 +219,7 @@ def draws(result: RouteResult) -> dict[str, Any] | None:
     return {
         "of": len(result.told.status),
         "meet": result.met,
+        "meet_between": result.met_between,
         "meet_with_the_stages_of_the_base": result.as_built,
         "miss": [{"reason": s.reason, "share": s.share} for s in result.misses],
         "low_or_high_in_those_that_miss": [
@@ -284,3 +288,44 @@ def csv_text(comparison: Comparison) -> str:
             line += [entry.get(end) for end in ("value", "low", "high")]
         lines.append(line)
     return files.csv_text(header, lines)
+
+
+def draws_csv(comparison: Comparison) -> str:
+    """Every draw: what becomes of each route's plant, its ranked figures, and the constants that
+    carry any of these or lie low or high in draws that miss, in strict SI."""
+    drawn = comparison.drawn
+    assert drawn is not None
+    routes = [r for r in comparison.routes if r.told is not None]
+    shown = {m: column for m, column in METRICS.items() if column.ranked}
+    matter = {d.key for r in routes for found in r.drivers.values() for d in found}
+    matter |= {key for r in routes for key, _ in r.fragile}
+    keys = [(k, key) for k, key in enumerate(drawn.keys) if key in matter or not matter]
+    header = ["seed", "draw"]
+    for r in routes:
+        name = r.route.name
+        header += [f"{name}: plant", f"{name}: why it misses"]
+        header += [f"{name}: {column.label} [{column.unit}]" for column in shown.values()]
+    header += [f"{key} [SI]" for _, key in keys]
+    lines = []
+    for i, values in enumerate(drawn.values.tolist()):
+        line: list[Any] = [comparison.seed, i]
+        for r in routes:
+            assert r.told is not None
+            there = i < len(r.told.status)
+            line += [r.told.status[i], r.told.reasons[i]] if there else ["not computed", ""]
+            for metric, column in shown.items():
+                figure = r.told.figures.get(metric)
+                value = math.nan if figure is None or not there else float(figure[i])
+                line.append(None if math.isnan(value) else units.to(value, column.unit))
+        lines.append([*line, *(values[k] for k, _ in keys)])
+    return files.csv_text(header, lines)
+
+
+def constants_csv(comparison: Comparison) -> str:
+    """The constants that plants are run at as built, beside the stated ones, in strict SI."""
+    book = Book()
+    lines = []
+    for key, value in comparison.as_built.items():
+        stated = book.constant(key)
+        lines.append([key, value, stated.si, stated.unit])
+    return files.csv_text(["constant", "value [SI]", "stated value [SI]", "stated in"], lines)

@@ -37,7 +37,7 @@ from sepmodel.stream import Stream
 
 Array = NDArray[np.float64]
 # Members of a comparison unless the caller says otherwise, and their seed.
-MEMBERS = 64
+MEMBERS = 1000
 SEED = 1
 # Units that take a tenth of a second a plant, and the members they are computed for at most.
 COSTLY, COSTLY_MEMBERS = "protein-column", 48
@@ -49,10 +49,16 @@ MEETS, EXTENDED, MISSES = "meets", "meets with more stages", "misses"
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Drawn:
-    """Members drawn from the constants: ``keys`` in order and what each took, (n, K) strict SI."""
+    """Members drawn from the constants: ``keys`` in order and what each took, (n, K) strict SI;
+    the number of the ``first`` among all draws."""
 
     keys: tuple[str, ...]
     values: Array
+    first: int = 0
+
+    def part(self, first: int, last: int) -> Drawn:
+        """Some draws in a row."""
+        return Drawn(keys=self.keys, values=self.values[first:last], first=self.first + first)
 
     def of(self, member: int) -> dict[str, float]:
         """The constants of one member."""
@@ -88,9 +94,11 @@ class Told:
         return np.array([s in (MEETS, EXTENDED) for s in self.status], dtype=bool)
 
 
-def draw(constants: Mapping[str, Constant], count: int, seed: int = SEED) -> Drawn:
+def draw(
+    constants: Mapping[str, Constant], count: int, seed: int = SEED, book: Book | None = None
+) -> Drawn:
     """``count`` members of the constants that have a range."""
-    found = sampling.members(constants, count, seed=seed)
+    found = sampling.members(constants, count, seed=seed, book=book)
     keys = tuple(key for key in constants if key in found)
     return Drawn(keys=keys, values=np.array([found[key] for key in keys]).T.reshape(count, -1))
 
@@ -136,14 +144,17 @@ class _Trims:
 
 @dataclass(eq=False, slots=True)
 class _Member:
-    """One member under way."""
+    """One member under way; ``number`` counts the draws from 0."""
 
+    number: int
     book: Book
     liquor: Stream
     context: Context
     trims: _Trims
     done: dict[str, Evaluated] = field(default_factory=dict)
-    outcome: Outcome | None = None
+    sheet: Flowsheet | None = None
+    account: Account | None = None
+    reason: str = ""
 
 
 def evaluate(
@@ -166,8 +177,7 @@ def evaluate(
         if costly:
             size = math.ceil(size / 2)
         chunks += [
-            (route, Drawn(keys=drawn.keys, values=drawn.values[first : min(first + size, count)]))
-            for first in range(0, count, size)
+            (route, drawn.part(first, min(first + size, count))) for first in range(0, count, size)
         ]
     # The longest first, so that no process waits for another at the end.
     chunks.sort(key=lambda chunk: -any(unit.type == COSTLY for unit in chunk[0].unit))
@@ -224,16 +234,47 @@ def outcomes(
     route, drawn = chunk
     books = [book.with_values(drawn.of(i)) for i in range(len(drawn.values))]
     liquors = [feed_liquor(case, own)[1] for own in books]
-    return _by_route(case, route, built[route.name], books, liquors)
+    own = built[route.name]
+    return [
+        _outcome(own, member) for member in _by_route(case, route, own, books, liquors, drawn.first)
+    ]
+
+
+def standing(case: Case, book: Book, base: State, values: Mapping[str, float]) -> State:
+    """The plants that are designed at the base, run at other constants as a member's are.
+
+    What stands and what is found anew is as for members: the figures are those of the member that
+    drew ``values``.
+    """
+    book = book.with_values(values)
+    own = replace(book, used={})
+    liquor = feed_liquor(case, own)[1]
+    state = State(liquor=liquor, feed_used=own.used, failed=dict(base.failed))
+    for route in case.routes:
+        if route.name not in base.sheets:
+            continue
+        built = _Built(base.sheets[route.name])
+        member = _by_route(case, route, built, [book], [liquor])[0]
+        if member.sheet is None or member.account is None:
+            state.failed[route.name] = member.reason
+        else:
+            state.sheets[route.name] = member.sheet
+            state.accounts[route.name] = member.account
+    return state
 
 
 def _by_route(
-    case: Case, route: Route, built: _Built, books: Sequence[Book], liquors: Sequence[Stream]
-) -> list[Outcome]:
+    case: Case,
+    route: Route,
+    built: _Built,
+    books: Sequence[Book],
+    liquors: Sequence[Stream],
+    first: int = 0,
+) -> list[_Member]:
     """Members by one route: each as far as it gets alone, then what they wait for together."""
     members = []
     changed = frozenset(books[0].overrides) if books else frozenset()
-    for book, liquor in zip(books, liquors, strict=True):
+    for number, (book, liquor) in enumerate(zip(books, liquors, strict=True), first):
         trims = _Trims(built.designs)
         context = Context(
             products=case.products,
@@ -242,13 +283,15 @@ def _by_route(
             memo=Memo(),
             trims=trims,
         )
-        members.append(_Member(book=book, liquor=liquor, context=context, trims=trims))
+        members.append(
+            _Member(number=number, book=book, liquor=liquor, context=context, trims=trims)
+        )
     going = members
     while going:
         waiting: dict[str, list[tuple[_Member, Any]]] = {}
         for member in going:
             try:
-                sheet = flowsheet(
+                member.sheet = flowsheet(
                     route,
                     member.liquor,
                     member.context,
@@ -257,33 +300,37 @@ def _by_route(
                     changed,
                     member.done,
                 )
+                member.account = account(member.sheet, route, case.study, member.book)
             except WaitingError as wait:
                 waiting.setdefault(wait.unit, []).append((member, wait.asks))
             except (InfeasibleError, ConvergenceError) as error:
-                member.outcome = Outcome(status=MISSES, reason=str(error))
-            else:
-                booked = account(sheet, route, case.study, member.book)
-                missed = {name: entry["missed"] for name, entry in booked.products.items()}
-                member.outcome = _outcome(built, sheet, booked, missed)
+                member.reason = str(error)
+            except Exception as error:
+                # A defect: which plant shows it is lost otherwise.
+                error.add_note(f"route {route.name}, draw {member.number}")
+                raise
         for unit, asked in waiting.items():
-            answers = built.trimmers[unit].solve([asks for _, asks in asked])
+            try:
+                answers = built.trimmers[unit].solve([asks for _, asks in asked])
+            except Exception as error:
+                numbers = [member.number for member, _ in asked]
+                error.add_note(f"route {route.name}, {unit}, draws {numbers[0]} to {numbers[-1]}")
+                raise
             for (member, _), answer in zip(asked, answers, strict=True):
                 member.trims.answers[unit] = answer
         going = [member for asked in waiting.values() for member, _ in asked]
-    return [member.outcome for member in members if member.outcome is not None]
+    return members
 
 
-def _outcome(
-    built: _Built,
-    sheet: Flowsheet,
-    booked: Account,
-    missed: Mapping[str, Mapping[str, tuple[float, float]]],
-) -> Outcome:
+def _outcome(built: _Built, member: _Member) -> Outcome:
+    sheet, booked = member.sheet, member.account
+    if sheet is None or booked is None:
+        return Outcome(status=MISSES, reason=member.reason)
     closure = max(sheet.closure.values())
     short = [
         f"{product}: {what} {reached:.4f}, demanded {demanded:.4f}"
-        for product, gaps in missed.items()
-        for what, (reached, demanded) in gaps.items()
+        for product, entry in booked.products.items()
+        for what, (reached, demanded) in entry["missed"].items()
     ]
     if short:
         return Outcome(status=MISSES, reason="; ".join(short), closure=closure)

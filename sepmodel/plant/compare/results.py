@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sepmodel import statistics
 from sepmodel.data import Book, Constant
+from sepmodel.errors import InputError, Problem
 from sepmodel.plant.compare import members as member_plants
 from sepmodel.plant.compare.accounting import Account, figures, market_prices
 from sepmodel.plant.compare.evaluation import (
@@ -21,7 +22,7 @@ from sepmodel.plant.compare.evaluation import (
     feed_liquor,
     ranged,
 )
-from sepmodel.plant.compare.members import EXTENDED, MEMBERS, Drawn, Told
+from sepmodel.plant.compare.members import EXTENDED, MEMBERS, SEED, Drawn, Told
 from sepmodel.plant.compare.metrics import METRICS
 from sepmodel.plant.compare.ranges import Driver, Range, Share, common, drivers_of, misses_of
 from sepmodel.plant.engine_check import Checked
@@ -30,8 +31,10 @@ from sepmodel.plant.inputs import Route, Study
 from sepmodel.stream import Stream
 
 Array = NDArray[np.float64]
-# Members that have to meet the specifications for a range to be told.
-FEWEST = 8
+# Members that have to meet the specifications for a range to be told: below, 5 and 95 % of them are
+# the least and the most.
+FEWEST = 20
+MOST_DRAWS = 2**20
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -40,10 +43,10 @@ class RouteResult:
 
     ``status`` is "meets", "FAILS" (a specification is missed, ``reasons`` say which) or
     "infeasible" (it could not be designed; nothing else is given then). ``ranges`` are those of the
-    draws whose plant meets every specification: ``met`` is their share, ``as_built`` the share that
-    does so with the stages of the base; ``misses`` say why the others do not, ``fragile`` which
-    constants they have in common ("low" or "high" in them). ``drivers`` are, by ranked figure, the
-    constants that carry its spread.
+    draws whose plant meets every specification: ``met`` is their share and ``met_between`` its 95 %
+    interval (Wilson), ``as_built`` the share that does so with the stages of the base; ``misses``
+    say why the others do not, ``fragile`` which constants they have in common ("low" or "high" in
+    them). ``drivers`` are, by ranked figure, the constants that carry its spread.
     """
 
     route: Route
@@ -54,6 +57,7 @@ class RouteResult:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     drivers: Mapping[str, tuple[Driver, ...]] = field(default_factory=dict)
     met: float | None = None
+    met_between: tuple[float, float] | None = None
     as_built: float | None = None
     misses: tuple[Share, ...] = ()
     fragile: tuple[tuple[str, str], ...] = ()
@@ -65,8 +69,9 @@ class RouteResult:
 class Pair:
     """Two routes on one metric under common constants: ratio of the first to the second.
 
-    ``low, high``: 5 % and 95 % of the members in which both routes meet the specifications, of all
-    members the share ``both``; ``probability`` the share of these in which the first needs less.
+    ``low, high``: 5 % and 95 % of the members in which both routes meet the specifications, the
+    share ``both`` of all ``draws``; ``probability`` the share of these in which the first needs
+    less.
     """
 
     metric: str
@@ -77,6 +82,7 @@ class Pair:
     high: float
     probability: float
     both: float | None = None
+    draws: int = 0
 
     @property
     def decided(self) -> bool:
@@ -88,8 +94,9 @@ class Pair:
 class Comparison:
     """All routes of a study on one boundary, with ranges, rankings and evidence.
 
-    ``engine``: by route, what the transport engine answers to the checks of its column units; None
-    where it was not asked.
+    ``drawn``: the members' constants, drawn with ``seed``. ``as_built``: constants at which plants
+    designed for the others are run. ``engine``: by route, what the transport engine answers to the
+    checks of its column units; None where it was not asked.
     """
 
     study: Study
@@ -101,6 +108,9 @@ class Comparison:
     prices: Mapping[str, float]
     with_ranges: bool = True
     members: int = 0
+    seed: int = SEED
+    drawn: Drawn | None = field(default=None, repr=False)
+    as_built: Mapping[str, float] = field(default_factory=dict)
     inputs_hash: str = ""
     seconds: float = 0.0
     engine: Mapping[str, tuple[Checked | None, ...]] = field(default_factory=dict)
@@ -144,11 +154,13 @@ def route_result(route: Route, base: State, drawn: Drawn | None, told: Told | No
             )
             if metric in METRICS and METRICS[metric].ranked:
                 carried[metric] = drivers_of(drawn, met, own, result.used)
+    share, *between = statistics.probability(int(np.count_nonzero(met)), met.size)
     return replace(
         result,
         ranges=spans,
         drivers=carried,
-        met=float(np.mean(met)),
+        met=share,
+        met_between=(between[0], between[1]),
         as_built=float(np.mean(met & (np.array(told.status) != EXTENDED))),
         misses=misses_of(told.reasons),
         fragile=common(drawn, met, {**base.feed_used, **sheet.used}),
@@ -170,7 +182,7 @@ def pair(
     count = min(members[one].met.size, members[other].met.size)
     both = members[one].met[:count] & members[other].met[:count]
     if np.count_nonzero(both) < FEWEST:
-        return replace(plain, low=0.0, high=np.inf, both=float(np.mean(both)))
+        return replace(plain, low=0.0, high=np.inf, both=float(np.mean(both)), draws=count)
     first, second = (members[name].figures[metric][:count][both] for name in (one, other))
     ratios = first / second
     found = statistics.summary(ratios, value)
@@ -180,6 +192,7 @@ def pair(
         high=found.high,
         probability=float(np.mean(ratios < 1)),
         both=float(np.mean(both)),
+        draws=count,
     )
 
 
@@ -241,6 +254,8 @@ def compare(
     overrides: Mapping[str, float] | None = None,
     ranges: bool | Collection[str] = True,
     members: int = MEMBERS,
+    seed: int = SEED,
+    as_built: Mapping[str, float] | int | None = None,
     workers: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
@@ -249,11 +264,17 @@ def compare(
     Parameters
     ----------
     overrides
-        constants to replace, key -> strict SI.
+        constants to replace, key -> strict SI; they are not drawn.
     ranges
         whether to draw members (the bulk of the work), or the keys of the constants to draw.
     members
         how many plants are computed, each with its own draw of all constants together.
+    seed
+        decides the draws; draws of one seed are the same however many are taken.
+    as_built
+        constants (key -> strict SI) at which the plants designed for all others are run: cuts,
+        stages and columns stand, flows and sizes are found anew, as for a draw. A number is the
+        draw of that number, from 0: its figures are that member's. There are no ranges then.
     workers
         processes that share the ranges; 1 computes everything in this one.
     progress
@@ -272,12 +293,23 @@ def compare(
     )
     book = Book(overrides=dict(overrides or {}))
     base = evaluate_study(case, book, None, frozenset())
-    moving = ranged(base)
+    # What the caller sets is taken as known.
+    moving = {key: c for key, c in ranged(base).items() if key not in book.overrides}
     if not isinstance(ranges, bool):
         moving = {key: moving[key] for key in ranges if key in moving}
     drawn, told = None, None
-    if ranges and moving:
-        drawn = member_plants.draw(moving, members)
+    values: Mapping[str, float] = {}
+    if as_built is not None:
+        if isinstance(as_built, int):
+            if not 0 <= as_built < MOST_DRAWS:
+                raise InputError(
+                    Problem(message="no such draw", value=as_built, expected="0, 1, 2 ...")
+                )
+            as_built = member_plants.draw(moving, as_built + 1, seed, book).of(as_built)
+        values = as_built
+        base = member_plants.standing(case, book, base, values)
+    elif ranges and moving:
+        drawn = member_plants.draw(moving, members, seed, book)
         told = member_plants.evaluate(case, book, base, drawn, workers, progress)
     results = tuple(
         route_result(route, base, drawn, None if told is None else told.get(route.name))
@@ -300,4 +332,7 @@ def compare(
         prices=market_prices(study, book),
         with_ranges=told is not None,
         members=0 if drawn is None else len(drawn.values),
+        seed=seed,
+        drawn=drawn,
+        as_built=dict(values),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Any
 
 from sepmodel.chromatography import affinity, displacement
 from sepmodel.data import Book, split_key
@@ -14,6 +16,7 @@ from sepmodel.plant.flowsheet import Context, UnitResult, free_acid, rare_earths
 from sepmodel.plant.inputs import DisplacementTrain, ProteinColumn
 from sepmodel.plant.operations.common import (
     DIGITS,
+    HIGHEST_RECOVERY,
     add,
     asked,
     composition,
@@ -24,7 +27,7 @@ from sepmodel.plant.operations.common import (
     sizes,
     sought,
 )
-from sepmodel.products import Product
+from sepmodel.products import Product, amounts
 from sepmodel.species import CHARGES, RARE_EARTHS
 from sepmodel.stream import Stream
 
@@ -34,6 +37,8 @@ C_STANDARD = 1e3
 NEUTRAL_ACID = 1e-4
 # Protein columns in series that are tried at most.
 MOST_IN_SERIES = 4
+# The least purity a group can be asked for.
+LEAST_SHARE = 1e-6
 # What the displacement design calls a reagent, in the words of the price and emission sets.
 DISPLACING = "resins/displacement-operation"
 DISPLACEMENT_KEYS = {"H4EDTA": "EDTA", "H5DTPA": "DTPA"}
@@ -48,53 +53,52 @@ def protein_column(
     and what was not bound). Beads and protein are filled once and made up as they wear.
     """
     stream = single_inlet(inlets, "protein-column")
-    groups = [
-        Product(
-            name=name, elements=_present(g.elements, stream), purity=g.purity, recovery=g.recovery
-        )
-        for name, g in (("heavy", unit.heavy), ("light", unit.light))
-    ]
     metals = _metals(stream)
+    groups, each = _split(stream, unit, context, book)
     conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
     pH = _rounded(_pH(free_acid(stream) / stream.flow))
     before = set(book.used)
     # A plant that is built has its columns in series.
     most = MOST_IN_SERIES if context.trims is None else len(context.trims.built(unit.id).columns)
+    buffer = "" if unit.buffer == "none" else unit.buffer
+    options: dict[str, Any] = {
+        "protein": unit.protein,
+        "buffer": buffer,
+        "feed_conc": conc,
+        "feed_pH": pH,
+        "columns_most": most,
+    }
     done = context.memo(
-        ("affinity", composition(metals), asked(groups), unit.protein, conc, pH, most),
+        ("affinity", composition(metals), asked(groups), asked(each), *options.values()),
         book,
-        lambda own: affinity.design(
-            dict(composition(metals)),
-            groups,
-            own,
-            protein=unit.protein,
-            feed_conc=conc,
-            feed_pH=pH,
-            columns_most=most,
-        ),
+        lambda own: affinity.design(dict(composition(metals)), groups, own, each=each, **options),
     )
     check = Check(
         kind="protein",
         unit=unit.id,
         feed=dict(composition(metals)),
-        products=tuple(groups),
-        options={
-            "protein": unit.protein,
-            "feed_conc": conc,
-            "feed_pH": pH,
-            "columns_most": most,
-        },
+        products=groups,
+        each=each,
+        options=options,
         constants=_read(book, before),
         overrides=book.overrides,
     )
     scale = sum(metals.values())
-    reagents = {n: reagent_mass(n, moles * scale) for n, moles in done.reagents.items()}
+    reagents = {
+        key: reagent_mass(key, moles * scale)
+        for key, moles in (
+            (affinity.BUFFERS[n][0] if n in affinity.BUFFERS else n, moles)
+            for n, moles in done.reagents.items()
+        )
+    }
     pools = {name: done.pools[name] for name in ("heavy", "light")}
     volume = done.column_volume * scale
     bead = done.bead_makeup * scale
     depth = book["proteins/lanmodulin-column:bed-length"]
     count = max(unit.columns, equipment.least_columns(volume, depth, book))
     sized = equipment.columns(volume / count, count, book, name=unit.id)
+    loaded = sum(c.load_flow for c in done.columns) * scale
+    vessels = equipment.tanks(loaded, book, name=f"{unit.id}: liquor tanks")
     fills = (
         equipment.first_fill("protein", done.protein_inventory * scale, book),
         equipment.first_fill("bead", volume, book),
@@ -113,13 +117,13 @@ def protein_column(
             reagents,
             {
                 "water": done.water * scale,
-                "power": done.pump_power * scale,
+                "power": done.pump_power * scale + vessels.power,
                 "protein": done.protein_makeup * scale,
                 "bead": bead,
                 "hazardous_waste": bead * book["process/columns:spent_density"],
             },
         ),
-        equipment=(*sized.items, *fills),
+        equipment=(*sized.items, *vessels.items, *fills),
         checks=(check,),
         sections={"cyclic": 1},
         # Each mole takes the same binding site, whatever it is.
@@ -127,6 +131,9 @@ def protein_column(
         facts={
             "column volume": (volume, "m^3"),
             "columns in series": (float(len(done.columns)), "1"),
+            "load of the capacity": (done.columns[done.feed_position].load_fraction, "1"),
+            "elution pH": (done.columns[-1].elution_pH, "1"),
+            "buffer in the load": (done.columns[done.feed_position].buffer, "mol/m^3"),
             "vessels": (float(count), "1"),
             "cycle": (done.cycle_time, "hour"),
             "cycles of a bead": (done.cycles_to_end_of_life, "1"),
@@ -137,9 +144,52 @@ def protein_column(
                 "mol",
             ),
         },
-        warnings=tuple(w.to_dict() for w in done.warnings),
+        warnings=(*(w.to_dict() for w in done.warnings), *sizes(sized, vessels)),
         design=done,
     )
+
+
+def _split(
+    stream: Stream, unit: ProteinColumn, context: Context, book: Book
+) -> tuple[tuple[Product, Product], tuple[Product, ...]]:
+    """What the columns are asked for: the two groups, and the recovery of each product.
+
+    A product may lose here ``loss_share`` of what is left for it to lose after handling, finishing
+    and what went before. The groups are what the products need of them: the heavy one the recovery
+    that its products have together, the light one ``light_kept``; no group may be poorer in its
+    products than the feed.
+    """
+    arriving = rare_earths(stream)
+    handled = 1 - book["proteins/lanmodulin-column:handling-loss"]
+    each = tuple(
+        replace(
+            p,
+            recovery=1 - unit.loss_share * (1 - min(p.recovery / handled, HIGHEST_RECOVERY)),
+        )
+        for p in sought(context, (), scaled(arriving, handled), unit.downstream_loss)
+    )
+    slate = {e for p in each for e in p.elements}
+    weight = amounts(arriving)
+    whole = sum(weight.values())
+    groups = []
+    for name, group in (("heavy", unit.heavy), ("light", unit.light)):
+        present = _present(group.elements, stream)
+        wanted = tuple(e for e in present if e in slate) or present
+        there = sum(weight.get(e, 0.0) for e in wanted)
+        mine = [p for p in each if set(p.elements) & set(wanted)]
+        heavy = sum(p.recovery * sum(weight.get(e, 0.0) for e in p.elements) for p in mine)
+        total = sum(weight.get(e, 0.0) for p in mine for e in p.elements)
+        groups.append(
+            Product(
+                name=name,
+                elements=wanted,
+                purity=_rounded(min(max(there / whole, LEAST_SHARE), 1 - LEAST_SHARE)),
+                recovery=unit.light_kept
+                if name == "light" or not mine
+                else _rounded(handled * heavy / total),
+            )
+        )
+    return (groups[0], groups[1]), each
 
 
 def _by_moles(context: Context, moles: Mapping[str, float]) -> dict[str, float]:
@@ -240,8 +290,16 @@ def displacement_train(
     volume = done.column_volume * scale
     resin = done.resin_makeup * scale
     depth = book[f"{DISPLACING}:length"]
-    count = max(len(done.columns), equipment.least_columns(volume, depth, book))
-    sized = equipment.columns(volume / count, count, book, name=unit.id)
+    # Every position has vessels of its own: it runs on its own liquors, at its own time.
+    sized, count, widest = [], 0, 0.0
+    for number, column in enumerate(done.columns, 1):
+        bed = column.volume * scale
+        vessels = equipment.least_columns(bed, depth, book)
+        sized.append(
+            equipment.columns(bed / vessels, vessels, book, name=f"{unit.id} position {number}")
+        )
+        count += vessels
+        widest = max(widest, math.sqrt(4 * bed / (vessels * depth * math.pi)))
     # Ligand set free by acid is crystallised, filtered, washed and dissolved again.
     ligands = {
         k.upper(): reagent_mass(k.upper(), n * scale) for k, n in done.ligand_circulated.items()
@@ -250,7 +308,7 @@ def displacement_train(
     recovery = equipment.precipitation_train(
         displacer, sum(ligands.values()), 0.0, book, name=f"{unit.id}: ligand recovery"
     )
-    vessels = equipment.tanks(displacer, book, name=f"{unit.id}: displacer tanks")
+    tanks = equipment.tanks(displacer, book, name=f"{unit.id}: displacer tanks")
     hold = book["equipment/sizing:tank_time"]
     copper = reagent_mass("CuSO4", done.presaturant_inventory * scale)
     fills = (
@@ -264,12 +322,15 @@ def displacement_train(
             reagents,
             {
                 "water": done.water * scale,
-                "power": done.pump_power * scale + recovery.power + vessels.power,
+                "power": done.pump_power * scale + recovery.power + tanks.power,
                 "resin": resin,
                 "hazardous_waste": resin * book["process/columns:spent_density"],
             },
         ),
-        equipment=(*sized.items, *recovery.items, *vessels.items, *fills),
+        equipment=(
+            *(item for part in (*sized, recovery, tanks) for item in part.items),
+            *fills,
+        ),
         checks=(check,),
         # Columns on one ligand are a section, and what recovers the ligand is another.
         sections={"cyclic": sum(1 for rate in ligands.values() if rate > 0), "solids-fluids": 1},
@@ -278,6 +339,7 @@ def displacement_train(
             "column volume": (volume, "m^3"),
             "column positions": (float(len(done.columns)), "1"),
             "vessels": (float(count), "1"),
+            "widest bed": (widest, "m"),
             "ligand crystallised": (sum(ligands.values()), "t/day"),
             "cycle": (done.cycle_time, "hour"),
             **{
@@ -288,9 +350,21 @@ def displacement_train(
         },
         warnings=(
             *(w.to_dict() for w in done.warnings),
-            *sizes(sized, recovery, vessels),
+            *_shape(widest, depth),
+            *sizes(*sized, recovery, tanks),
         ),
     )
+
+
+def _shape(width: float, depth: float) -> tuple[dict[str, str], ...]:
+    """A warning where a bed is wider than deep: the design's mixing is that of a narrow one."""
+    if width <= depth:
+        return ()
+    message = (
+        f"beds up to {width:.1f} m wide and {depth:g} m deep: the mixing length is that of columns "
+        "whose liquor is spread evenly, and uneven spreading is not in it"
+    )
+    return ({"code": "wide-bed", "message": message},)
 
 
 def _read(book: Book, before: AbstractSet[str]) -> dict[str, float]:

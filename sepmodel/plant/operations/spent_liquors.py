@@ -30,9 +30,12 @@ SALT_FORMULAS = {
     "DTPA": "C14H18N3O10",
     "citrate": "C6H5O7",
     "malonate": "C3H2O4",
+    "acetate": "C2H3O2",
     "B": "B(OH)3",
     "C2O4": "C2O4",
 }
+# What bacteria take out of a neutral liquor: moles of oxygen they use and of carbon per mole.
+DIGESTED = {"acetate": (2, 2)}
 # Moles of oxalate in the precipitate per mole of rare earth, RE2(C2O4)3: burnt on calcining.
 OXALATE_PER_RARE_EARTH = 3 / 2
 
@@ -40,11 +43,12 @@ OXALATE_PER_RARE_EARTH = 3 / 2
 def effluent(
     inlets: Mapping[str, Stream], unit: Effluent, context: Context, book: Book
 ) -> UnitResult:
-    """All spent liquors: neutralised, metals out, then to the effluent limit.
+    """All spent liquors: neutralised, metals out, organic acids digested, then to the limit.
 
-    Under "zero-liquid" membranes first concentrate what is weaker than ``brine_strength``; the
-    brine is evaporated, permeate and condensate go back into the plant. Outlets ``sludge`` and
-    ``salt``.
+    Bacteria leave carbonate with the sodium of what they digest, and all its carbon is counted as
+    dioxide. Under "zero-liquid" membranes first concentrate what is weaker than
+    ``brine_strength``; the brine is evaporated, permeate and condensate go back into the plant.
+    Outlets ``sludge`` and ``salt``.
     """
     stream = mix([inlets[port] for port in sorted(inlets)])
 
@@ -70,9 +74,20 @@ def effluent(
     if oxalate > 0:
         sludge |= {"C2O4": oxalate, "Ca": oxalate}
         dry += oxalate * molar_mass("CaC2O5H2")
-    salt = less(entering, sludge)
+    digested = {n: entering[n] * get("organics_removed") for n in DIGESTED if n in entering}
+    salt = less(less(entering, sludge), digested)
     dissolved = sum(m * ion_mass(n) for n, m in salt.items())
-    duties = add(neutral, {"solid_waste": dry * (1 + get("sludge_moisture"))})
+    duties = {}
+    if digested:
+        dissolved += 0.5 * math.fsum(digested.values()) * molar_mass("CO3")
+        oxygen = math.fsum(m * DIGESTED[n][0] for n, m in digested.items()) * molar_mass("O2")
+        dry += oxygen * get("biomass")
+        carbon = math.fsum(m * DIGESTED[n][1] for n, m in digested.items())
+        duties = {
+            "power": oxygen * get("oxygen_energy"),
+            "CO2": carbon * molar_mass("CO2"),
+        }
+    duties = add(duties, neutral, {"solid_waste": dry * (1 + get("sludge_moisture"))})
     if context.effluent == "zero-liquid":
         brine = min(stream.flow, dissolved / get("brine_strength"))
         permeate = stream.flow - brine
@@ -91,6 +106,7 @@ def effluent(
         outlets={"sludge": liquor(sludge, 0.0, "solid"), "salt": liquor(salt, stream.flow)},
         duties=add(duties, {"power": vessels.power}),
         equipment=vessels.items,
+        released=digested,
         sections={"solids-fluids": 1},
         facts={
             "spent liquor": (stream.flow, "m^3/day"),
