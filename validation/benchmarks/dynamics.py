@@ -300,7 +300,7 @@ def figure(results: dict[str, list[tuple[float, float, float]]], path: str) -> N
         for (label, points), name in zip(
             results.items(), ("Nd", "Pr", "Tb", "Dy", "Ce", "La", "Sm"), strict=False
         ):
-            _, seconds, wrong = zip(*points, strict=True)
+            _, seconds, wrong = zip(*sorted(points, key=lambda p: -p[2]), strict=True)
             axes.loglog(wrong, seconds, marker="o", label=label, color=plot.look(name)["color"])
         axes.axvline(1e-5, color=plot.FAINT, linestyle=plot.DOTTED)
         axes.set(xlabel="largest error of a share in the liquors", ylabel="CPU time (s)")
