@@ -8,6 +8,8 @@ from sepmodel.plant.compare import Comparison, RouteResult
 from sepmodel.plant.engine_check import Checked
 
 NOT_RUN = "not run"
+# Purities below it stand for none asked.
+_NO_PURITY = 1e-6
 _ORIGINS = {
     "run now": "computed now",
     "kept": "computed earlier, same data and program",
@@ -90,8 +92,8 @@ def _answer(answer: Checked) -> str:
 
 
 def _percent(purity: float) -> str:
-    """A purity; a product brought with others has none."""
-    return f"{100 * purity:.2f}" if purity > 0 else "-"
+    """A purity; "-" where none was asked, or none is of interest."""
+    return f"{100 * purity:.2f}" if purity > _NO_PURITY else "-"
 
 
 def rows(comparison: Comparison) -> list[list[str]]:

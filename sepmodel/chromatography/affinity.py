@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import products as products_
-from sepmodel.chromatography.binding import C_STANDARD, PairLaw, pair_law
+from sepmodel.chromatography.binding import C_STANDARD, PairLaw, half_loading_pH, pair_law
 from sepmodel.chromatography.proton_stages import Buffer, liquor_at
 from sepmodel.chromatography.results import Pool, check_feed, check_groups, rare_earth_total
 from sepmodel.chromatography.series import (
@@ -87,7 +87,9 @@ class AffinityDesign:
 
     ``pools`` by product name and "flow-through"; ``columns`` from the light to the heavy end;
     ``each`` the products that the groups have to bring, with ``brought`` what they do (recoveries
-    of what the columns are loaded with); ``buffer`` of the load ("" for none) and its ``load_pH``;
+    of what the columns are loaded with); ``buffer`` of the load ("" for none), its ``load_pH``
+    and most rare earth ``load_conc`` [mol/m3]; the heavy group half loads the protein at
+    ``reference_pH``;
     ``reagents`` mol/s; ``duties`` kg/s, m3/s or W under the names of the price and factor tables.
     """
 
@@ -96,6 +98,8 @@ class AffinityDesign:
     brought: Mapping[str, float]
     buffer: str
     load_pH: float
+    load_conc: float
+    reference_pH: float
     pools: Mapping[str, Pool]
     columns: tuple[AffinityColumn, ...]
     feed_position: int
@@ -199,7 +203,7 @@ def design(
         )
     check_groups([p.elements for p in products], feed)
     run = operation(book, plates, protons=True)
-    _check_iron(feed, run)
+    check_iron(feed, run)
     law = pair_law(bindable(feed, book, protein), book, protein)
     found: AffinityDesign | None = None
     for conc in (run.conc_most,) if buffer else _DILUTE:
@@ -275,6 +279,12 @@ def bed_of(law: PairLaw, run: Operation, book: Book, buffer: str, conc: float) -
     )
 
 
+def reference_pH(law: PairLaw, heavy: Product) -> float:
+    """Mean pH at which a heavy metal at a tenth of a full column's content half loads it."""
+    known = [e for e in heavy.elements if e in law.names]
+    return float(np.mean([half_loading_pH(e, law.capacity / 10, law) for e in known]))
+
+
 def goal_at(
     feed: Mapping[str, float], pair: Sequence[Product], each: Sequence[Product], bed: Bed
 ) -> Goal:
@@ -311,22 +321,20 @@ def _settled(
             if promised < nearest:
                 nearest, best = promised, settings
             if hopeless:
-                raise _infeasible(moles, goal, best, (heavy, light), count)
+                raise infeasible(goal, best, (heavy, light), count)
             continue
         reached, settings, residual = refine(moles, settings, bed, goal, arriving)
         if reached <= 1:
             return settings, residual
         if reached < nearest:
             nearest, best = reached, settings
-    raise _infeasible(moles, goal, best, (heavy, light), columns_most)
+    raise infeasible(goal, best, (heavy, light), columns_most)
 
 
-def _infeasible(
-    moles: Array, goal: Goal, best: Settings, pair: Sequence[Product], most: int
-) -> InfeasibleError:
+def infeasible(goal: Goal, best: Settings, pair: Sequence[Product], most: int) -> InfeasibleError:
     """What the best series of columns came to, as an error that names the nearest values."""
     nearest: dict[str, float] = {}
-    pools = end_pools_of(column_feeds(moles, best), best)
+    pools = end_pools_of(column_feeds(goal.loaded, best), best)
     for product, pool, member, weight in zip(pair, pools, goal.members, goal.weights, strict=True):
         mine = float(pool @ (weight * member))
         nearest[f"{product.name} purity"] = mine / float(pool @ weight)
@@ -350,7 +358,7 @@ def _infeasible(
     )
 
 
-def _check_iron(feed: Mapping[str, float], run: Operation) -> None:
+def check_iron(feed: Mapping[str, float], run: Operation) -> None:
     ratio = feed.get("Fe", 0.0) / rare_earth_total(feed)
     if ratio > run.iron_most:
         raise InfeasibleError(
@@ -460,6 +468,8 @@ def assemble(
         brought=brought,
         buffer="" if bed.buffer is None else bed.buffer.name,
         load_pH=bed.pH,
+        load_conc=bed.conc,
+        reference_pH=reference_pH(law, pair[0]),
         pools=pools,
         columns=columns,
         feed_position=chosen.position,

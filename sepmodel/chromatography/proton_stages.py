@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 
 _TOLERANCE = 1e-3
 _ITERATIONS = 100
+_HALF_STEPS = 48
 # Longest steps of ln S and ln h in one iteration.
 _LONGEST = 4.0
 # Metal below this share of the capacity counts as a trace, dissolved in proportion.
@@ -123,7 +124,7 @@ def liquor_at(beds: Beds, metals: Array, buffer: Array, pH: Array) -> Liquor:
     h = C_STANDARD * 10.0**-pH
     anion = buffer / (1 + h / beds.buffer_acidity)
     # Half steps come nearer by a third at least; all beds take the same number of them.
-    for _ in range(_ITERATIONS if np.any(buffer > 0) else 0):
+    for _ in range(_HALF_STEPS if np.any(buffer > 0) else 0):
         free = metals / (1 + beds.complexes * anion[:, None])
         wanted = buffer / (1 + h / beds.buffer_acidity + (beds.complexes * free).sum(axis=1))
         anion = 0.5 * (anion + wanted)
@@ -355,7 +356,9 @@ def march(
     volumes_most
         bed volumes of elution after which the march ends
     enough
-        (B, P, M): a bed is done when ``enough @ eluate`` [mol/m3 bed] has reached 1 for every P
+        (B, 2, P, M): a bed is done when ``enough @ eluate`` [mol/m3 bed] has reached 1 for every
+        P, of the first kind where what the load has not lost allows for it, else of the second;
+        where it does not allow for that either, nothing is eluted
     """
     law, state = _shaped(beds), _rested(beds, wash_acid)
     size, metals = beds.log_k.shape
@@ -404,7 +407,13 @@ def march(
     eluate, acid_out = np.full((size, most, metals), np.nan), np.full((size, most), np.nan)
     total, acids = np.zeros((size, metals)), np.zeros(size)
     going = everyone
-    for t in range(most):
+    if enough is not None:
+        there = liquor.metals * load_volume[:, None] - lost
+        allowed = (np.einsum("bkpm,bm->bkp", enough, there) >= 1).all(axis=2)
+        wanted = np.where(allowed[:, :1, None], enough[:, 0], enough[:, 1])
+        going = np.flatnonzero(allowed.any(axis=1))
+        law, state = law.taken(going), state.taken(going)
+    for t in range(most if len(going) else 0):
         rows = np.arange(len(going))
         acid_in = eluent_acid[going] * beds.liquid[going] * _SHARE
         enter = (bare[going], acid_in, none[going])
@@ -414,7 +423,7 @@ def march(
         eluate[going, t], acid_out[going, t] = total[going], acids[going]
         done = t + 1 >= transfers[going]
         if enough is not None:
-            done |= (np.einsum("bpm,bm->bp", enough[going], total[going]) >= 1).all(axis=1)
+            done |= (np.einsum("bpm,bm->bp", wanted[going], total[going]) >= 1).all(axis=1)
         if done.any():
             left = np.flatnonzero(~done)
             going, law, state = going[left], law.taken(left), state.taken(left)

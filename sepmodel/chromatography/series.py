@@ -35,7 +35,7 @@ _REFINEMENTS = 6
 _LOADS = (1 / 4, 1 / 2, 3 / 4, 9 / 10)
 _HEAVY_YIELDS = tuple(1 - 10 ** (-k / 6) for k in range(1, 16 + 1))
 _pH_TRIED = 5
-_BED_VOLUMES_MOST = 12
+BED_VOLUMES_MOST = 12
 _HALVINGS = 4
 _MARGIN = 1e-9
 _LOST_CAUSE = 2.0
@@ -184,7 +184,7 @@ class Bed:
         return one.taken(np.zeros(count, dtype=np.int64))
 
     def cycles(
-        self, shares: Array, loads: Array, pH: Array, conc: Array, most: float = _BED_VOLUMES_MOST
+        self, shares: Array, loads: Array, pH: Array, conc: Array, most: float = BED_VOLUMES_MOST
     ) -> Cycles:
         """One cycle of columns side by side: feeds in mole shares (B, C), loads over capacity,
         elution pH and rare earth of the liquor [mol/m3] (B,)."""

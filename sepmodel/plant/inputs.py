@@ -136,10 +136,14 @@ class DisplacementTrain(UnitTable):
 
 
 class Concentrating(UnitTable):
-    """A dilute liquor precipitated and dissolved again in acid at feed strength."""
+    """A dilute liquor precipitated and dissolved again in acid at feed strength.
+
+    Before that, membranes take water out of it until it has 1 / ``membranes`` of its volume.
+    """
 
     type: Literal["concentrating"]
     method: Literal["carbonate", "bicarbonate", "hydroxide"]
+    membranes: Annotated[float, Number("a ratio of volumes, 1 or more", low=1)] = 1.0
     set: SetId = "process/concentrating"
     rare_earths: Concentration
 

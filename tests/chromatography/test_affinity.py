@@ -16,8 +16,8 @@ from sepmodel.products import Product
 NAMES = ("La", "Ce", "Pr", "Nd", "Gd", "Tb", "Dy", "Ho")
 FEED = {"Nd": 0.7, "Pr": 0.2, "Dy": 0.05, "Tb": 0.012, "Gd": 0.015, "Ho": 0.003, "La": 0.01}
 FEED |= {"Ce": 0.01, "Ca": 0.1, "Fe": 0.001}
-HEAVY = Product(name="heavy", elements=("Tb", "Dy", "Ho"), purity=0.5, recovery=0.95)
-LIGHT = Product(name="light", elements=("Ce", "Pr", "Nd"), purity=0.98, recovery=0.95)
+HEAVY = Product(name="heavy", elements=("Tb", "Dy", "Ho"), purity=0.3, recovery=0.95)
+LIGHT = Product(name="light", elements=("Ce", "Pr", "Nd"), purity=0.97, recovery=0.8)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import sampling
+from sepmodel.chromatography.affinity import AffinityDesign
+from sepmodel.chromatography.affinity_built import BuiltColumns
 from sepmodel.data import Book, Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError
 from sepmodel.plant.compare.accounting import Account, account, figures
@@ -39,8 +41,6 @@ Array = NDArray[np.float64]
 # Members of a comparison unless the caller says otherwise, and their seed.
 MEMBERS = 1000
 SEED = 1
-# Units that take a tenth of a second a plant, and the members they are computed for at most.
-COSTLY, COSTLY_MEMBERS = "protein-column", 48
 # Members that are evaluated together.
 TOGETHER = 512
 
@@ -114,10 +114,15 @@ class _Built:
             for name, u in sheet.units.items()
             for c in u.result.circuits
         }
-        self.trimmers = {
+        self.trimmers: dict[str, TrainTrimmer | BuiltColumns] = {
             name: TrainTrimmer(u.result.design, u.result.circuits)
             for name, u in sheet.units.items()
             if u.result.circuits and u.result.circuits[0].task is not None
+        }
+        self.trimmers |= {
+            name: BuiltColumns(u.result.design)
+            for name, u in sheet.units.items()
+            if isinstance(u.result.design, AffinityDesign)
         }
 
 
@@ -126,7 +131,7 @@ class _Trims:
     """The built plant as one member's units see it, with the answers found so far."""
 
     designs: Mapping[str, Any]
-    answers: dict[str, Running | InfeasibleError] = field(default_factory=dict)
+    answers: dict[str, Running | AffinityDesign | InfeasibleError] = field(default_factory=dict)
 
     def built(self, unit: str) -> Any:
         """What was designed for a unit when it was built."""
@@ -171,16 +176,11 @@ def evaluate(
     for route in case.routes:
         if route.name not in built:
             continue
-        costly = any(unit.type == COSTLY for unit in route.unit)
-        count = min(len(drawn.values), COSTLY_MEMBERS) if costly else len(drawn.values)
+        count = len(drawn.values)
         size = min(TOGETHER, math.ceil(count / workers))
-        if costly:
-            size = math.ceil(size / 2)
         chunks += [
             (route, drawn.part(first, min(first + size, count))) for first in range(0, count, size)
         ]
-    # The longest first, so that no process waits for another at the end.
-    chunks.sort(key=lambda chunk: -any(unit.type == COSTLY for unit in chunk[0].unit))
     total = sum(len(part.values) for _, part in chunks)
     alone = replace(case, memo=Memo()), replace(book, used={})
     found: dict[str, list[Outcome]] = {name: [] for name in built}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sepmodel.chromatography import affinity, displacement
+from sepmodel.chromatography.affinity_built import AskedColumns
 from sepmodel.data import Book, split_key
 from sepmodel.plant import equipment
 from sepmodel.plant.engine_check import Check
@@ -37,8 +38,8 @@ C_STANDARD = 1e3
 NEUTRAL_ACID = 1e-4
 # Protein columns in series that are tried at most.
 MOST_IN_SERIES = 4
-# The least purity a group can be asked for.
-LEAST_SHARE = 1e-6
+# The purity of a group that is asked for none.
+NO_PURITY = 1e-9
 # What the displacement design calls a reagent, in the words of the price and emission sets.
 DISPLACING = "resins/displacement-operation"
 DISPLACEMENT_KEYS = {"H4EDTA": "EDTA", "H5DTPA": "DTPA"}
@@ -58,25 +59,28 @@ def protein_column(
     conc = _rounded(sum(rare_earths(stream).values()) / stream.flow)
     pH = _rounded(_pH(free_acid(stream) / stream.flow))
     before = set(book.used)
-    # A plant that is built has its columns in series.
-    most = MOST_IN_SERIES if context.trims is None else len(context.trims.built(unit.id).columns)
     buffer = "" if unit.buffer == "none" else unit.buffer
     options: dict[str, Any] = {
         "protein": unit.protein,
         "buffer": buffer,
         "feed_conc": conc,
         "feed_pH": pH,
-        "columns_most": most,
     }
-    done = context.memo(
-        ("affinity", composition(metals), asked(groups), asked(each), *options.values()),
-        book,
-        lambda own: affinity.design(dict(composition(metals)), groups, own, each=each, **options),
-    )
+    shares = dict(composition(metals))
+    if context.trims is not None:
+        asks = AskedColumns(feed=shares, products=groups, each=each, book=book, **options)
+        done: affinity.AffinityDesign = context.trims.found(unit.id, asks)
+    else:
+        options["columns_most"] = MOST_IN_SERIES
+        done = context.memo(
+            ("affinity", composition(metals), asked(groups), asked(each), *options.values()),
+            book,
+            lambda own: affinity.design(shares, groups, own, each=each, **options),
+        )
     check = Check(
         kind="protein",
         unit=unit.id,
-        feed=dict(composition(metals)),
+        feed=shares,
         products=groups,
         each=each,
         options=options,
@@ -156,8 +160,7 @@ def _split(
 
     A product may lose here ``loss_share`` of what is left for it to lose after handling, finishing
     and what went before. The groups are what the products need of them: the heavy one the recovery
-    that its products have together, the light one ``light_kept``; no group may be poorer in its
-    products than the feed.
+    that its products have together, the light one ``light_kept``; purity is left to polishing.
     """
     arriving = rare_earths(stream)
     handled = 1 - book["proteins/lanmodulin-column:handling-loss"]
@@ -170,12 +173,10 @@ def _split(
     )
     slate = {e for p in each for e in p.elements}
     weight = amounts(arriving)
-    whole = sum(weight.values())
     groups = []
     for name, group in (("heavy", unit.heavy), ("light", unit.light)):
         present = _present(group.elements, stream)
         wanted = tuple(e for e in present if e in slate) or present
-        there = sum(weight.get(e, 0.0) for e in wanted)
         mine = [p for p in each if set(p.elements) & set(wanted)]
         heavy = sum(p.recovery * sum(weight.get(e, 0.0) for e in p.elements) for p in mine)
         total = sum(weight.get(e, 0.0) for p in mine for e in p.elements)
@@ -183,7 +184,7 @@ def _split(
             Product(
                 name=name,
                 elements=wanted,
-                purity=_rounded(min(max(there / whole, LEAST_SHARE), 1 - LEAST_SHARE)),
+                purity=NO_PURITY,
                 recovery=unit.light_kept
                 if name == "light" or not mine
                 else _rounded(handled * heavy / total),

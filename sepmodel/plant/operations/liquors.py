@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sepmodel.data import Book
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.finishing import precipitation
 from sepmodel.plant import equipment
 from sepmodel.plant.flowsheet import (
@@ -115,8 +115,10 @@ def concentrating(
 ) -> UnitResult:
     """Precipitate a dilute eluate and dissolve it at feed strength.
 
-    Base for the eluate's acid, precipitation by ``finishing.precipitation``, 3 mol acid per mol of
-    rare earth with its excess. Outlets ``liquor`` and ``spent``.
+    Base for the eluate's acid, water out through membranes (it goes back into the plant: charged as
+    treated water, with its power, as the effluent's would be), precipitation by
+    ``finishing.precipitation``, 3 mol acid per mol of rare earth with its excess. Outlets
+    ``liquor`` and ``spent``.
     """
     stream = single_inlet(inlets, "concentrating")
 
@@ -125,27 +127,45 @@ def concentrating(
 
     reagent, moles = neutralisation(free_acid(stream))
     neutral = {reagent: reagent_mass(reagent, moles * get("base_excess"))}
+    entering = stream.flow / unit.membranes
+    permeate = stream.flow - entering
+    through = {"wastewater": permeate, "power": permeate * get("membrane_energy")}
     done = precipitation.precipitate(
-        moles_of(stream), stream.flow, precipitation.method(unit.method, book)
+        moles_of(stream), entering, precipitation.method(unit.method, book)
     )
     solid = {n: m for n, m in done.solid.items() if m > 0}
     first = add(neutral, own_duties(done.duties))
     kept = sum(m for n, m in solid.items() if n in RARE_EARTHS)
+    if not kept > 0:
+        there = sum(rare_earths(stream).values()) / entering
+        raise InfeasibleError(
+            f"{unit.id}: nothing precipitates from so dilute an eluate",
+            limit={"rare earths": there},
+            nearest={"rare earths": book[f"solids/precipitation:{unit.method}.residual"]},
+        )
     acid = sum(CHARGES[n] * m for n, m in solid.items()) * get("acid_excess")
     second = {"HCl": reagent_mass("HCl", acid)}
     flow = kept / unit.rare_earths
     spent = less(add(moles_of(stream), reagent_ions(first)), solid)
     oxide = sum(m * oxide_mass_per_mole(n) for n, m in solid.items() if n in RARE_EARTHS)
-    plant = equipment.precipitation_train(stream.flow, oxide, 0.0, book, name=unit.id)
+    plant = equipment.precipitation_train(entering, oxide, 0.0, book, name=unit.id)
     vessels = equipment.tanks(stream.flow, book, time=get("residence"), name=f"{unit.id}: tanks")
     return UnitResult(
         outlets={
             "liquor": liquor(add(solid, reagent_ions(second)), flow),
             "spent": liquor(spent, done.liquor_flow),
         },
-        duties=add(first, second, {"water": flow, "power": plant.power + vessels.power}),
+        duties=add(
+            first,
+            second,
+            {"water": flow, "power": plant.power + vessels.power},
+            through if permeate > 0 else {},
+        ),
         equipment=(*vessels.items, *plant.items),
         sections={"solids-fluids": 1},
-        facts={"eluate": (sum(rare_earths(stream).values()) / stream.flow, "mol/m^3")},
+        facts={
+            "eluate": (sum(rare_earths(stream).values()) / stream.flow, "mol/m^3"),
+            **({"water returned": (permeate, "m^3/day")} if permeate > 0 else {}),
+        },
         warnings=sizes(plant, vessels),
     )
