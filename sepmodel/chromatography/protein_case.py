@@ -215,7 +215,8 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
         "chromatogram": Profile(
             unit="mol/m^3",
             axes={"bed_volume": passed, "component": names},
-            values=run.outlet,
+            # Backward differences may undershoot zero by a share of their tolerance.
+            values=np.maximum(run.outlet, 0.0),
             marks=marks,
         ),
         "pH_out": Profile(unit="1", axes={"bed_volume": passed}, values=run.pH, marks=marks),
@@ -226,7 +227,7 @@ def dispersive(case: ColumnCase, book: Book) -> Result:
         profiles["ligand_out"] = Profile(
             unit="mol/m^3",
             axes={"bed_volume": passed, "component": run.ligands},
-            values=run.ligand,
+            values=np.maximum(run.ligand, 0.0),
             marks=marks,
         )
     if len(names) > 1:
