@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,13 @@ SAFETY = 1.0 - 1.0 / 8.0
 SHRINK, GROW = 1.0 / 8.0, 8.0
 # A polynomial is trusted for so many of its own steps ahead.
 AHEAD = 3.0
-# Newton: part of the tolerance that may be left, steps, and what a step becomes if it fails.
-LEFT = 1e-1
+# What a prediction leaves at least, as a part of what is there, and the degree where it would not.
+LITTLE = 1e-1
+LOW = 2
+# Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
+# the guess, steps, and what a step becomes if it fails.
+LEFT = 1.0 / 32.0
+BEGIN = 0.5
 ROUNDS = 10
 RETRY = 1.0 / 2.0
 OVERSHOOT = 8.0
@@ -43,7 +49,7 @@ STILL = 1e-13
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """Accuracy: relative tolerance of contents above ``floor`` of a stage's total content.
+    """Accuracy: relative tolerance of contents above ``floor`` of the most a stage has held so far.
 
     ``longest`` [s] bounds a step; ``most`` is the number of steps after which a run gives up;
     ``as_given`` takes steps of the length they have, whatever the error (to see the order).
@@ -76,14 +82,16 @@ class Memory:
     past: Array = field(default_factory=lambda: np.zeros((0, 0)))
     past_u: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
     past_h: float = 0.0
+    most: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    leaving: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
-    ARRAYS = ("y", "u", "rate", "past", "past_u")
+    ARRAYS = ("y", "u", "rate", "past", "past_u", "most", "leaving")
 
 
 @dataclass(slots=True)
 class Step:
     """An accepted step: ``moved`` (S, size) since ``t`` at the stages, ``moved_u`` of unknowns,
-    ``flows`` (S, P, K) that leave at the stages."""
+    ``flows`` (S, P, K) that leave at the stages; ``error`` (size,) the estimate of its error."""
 
     t: float
     h: float
@@ -94,32 +102,43 @@ class Step:
     moved_u: Array
     flows: Array
     kernel: Kernel
+    error: Callable[[], Array]
 
     def at(self, s: Array) -> tuple[Array, Array]:
-        """States and unknowns at t + s h, s (T,)."""
+        """States and unknowns at t + s h, s (T,).
+
+        By the step's polynomial, less what it errs by on the way: that is a known polynomial in
+        proportion to the error estimate, and zero at both ends.
+        """
         part = s[:, None] ** np.arange(1, STAGES + 1) @ radau.method().bend
         u = (part @ self.moved_u.reshape(STAGES, -1)).reshape(s.size, *self.u.shape)
-        return self.y + part @ self.moved, self.u + u
+        errs = np.zeros(s.size)
+        for each in radau.method().beyond[::-1].tolist():
+            errs = (errs + each) * s
+        return self.y + part @ self.moved - np.outer(errs, self.error()), self.u + u
 
 
 # Gives the kernel at a time, and whether it stays the same until the end of the stretch.
 Kernels = Callable[[float], Kernel]
 
 
-def scale(kernel: Kernel, y: Array, options: Options) -> Array:
-    """Tolerance of every state in the train (inner,), as the norm takes it."""
+def scale(kernel: Kernel, memory: Memory, y: Array, options: Options) -> Array:
+    """Tolerance of every state in the train (inner,), as the norm takes it.
+
+    What is washed out of a stage is not followed to nothing: its tolerance has a floor, a part of
+    the most the stage has held so far.
+    """
     lay, c = kernel.lay, kernel.c
     out = np.abs(y[: lay.inner])
-    mixer, by, *cells = lay.parts(out)
-    least = options.floor * mixer[:, :c].sum(axis=1, keepdims=True)
-    mixer[:, :c] += least
-    mixer[:, c:] += np.finfo(float).tiny
-    if by is not None:
-        by += least
-    for own in cells:
-        if own.size:
-            own += options.floor * own[..., :c].sum(axis=-1, keepdims=True)
-            own += np.finfo(float).tiny
+    layers = out.reshape(-1, lay.n, lay.k)
+    held = layers[..., :c] @ kernel.counted
+    memory.most = np.maximum(memory.most, held) if memory.most.size else held
+    if lay.bypass:
+        # What passes by is measured by what its mixer holds.
+        memory.most[1] = memory.most[0]
+    layers[..., :c] += options.floor * memory.most
+    if kernel.t:
+        layers[..., c:] += np.finfo(float).tiny
     out *= options.rtol
     return out
 
@@ -146,13 +165,14 @@ def advance(
     exponent = 1.0 / (STAGES + 1)
     kernel = kernels(memory.t)
     inner = kernel.lay.inner
-    weight = scale(kernel, memory.y, options)
+    weight = scale(kernel, memory, memory.y, options)
     if fresh or memory.h <= 0 or not memory.rate.size:
         memory.past = np.zeros((0, 0))
         kernel.moving = bool(kernel.t)
         found = kernel.contents(memory.y, memory.u)
         memory.u, memory.contraction = found.u, 1.0
-        memory.rate = kernel.changes(memory.y, found)[0]
+        memory.rate, exits = kernel.changes(memory.y, found)
+        memory.leaving = kernel.leaving(memory.y, exits)
         if not options.as_given:
             memory.h = _first(kernel, memory, options, until)
     while memory.t < until:
@@ -179,8 +199,9 @@ def advance(
         moved, moved_u, flows = solved.finish()
         y_new = memory.y + moved[-1]
         after = kernel if constant else kernels(until if last else memory.t + h)
-        weight_new = scale(after, y_new, options)
-        error = norm(solved.estimate(), np.maximum(weight, weight_new))
+        weight_new = scale(after, memory, y_new, options)
+        estimate = solved.estimate()
+        error = norm(estimate, np.maximum(weight, weight_new))
         if options.as_given:
             error = 1.0
         if not error <= 1.0:
@@ -198,12 +219,13 @@ def advance(
             step = Step(
                 t=memory.t, h=h, y=memory.y, y_new=y_new, moved=moved, u=memory.u,
                 moved_u=moved_u, flows=flows, kernel=after,
+                error=partial(solved.whole, estimate, memory.leaving, moved),
             )  # fmt: skip
         memory.t = until if last else memory.t + h
         memory.y, weight = y_new, weight_new
-        found = after.contents(y_new, memory.u + moved_u[-1])
-        memory.u = found.u
-        memory.rate = after.changes(y_new, found)[0]
+        near = CLOSE if options.as_given else ROUGH
+        memory.u, memory.rate = solved.ended(after, y_new, memory.u + moved_u[-1], near)
+        memory.leaving = flows[-1]
         memory.past, memory.past_u, memory.past_h = moved[:, :inner], moved_u, h
         # A step cut short by the end of a stretch says nothing about the next one.
         if options.as_given:
@@ -216,6 +238,8 @@ def advance(
             seen(step)
 
 
+# A Newton step that goes astray ends as a number that is none, and the step is taken anew.
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def _solve(
     kernels: Kernels,
     kernel: Kernel,
@@ -229,7 +253,7 @@ def _solve(
     method = radau.method()
     close = CLOSE if options.as_given else min((LEFT * options.rtol) ** 0.5, ROUGH)
     target = 1e-6 if options.as_given else LEFT
-    z, moved_u = _predicted(memory, h, weight)
+    z, moved_u = _predicted(kernel, memory, h)
     kind = PlainStages if constant and kernel.one_way else Stages
     at = [kernel] if constant else [kernels(memory.t + s * h) for s in method.nodes]
     step = kind(at, memory.y, memory.u, memory.rate, h, z, moved_u, weight)
@@ -237,7 +261,7 @@ def _solve(
     contraction = max(memory.contraction, np.finfo(float).eps) ** 0.5
     for k in range(ROUNDS):
         try:
-            slack = step.evaluate()
+            slack = step.evaluate(ROUGH if k else BEGIN)
         except ConvergenceError:
             if k or not np.any(z):
                 return None
@@ -269,15 +293,31 @@ def _solve(
     return None
 
 
-def _predicted(memory: Memory, h: float, weight: Array) -> tuple[Array, Array]:
-    """Stages by the polynomial of the step before; at rest without one, or far beyond it."""
-    if memory.past.size and h <= AHEAD * memory.past_h:
-        part = radau.ahead(h / memory.past_h)
-        z = part @ memory.past
-        if not np.any(memory.y[: weight.size] + z < -weight):
-            moved = (part @ memory.past_u.reshape(STAGES, -1)).reshape(memory.past_u.shape)
-            return z, moved
-    return np.zeros((STAGES, weight.size)), np.zeros((STAGES, *memory.u.shape))
+def _predicted(kernel: Kernel, memory: Memory, h: float) -> tuple[Array, Array]:
+    """Stages by the polynomial of the step before; at rest without one, or far beyond it.
+
+    Where that would take more of something than there is, the whole stage is carried on by a
+    polynomial of low degree, and a little is left: what is spent does not spoil all others.
+    """
+    inner, u = kernel.lay.inner, memory.u
+    if not memory.past.size or h > AHEAD * memory.past_h:
+        return np.zeros((STAGES, inner)), np.zeros((STAGES, *u.shape))
+    past_u = memory.past_u.reshape(STAGES, -1)
+    ratio = h / memory.past_h
+    part = radau.ahead(ratio)
+    z, moved = part @ memory.past, (part @ past_u).reshape(memory.past_u.shape)
+    least = (LITTLE - 1.0) * memory.y[:inner]
+    short = np.any(
+        (z < least).reshape(-1, kernel.lay.n, kernel.lay.k)[..., : kernel.c], axis=(0, 2)
+    )
+    bad = np.flatnonzero(short)
+    if bad.size:
+        lower = radau.ahead(ratio, LOW)
+        by_stage = (STAGES, -1, kernel.lay.n, kernel.lay.k)
+        z.reshape(by_stage)[:, :, bad] = (lower @ memory.past).reshape(by_stage)[:, :, bad]
+        moved[:, bad] = (lower @ past_u).reshape(moved.shape)[:, bad]
+        np.maximum(z, least, out=z)
+    return z, moved
 
 
 def _moving(kernel: Kernel, rate: Array) -> bool:
@@ -292,7 +332,7 @@ def _moving(kernel: Kernel, rate: Array) -> bool:
 def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> float:
     """A first step from how fast the state and its rate change."""
     inner = kernel.lay.inner
-    weight = scale(kernel, memory.y, options)
+    weight = scale(kernel, memory, memory.y, options)
     first = norm(memory.rate, weight)
     if first == 0.0:
         return min(until - memory.t, options.longest)
@@ -312,7 +352,7 @@ def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> fl
 
 
 def _stuck(kernel: Kernel, memory: Memory, options: Options, what: str) -> ConvergenceError:
-    weight = scale(kernel, memory.y, options)
+    weight = scale(kernel, memory, memory.y, options)
     mixer = kernel.lay.parts(np.abs(memory.rate) / np.maximum(weight, np.finfo(float).tiny))[0]
     stage = int(np.argmax(mixer.max(axis=1)))
     return ConvergenceError(

@@ -13,10 +13,12 @@ equilibrium follow from M by Newton's method. With s = 1/(Va + Vo D)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import ConvergenceError
 from sepmodel.extraction.dynamics.mixers import CLOSE, LIMIT, Contents, Slopes, mixers
 from sepmodel.extraction.dynamics.network import AQUEOUS, ORGANIC, Network
@@ -113,18 +115,39 @@ class Kernel:
             self.k_by[:, :c] = net.bypass
         self.carry = None if net.carry is None else net.carry[:, :, None]
         self.fed = net.feed.sum(axis=(0, 1))
+        self.counted = np.ones((c, 1))
         self.moving = True
         self.plain = net.bypass is None and net.carry is None and not any(net.cells)
         self.feed = net.feed.sum(axis=0)
-        # Rows as long as the state's, for the same reason as in ``contents``.
-        self.wide_aq, self.wide_org = (
-            np.array(np.broadcast_to(part, (n, c))) for part in (self.qa, self.qo)
-        )
-        self.kept = [
-            tuple(np.array(np.broadcast_to(part, (n, count))) for part in self.keep)
-            for count in (c, self.t)
-        ]
         self.feeds = [np.array(self.feed[:, :c]), np.array(self.feed[:, c:])]
+        # What leaves a mixer per concentration, or per mole of a carrier; and what of it arrives at
+        # its neighbours: nothing from the first row down, or from the last row up, so that moving
+        # whole arrays by one row puts every flux where it goes. As wide as the contents, because
+        # numpy runs through short rows ten times as slowly.
+        self.fluxes = []
+        for rates, count in (
+            ((self.qa, self.qo), c),
+            ((self.carried_aq, self.carried_org), self.t),
+        ):
+            wide = [np.array(np.broadcast_to(q, (n, count))) for q in rates]
+            kept = [wide[0] * self.keep[0], wide[1] * self.keep[1]]
+            kept[0][0], kept[1][-1] = 0.0, 0.0
+            self.fluxes.append((*wide, *kept))
+        # Scratch for band matrices of components and of carriers, and what is in it.
+        self.storage: dict[bool, tuple[Array, Array, Array, Array]] = {}
+        self.stored: dict[bool, object] = {}
+        self.rooms: dict[tuple[type, int], NDArray[Any]] = {}
+        # Carriers of each phase, where they run one way: which, and their two diagonals.
+        self.chains = []
+        for p in (AQUEOUS, ORGANIC):
+            which = np.flatnonzero(phase == p)
+            if which.size:
+                leave = (self.carried_aq, self.carried_org)[p][:, which[0]]
+                passed = self.keep[p, :, 0] * leave
+                # What its band holds beside the diagonal: nothing arrives from beyond the ends.
+                passed = -passed
+                passed[0 if p == AQUEOUS else -1] = 0.0
+                self.chains.append((p, which, leave, passed))
         busy = {port.stage for port in net.ports.values()}
         idle = [i for i in range(n) if i not in busy]
         # Nothing that carriers leave with comes back.
@@ -244,6 +267,23 @@ class Kernel:
         tail[..., -1, :] = self.fed
         return out
 
+    def outflows(self, y: Array, found: Contents) -> Array:
+        """What leaves through each outlet [mol/s], (..., P, K)."""
+        if not self.plain:
+            return self.leaving(y, self.changes(y, found)[1])
+        lay, c = self.lay, self.c
+        out = np.zeros((*y.shape[:-1], lay.ports, lay.k))
+        for row, port in enumerate(self.net.ports.values()):
+            i = port.stage
+            flow = (self.qa, self.qo)[port.phase][i]
+            conc = (found.x, found.y)[port.phase][..., i, :]
+            out[..., row, :c] = port.share[:c] * flow * conc
+            if self.t:
+                each = (self.carried_aq, self.carried_org)[port.phase][i]
+                held = y[..., i * lay.k + c : (i + 1) * lay.k]
+                out[..., row, c:] = port.share[c:] * each * held
+        return out
+
     def changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
         """Rates of what is in the train (..., inner), and what leaves the stages in each phase."""
         net, lay = self.net, self.lay
@@ -289,7 +329,7 @@ class Kernel:
     def _plain_changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
         """Rates of mixers alone; of carriers nothing is said of what leaves."""
         lay, c = self.lay, self.c
-        change, both = self.exchange(found)
+        change, both = self.exchange(found.x, found.y)
         if not self.t:
             return change.reshape(*y.shape[:-1], lay.inner), both
         mixer = np.zeros((*y.shape[:-1], lay.n, lay.k))
@@ -297,32 +337,36 @@ class Kernel:
         if self.moving:
             held = y[..., : lay.mixers].reshape(mixer.shape)[..., c:]
             held = np.ascontiguousarray(held)
-            mixer[..., c:] = self._moved((self.carried_aq * held, self.carried_org * held), 1)
+            mixer[..., c:] = self.exchange(held, held, carriers=True)[0]
         return mixer.reshape(*y.shape[:-1], lay.inner), both
 
-    def exchange(self, found: Contents) -> tuple[Array, tuple[Array, Array]]:
-        """Rates of the components in mixers alone (..., N, C), and what leaves the stages."""
-        both = (self.wide_aq * found.x, self.wide_org * found.y)
-        return self._moved(both, 0), both
+    def exchange(
+        self, x: Array, y: Array, *, carriers: bool = False
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """Rates in mixers alone (..., N, C), and what leaves the stages, of concentrations.
 
-    def _moved(self, both: tuple[Array, Array], kind: int) -> Array:
-        """Rates in mixers alone of components (0) or carriers (1), from what leaves them."""
-        down, up = both
-        on_down, on_up = self.kept[kind]
-        change = self.feeds[kind] - down
-        change -= up
-        change[..., :-1, :] += (on_down * down)[..., 1:, :]
-        change[..., 1:, :] += (on_up * up)[..., :-1, :]
-        which = slice(self.c, None) if kind else slice(0, self.c)
+        Of ``carriers`` from moles, (..., N, T).
+        """
+        leave_aq, leave_org, down_aq, up_org = self.fluxes[carriers]
+        both = (leave_aq * x, leave_org * y)
+        change = self.feeds[carriers] - both[0]
+        change -= both[1]
+        flat, by = change.reshape(-1), x.shape[-1]
+        flat[:-by] += (down_aq * x).reshape(-1)[by:]
+        flat[by:] += (up_org * y).reshape(-1)[:-by]
+        which = slice(self.c, None) if carriers else slice(0, self.c)
         for link in self.net.links:
             stage, phase = link.source
             change[..., link.target[0], :] += link.share[which] * both[phase][..., stage, :]
-        return change
+        return change, both
 
     def free(self, found: Contents) -> Array | None:
         """Free dimer and protons (..., N, 2) [mol/m3], where the equilibrium knows them."""
         organic = found.y if found.aside is None else found.y + found.aside
-        free: Array | None = self.net.model.spot(found.u, found.totals, found.x, organic).free
+        model = self.net.model
+        if isinstance(model, CationExchange):
+            return np.stack(model.free(found.u, found.totals, found.x, organic), axis=-1)
+        free: Array | None = model.spot(found.u, found.totals, found.x, organic).free
         return free
 
     # -- derivative --------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from scipy.linalg.blas import dtbsv, ztbsv
 from scipy.linalg.lapack import dgbtrf, dgbtrs, zgbtrf, zgbtrs
 
 from sepmodel.errors import ConvergenceError, Trace
@@ -25,7 +26,7 @@ Numbers = NDArray[Any]
 
 # A returned stream that carries back less than this part of a change within the time 1/w is put
 # back where it is due, but what it does there is left to the next Newton step.
-WEAK = 1e-2
+WEAK = 1.0 / 4.0
 
 
 class Linear:
@@ -60,16 +61,59 @@ class Linear:
                 self.carrier, (kernel.carried_aq, kernel.carried_org), strict=True
             ):
                 part.reshape(n, t * t)[:, :: t + 1] = own
-        self.bands: Array | None = None
-        self.carrier_bands: Array | None = None
-        if kernel.plain:
-            self.bands = _plain_bands(kernel, at, vt)
-            if self.carrier is not None:
-                self.carrier_bands = _plain_bands(kernel, *self.carrier)
+        self.returns = {False: self._returns((at, vt), slice(0, c))}
+        if self.carrier is not None:
+            self.returns[True] = self._returns(self.carrier, slice(c, None))
+
+    def _returns(
+        self, responses: tuple[Numbers, Numbers], which: slice
+    ) -> list[tuple[Link, Numbers, float]]:
+        """Streams that return, with what they bring back of a change, and the most of it."""
+        out = []
+        for link in self.kernel.net.links:
+            stage, phase = link.source
+            response = link.share[which] * responses[phase][stage]
+            most = float(np.abs(response).max())
+            if most > 0.0:
+                out.append((link, response, most))
+        return out
 
     def shifted(self, w: complex, *, exact: bool = True) -> System:
         """w - J factorised; not ``exact``: weakly returned streams are not followed up."""
         return System(self, w, exact)
+
+    def bands(self, shifts: tuple[complex, ...]) -> Band:
+        """Of mixers alone and their components: several shifts at once.
+
+        They stand in the kernel's own room until the next are made.
+        """
+        bands = self.banded(self.at, self.vt, carriers=False)
+        which = slice(0, self.kernel.c)
+        kind = complex if isinstance(shifts[0], complex) else float
+        key = (kind, len(shifts))
+        if key not in self.kernel.rooms:
+            room = np.empty(len(shifts) * bands.size + bands.shape[1], dtype=kind)
+            self.kernel.rooms[key] = room
+        return Band(
+            self.kernel, bands, shifts, self.returns[False], which, exact=False,
+            room=self.kernel.rooms[key],
+        )  # fmt: skip
+
+    def banded(self, at: Array, vt: Array, *, carriers: bool) -> Array:
+        """-J over mixers alone in band storage, one row of the result for each column.
+
+        It is the kernel's own scratch, to be copied, and filled once for all shifts.
+        """
+        kernel = self.kernel
+        if carriers not in kernel.storage:
+            kernel.storage[carriers] = _storage(kernel.lay.n, at.shape[1])
+        ab, own, above, below = kernel.storage[carriers]
+        if kernel.stored.get(carriers) is not self:
+            kernel.stored[carriers] = self
+            np.add(at, vt, out=own)
+            np.multiply(vt[:-1], -kernel.keep[1, :-1, :, None], out=above)
+            np.multiply(at[1:], -kernel.keep[0, 1:, :, None], out=below)
+        return ab
 
     def passing(self, k: Array) -> Array:
         """What a change (..., inner) of the contents changes in what leaves, (..., P, K)."""
@@ -118,13 +162,14 @@ class System:
         kernel, c = lin.kernel, lin.kernel.c
         self.lin, self.w = lin, w if isinstance(w, complex) and w.imag else w.real
         self.reach = None
-        self.carriers: _Band | None = None
+        self.carriers: Band | None = None
         if kernel.plain:
-            assert lin.bands is not None
-            self.bands = _Band(kernel, lin.bands, self.w, (lin.at, lin.vt), slice(0, c), exact)
-            if lin.carrier_bands is not None and lin.carrier is not None:
-                self.carriers = _Band(
-                    kernel, lin.carrier_bands, self.w, lin.carrier, slice(c, None), exact=True
+            bands = lin.banded(lin.at, lin.vt, carriers=False)
+            self.bands = Band(kernel, bands, (self.w,), lin.returns[False], slice(0, c), exact)
+            if lin.carrier is not None:
+                bands = lin.banded(*lin.carrier, carriers=True)
+                self.carriers = Band(
+                    kernel, bands, (self.w,), lin.returns[True], slice(c, None), exact=True
                 )
             return
         # What of a change in the mixer's outflow reaches the end of the settler within the step.
@@ -135,7 +180,7 @@ class System:
         if lin.carrier is not None:
             self.carriers = self._with_settlers(*lin.carrier, slice(c, None))
 
-    def _with_settlers(self, at: Array, vt: Array, which: slice) -> _Band:
+    def _with_settlers(self, at: Array, vt: Array, which: slice) -> Band:
         """The band matrix where settlers, entrainment or what passes by take part."""
         kernel = self.lin.kernel
         assert self.reach is not None
@@ -167,8 +212,8 @@ class System:
         place, order, rows = _places(n, size)
         ab = np.zeros(n * size * rows, dtype=up.dtype)
         ab[place] = blocks.reshape(-1)[order]
-        responses = (down.swapaxes(1, 2), up.swapaxes(1, 2))
-        return _Band(kernel, ab.reshape(n * size, rows), self.w, responses, which, exact=True)
+        returns = self.lin._returns((down.swapaxes(1, 2), up.swapaxes(1, 2)), which)
+        return Band(kernel, ab.reshape(n * size, rows), (self.w,), returns, which, exact=True)
 
     def solve(self, r: Numbers, *, carriers: bool = True) -> Numbers:
         """k for r (inner,); without ``carriers`` they stay, whatever r says of them."""
@@ -188,7 +233,8 @@ class System:
             extra = np.zeros_like(k_mixer)
             aside = None if r_by is None else np.zeros_like(k_mixer)
             kernel.spread(np.zeros_like(k_mixer), exits, None, extra, aside)
-            moved = self.carriers.solve((r_mixer + extra)[:, c:])
+            moved = self.carriers.solve((r_mixer + extra)[:, c:].reshape(-1))
+            moved = moved.reshape(kernel.lay.n, -1)
             k_mixer[:, c:] = moved
             known[0][:, c:] = kernel.carried_aq * moved
             known[1][:, c:] = kernel.carried_org * moved
@@ -202,7 +248,7 @@ class System:
         right = (r_mixer + extra)[:, :c]
         if r_by is not None and aside is not None:
             right = np.concatenate([right, (r_by + aside)[:, :c]], axis=1)
-        found = self.bands.solve(right)
+        found = self.bands.solve(right.reshape(-1)).reshape(right.shape)
         k_mixer[:, :c] = found[:, :c]
         flux_aq, flux_org = known
         flux_aq[:, :c] += (found[:, None, :] @ lin.at)[:, 0]
@@ -219,13 +265,12 @@ class System:
         full = r.reshape(lay.n, lay.k)
         right = full[:, :c]
         if not kernel.t:
-            found: Numbers = self.bands.solve(right).reshape(-1)
-            return found
+            return self.bands.solve(r)
         k = np.empty_like(full)
         if self.carriers is None or not carriers:
             k[:, c:] = 0.0
         else:
-            moved = self.carriers.solve(full[:, c:])
+            moved = self.carriers.solve(full[:, c:].reshape(-1)).reshape(lay.n, -1)
             k[:, c:] = moved
             moved_u = (lin.u_t * moved[:, None, :]).sum(axis=-1)
             down = (lin.aq_u * moved_u[:, None, :]).sum(axis=-1)
@@ -238,7 +283,7 @@ class System:
             for link in kernel.net.links:
                 stage, phase = link.source
                 right[link.target[0]] += link.share[:c] * both[phase][stage]
-        k[:, :c] = self.bands.solve(right)
+        k[:, :c] = self.bands.solve(right.reshape(-1)).reshape(right.shape)
         return k.reshape(-1)
 
     def _cells(
@@ -255,42 +300,60 @@ class System:
         return out[0], out[1]
 
 
-class _Band:
-    """A band matrix over the mixers, w on its diagonal, with a border for returned streams."""
+class Band:
+    """A band matrix over the mixers with shifts w on its diagonal, bordered for returned streams.
+
+    Several shifts are several matrices one below the other, so that one call does for all: numpy's
+    and LAPACK's cost is that of their calls.
+    """
 
     def __init__(
         self,
         kernel: Kernel,
         bands: Numbers,
-        w: complex,
-        responses: tuple[Numbers, Numbers],
+        shifts: tuple[complex, ...],
+        returns: list[tuple[Link, Numbers, float]],
         which: slice,
         exact: bool,
+        room: Numbers | None = None,
     ) -> None:
-        n = kernel.lay.n
+        n, m = kernel.lay.n, len(shifts)
         count, rows = bands.shape
-        self.w, self.n, self.size = w, n, count // n
+        self.n, self.size, self.m = n, count // n, m
         self.half = half = (rows - 1) // 3
-        complex_valued = isinstance(w, complex)
-        ab = bands.astype(complex) if complex_valued else bands.copy()
-        ab[:, 2 * half] += w
+        complex_valued = isinstance(shifts[0], complex)
+        length = m * count * rows
+        if room is None:
+            room = np.empty(length + rows, dtype=complex if complex_valued else bands.dtype)
+        each = room[:length].reshape(m, count, rows)
+        each[:] = bands
+        for own, w in zip(each, shifts, strict=True):
+            own[:, 2 * half] += w
+        ab = each.reshape(m * count, rows)
         factorise, self.back_solve = (zgbtrf, zgbtrs) if complex_valued else (dgbtrf, dgbtrs)
         self.lu, self.pivots, info = factorise(ab.T, half, half, overwrite_ab=True)
         if info:
             raise ConvergenceError("a singular step", trace=Trace(equation="time step"))
-        self.weak: list[tuple[int, int, Numbers]] = []
+        # Mostly no rows were exchanged; then the two triangles are plain bands, solved faster.
+        self.triangles: tuple[Numbers, Numbers] | None = None
+        if half and np.array_equal(self.pivots, _in_order(m * count)):
+            # The same memory, seen from the first row of each: what is behind its last is not read.
+            first = room[2 * half :][:length], room[half:][:length]
+            lower, upper = (part.reshape(m * count, rows).T for part in first)
+            self.triangles = lower, upper
+            self.band_solve = ztbsv if complex_valued else dtbsv
+        self.weak: list[tuple[int, slice, Numbers]] = []
         self.returned: list[tuple[int, Numbers]] = []
         self.border: Numbers | None = None
         strong = []
-        for link in kernel.net.links:
-            stage, phase = link.source
-            response = link.share[which] * responses[phase][stage]
-            most = float(np.abs(response).max())
-            if most == 0.0:
-                continue
+        size, least = self.size, min(map(abs, shifts))
+        for link, response, most in returns:
             where = None if exact else kernel.near[link.target[0]]
-            if where is not None and most < WEAK * abs(w):
-                self.weak.append((stage, where, response / w))
+            if where is not None and most < WEAK * least:
+                by_shift = np.array([response / w for w in shifts])
+                self.weak.append(
+                    (link.source[0], slice(where * size, (where + 1) * size), by_shift)
+                )
             else:
                 strong.append((link, response))
         if strong:
@@ -299,9 +362,9 @@ class _Band:
     def _borders(
         self, kernel: Kernel, strong: list[tuple[Link, Numbers]], which: slice, kind: Any
     ) -> None:
-        n, size = self.n, self.size
+        n, size, m = self.n, self.size, self.m
         c = strong[0][1].shape[1]
-        columns = np.zeros((n * size, len(strong) * c), dtype=kind, order="F")
+        columns = np.zeros((n * size, len(strong) * c), dtype=kind)
         own = np.arange(c)
         for j, (link, response) in enumerate(strong):
             where, phase = link.target
@@ -312,11 +375,13 @@ class _Band:
                 aside = kernel.k_by[where, which]
                 columns[first + c + own, j * c + own] = aside
             columns[first + own, j * c + own] = 1.0 - aside
-        border = self.back_solve(
-            self.lu, self.half, self.half, columns, self.pivots, overwrite_b=True
+        stacked = np.asfortranarray(np.tile(columns, (m, 1)))
+        flat: Numbers = self.back_solve(
+            self.lu, self.half, self.half, stacked, self.pivots, overwrite_b=True
         )[0]
-        back = self._back(border.T).T
-        small = np.linalg.inv(np.eye(back.shape[0]) - back)
+        border: Numbers = flat.reshape(m, n * size, -1)
+        back = self._back(border.swapaxes(1, 2)).swapaxes(1, 2)
+        small: Numbers = np.linalg.inv(np.eye(back.shape[-1]) - back)
         self.border = border @ small
 
     def _back(self, k: Numbers) -> Numbers:
@@ -325,15 +390,26 @@ class _Band:
         return np.concatenate([k[..., i, :] @ response for i, response in self.returned], axis=-1)
 
     def solve(self, r: Numbers) -> Numbers:
-        """k (N, size)."""
-        flat = self.back_solve(self.lu, self.half, self.half, r.reshape(-1), self.pivots)[0]
-        k: Numbers = flat.reshape(self.n, self.size)
+        """k (shifts N size) for r of that length."""
+        k: Numbers
+        if self.triangles is None:
+            k = self.back_solve(self.lu, self.half, self.half, r, self.pivots)[0]
+        else:
+            lower, upper = self.triangles
+            k = self.band_solve(self.half, lower, r, lower=1, diag=1)
+            k = self.band_solve(self.half, upper, k, overwrite_x=1)
+        if self.border is None and not self.weak:
+            return k
+        each = k.reshape(self.m, -1)
         if self.border is not None:
-            k = (flat + self.border @ self._back(flat)).reshape(self.n, self.size)
-        if self.weak:
-            changes = [k[stage] @ response for stage, _, response in self.weak]
-            for (_, where, _), change in zip(self.weak, changes, strict=True):
-                k[where] += change
+            each += (self.border @ self._back(each)[..., None])[..., 0]
+        size = self.size
+        changes = [
+            (each[:, None, i * size : (i + 1) * size] @ response)[:, 0]
+            for i, _, response in self.weak
+        ]
+        for (_, where, _), change in zip(self.weak, changes, strict=True):
+            each[:, where] += change
         return k
 
 
@@ -344,9 +420,8 @@ def _outer(u_m: Array, flux_u: Array) -> Array:
     return u_m.swapaxes(1, 2) @ flux_u.swapaxes(1, 2)
 
 
-def _plain_bands(kernel: Kernel, at: Array, vt: Array) -> Array:
-    """-J over mixers alone in band storage, one row of the result for each column."""
-    n, size = at.shape[:2]
+def _storage(n: int, size: int) -> tuple[Array, Array, Array, Array]:
+    """A band matrix and its three block diagonals as views."""
     half = 2 * size - 1
     rows = 3 * half + 1
     ab = np.zeros((n * size, rows))
@@ -357,12 +432,18 @@ def _plain_bands(kernel: Kernel, at: Array, vt: Array) -> Array:
         flat = ab.reshape(-1)[offset:]
         return as_strided(flat, (count, size, size), strides)
 
-    np.add(at, vt, out=blocks(n, 2 * half))
-    np.multiply(vt[:-1], -kernel.keep[1, :-1, :, None], out=blocks(n - 1, 2 * half + size))
-    np.multiply(
-        at[1:], -kernel.keep[0, 1:, :, None], out=blocks(n - 1, size * rows + 2 * half - size)
+    return (
+        ab,
+        blocks(n, 2 * half),
+        blocks(n - 1, 2 * half + size),
+        blocks(n - 1, size * rows + 2 * half - size),
     )
-    return ab
+
+
+@cache
+def _in_order(count: int) -> NDArray[np.int32]:
+    """Pivots of a factorisation that exchanged no rows."""
+    return np.arange(count, dtype=np.int32)
 
 
 @cache

@@ -27,6 +27,8 @@ CLOSE = 1e-5
 LIMIT = 64
 # Relative difference for derivatives by the carriers' concentrations.
 NUDGE = 1e-6
+# Numbers of states at once for which constants are kept laid out.
+TILES = 8
 
 
 @dataclass(slots=True)
@@ -168,22 +170,30 @@ class GeneralMixers:
 
 
 class ExchangeMixers:
-    """Cation exchange with n = z: e^u (charge - z.x) = dimer - z.y, u = ln(d/h), written out."""
+    """Cation exchange with n = z: e^u (charge - z.x) = dimer - z.y, u = ln(d/h), written out.
+
+    Rows of all stages of all states are worked on together: numpy's cost is that of its calls.
+    """
 
     def __init__(self, model: CationExchange, shift: Array, va: Array, vo: Array) -> None:
-        self.z = model.charge
+        self.z = np.array(model.charge, dtype=float)
         self.zz = self.z * self.z
+        self.row = self.z[None, :]
         constant = model.log_k if model.log_gamma is None else model.log_k + model.log_gamma
-        self.base = constant + shift
-        self.a, self.o = va[:, 0], vo[:, 0]
-        # As wide as the contents: numpy runs through short rows ten times as slowly.
-        self.va, self.vo, self.wide = (
-            np.array(np.broadcast_to(v, shift.shape)) for v in (va, vo, self.z)
-        )
+        self.base = np.array(np.broadcast_to(constant + shift, shift.shape))
+        self.a, self.o = np.array(va[:, 0]), np.array(vo[:, 0])
+        self.va, self.vo = (np.array(np.broadcast_to(v, shift.shape)) for v in (va, vo))
+        self.tiles: dict[int, tuple[Array, Array, Array, Array, Array]] = {}
 
-    def _times(self, w: Array) -> Array:
-        """w z for every component."""
-        return np.repeat(w, self.z.size).reshape(*w.shape, self.z.size) * self.wide
+    def _tile(self, times: int) -> tuple[Array, Array, Array, Array, Array]:
+        """base, va, vo (R, C) and their columns a, o (R,) for so many states at once."""
+        if times not in self.tiles:
+            if len(self.tiles) >= TILES:
+                self.tiles.clear()
+            wide = (np.tile(part, (times, 1)) for part in (self.base, self.va, self.vo))
+            base, va, vo = wide
+            self.tiles[times] = base, va, vo, np.tile(self.a, times), np.tile(self.o, times)
+        return self.tiles[times]
 
     def settle(
         self,
@@ -195,30 +205,55 @@ class ExchangeMixers:
         limit: int = LIMIT,
     ) -> tuple[Array, Array, Array, float]:
         """As the protocol says."""
-        z, va, vo = self.z, self.va, self.vo
-        dimer, charge = totals[..., 0], totals[..., 1]
+        z, zz, row, shape = self.z, self.zz, self.row, moles.shape
+        base, va, vo, a, o = self._tile(moles.size // self.base.size)
+        m = moles.reshape(base.shape)
+        dimer, charge = totals[..., 0].reshape(-1), totals[..., 1].reshape(-1)
         if aside is not None:
-            dimer = dimer - aside @ z
-        w = u[..., 0]
+            dimer = dimer - (aside @ z).reshape(-1)
+        w = u[..., 0].reshape(-1)
         for _ in range(limit):
             e = np.exp(w)
-            d = np.exp(self.base + self._times(w))
-            s = 1.0 / (va + vo * d)
-            x = moles * s
-            y = d * x
-            bound = e * (x @ z)
-            bend = (y * s) @ self.zz
+            d = np.dot(w[:, None], row)
+            d += base
+            np.exp(d, out=d)
+            all_in = vo * d
+            all_in += va
+            x = m / all_in
+            x_z = x.dot(z)
+            x *= d
+            y_z = x.dot(z)
+            x /= all_in
+            bend = x.dot(zz)
+            bound = e * x_z
             acid = e * charge
-            left, right = acid + y @ z, dimer + bound
-            slope = (acid + self.a * bend) / left - (bound - e * self.o * bend) / right
-            step, size = _bounded(np.log(right / left) / slope)
+            left, right = acid + y_z, dimer + bound
+            e *= o
+            e *= bend
+            bend *= a
+            bend += acid
+            bend /= left
+            bound -= e
+            bound /= right
+            bend -= bound
+            right /= left
+            step, size = _bounded(np.log(right) / bend)
             w = w + step
             if size < close:
                 break
         else:
-            raise _lost(step[..., None])
-        d *= np.exp(self._times(step))
-        return w[..., None], d, 1.0 / (va + vo * d), size
+            raise _lost(step.reshape(*shape[:-1], 1))
+        more = np.dot(step[:, None], row)
+        np.exp(more, out=more)
+        d *= more
+        all_in = vo * d
+        all_in += va
+        return (
+            w.reshape(*shape[:-1], 1),
+            d.reshape(shape),
+            np.reciprocal(all_in, out=all_in).reshape(shape),
+            size,
+        )
 
     def slopes(self, found: Contents, moving: bool) -> Slopes:
         """As the protocol says."""

@@ -32,7 +32,11 @@ class Method:
     eigenvalues of A^-1, the real one first, then one of each pair; ``into`` (S, S) takes stages to
     the real mode and the real and imaginary parts of the others, ``out`` (S, S) brings them back.
     ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
-    coefficients of s, s^2 ... of the polynomial through 0 and the stages."""
+    coefficients of s, s^2 ... of the polynomial through 0 and the stages; ``tails`` by degree
+    powers (S, k) of the nodes and the coefficients (k, S) of the polynomials through the last
+    stages alone, about the end and less what is there; ``beyond`` (S + 1,) those
+    of s, s^2 ... of what the step's polynomial errs by on the way, in error estimates: it is zero
+    at both ends."""
 
     nodes: Array
     a: Array
@@ -42,6 +46,8 @@ class Method:
     out: Array
     embedded: Array
     bend: Array
+    tails: dict[int, tuple[Array, Array]]
+    beyond: Array
 
 
 @cache
@@ -85,18 +91,32 @@ def method() -> Method:
     wanted[0] -= 1.0 / roots[0].real
     embedded = (np.linalg.solve(moments, wanted) - a[-1]) @ back * roots[0].real
     powers = nodes[:, None] ** np.arange(1, s + 1)
+    # The first power that is not integrated exactly, its stages and its error estimate.
+    stages = a @ (nodes**s * (s + 1))
+    beyond = np.append(np.linalg.solve(powers, stages), -1.0) / (embedded @ stages / roots[0].real)
     bend = np.asarray(np.linalg.inv(powers), dtype=float)
+    tails = {}
+    for k in range(1, s):
+        tail = np.zeros((k, s))
+        tail[:, -k - 1 : -1] = np.linalg.inv(
+            (nodes[-k - 1 : -1, None] - 1.0) ** np.arange(1, k + 1)
+        )
+        tail[:, -1] = -tail.sum(axis=1)
+        tails[k] = (nodes[:, None] ** np.arange(1, k + 1), tail)
     return Method(
         nodes=nodes, a=a, back=back, roots=roots, into=np.array(into), out=np.array(out).T,
         embedded=embedded, bend=bend,
+        tails=tails, beyond=beyond,
     )  # fmt: skip
 
 
-def ahead(ratio: float) -> Array:
-    """(S, S): from stages of one step to those of the next, ``ratio`` times as long, by the same
-    polynomial, less where it begins."""
-    found = method()
-    powers = np.arange(1, STAGES + 1)
-    moved = (1.0 + found.nodes[:, None] * ratio) ** powers - 1.0
-    out: Array = moved @ found.bend
+def ahead(ratio: float, degree: int = STAGES - 1) -> Array:
+    """(S, S): from stages of one step to those of the next, ``ratio`` times as long, less where it
+    begins, by the polynomial through the last stages of the one before, without its beginning.
+
+    That is of one degree less than the step's own, or lower: behind a front the beginning is
+    another regime, and what is carried beyond the end by it is worse, not better.
+    """
+    powers, tail = method().tails[degree]
+    out: Array = powers * ratio ** np.arange(1.0, degree + 1.0) @ tail
     return out

@@ -336,8 +336,7 @@ class _Runner:
         bypass[:, :c] += moved
 
     def _begin(self) -> None:
-        rate, _ = self._look(self.memory.y, self.memory.u)
-        flows = self.kernel.lay.split(rate)[4]
+        flows, _ = self._look(self.memory.y, self.memory.u)
         for watch in self.watches:
             watch.above = bool(watch.spec.purity(flows[watch.row]) >= watch.spec.least)
             if watch.above:
@@ -346,8 +345,9 @@ class _Runner:
             self._record(self.memory.y[None], self.memory.u[None])
 
     def _look(self, y: Array, u: Array) -> tuple[Array, Any]:
+        """What leaves through the outlets [mol/s], and the mixers."""
         found = self.kernel.contents(y, u)
-        return self.kernel.rates(y, found), found
+        return self.kernel.outflows(y, found), found
 
     def _seen(self, step: Step) -> None:
         """Everything that is noticed after a step: balances, outputs, crossings, checkpoints."""
@@ -365,10 +365,13 @@ class _Runner:
                 self.kernel = kernel
             else:
                 self._record(states, unknowns)
-        *_, outlets, fed = kernel.lay.split(step.y_new)
-        inventory = self._inventory(step.y_new)
-        gap = np.abs(inventory + outlets.sum(axis=0) - fed - self.held)
-        self.worst = np.maximum(self.worst, gap / np.maximum(np.maximum(inventory, fed), self.held))
+        lay = kernel.lay
+        rows = step.y_new.reshape(-1, lay.k)
+        inventory = rows[: -lay.ports - 1].sum(axis=0)
+        left, fed = rows[-lay.ports - 1 : -1].sum(axis=0), rows[-1]
+        gap = np.abs(inventory + left - fed - self.held)
+        gap /= np.maximum(np.maximum(inventory, fed), self.held)
+        np.maximum(self.worst, gap, out=self.worst)
         for watch in self.watches:
             self._follow(watch, step)
         if self.progress is not None:
@@ -383,9 +386,8 @@ class _Runner:
             y, u = step.at(np.array([s]))
             if self.varying:
                 self.kernel = self._at(step.t + s * step.h)
-            rate, _ = self._look(y[0], u[0])
+            flows, _ = self._look(y[0], u[0])
             self.kernel = step.kernel
-            flows: Array = step.kernel.lay.split(rate)[4]
             return bool(watch.spec.purity(flows[watch.row]) >= watch.spec.least)
 
         met = watch.spec.purity(step.flows[:, watch.row]) >= watch.spec.least
@@ -412,13 +414,13 @@ class _Runner:
         """States (T, size) at the next output times."""
         kernel = self.kernel
         rows = slice(self.done, self.done + y.shape[0])
-        rate, found = self._look(y, u)
+        flows, found = self._look(y, u)
         *_, outlets, fed = kernel.lay.split(y)
         self.conc_aq[rows], self.conc_org[rows] = found.x, found.y
         free = kernel.free(found)
         if free is not None:
             self.proton[rows] = free[..., -1]
-        self.flows[rows] = kernel.lay.split(rate)[4]
+        self.flows[rows] = flows
         self.left[rows], self.fed[rows] = outlets, fed
         self.inventory[rows] = self._inventory(y)
         if self.hydraulics is not None:
@@ -431,9 +433,10 @@ class _Runner:
 
     def _sample(self, scheduled: Mapping[str, float]) -> None:
         kernel = self.kernel
-        rate, found = self._look(self.memory.y, self.memory.u)
-        flows = dict(zip(self.names, kernel.lay.split(rate)[4], strict=True))
-        self.loops.sample(self.memory.t, scheduled, found, kernel.free(found), flows)
+        flows, found = self._look(self.memory.y, self.memory.u)
+        free = kernel.free(found)
+        left = dict(zip(self.names, flows, strict=True))
+        self.loops.sample(self.memory.t, scheduled, found, free, left)
 
     # -- end, and going on after a stop --------------------------------------------------------
 

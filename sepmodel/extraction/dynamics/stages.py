@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtbtrs, ztbtrs
 
+from sepmodel.errors import ConvergenceError
 from sepmodel.extraction.dynamics import radau
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.linear import Linear, Numbers, System
@@ -52,8 +53,9 @@ class Stages:
         self.z = np.zeros_like(self.z)
         self.u = np.array(np.broadcast_to(self.u0, self.u.shape))
 
-    def evaluate(self) -> float:
-        """Contents and rates at all stages; how far the unknowns were from their equations.
+    def evaluate(self, close: float = ROUGH) -> float:
+        """Contents and rates at all stages; how far the unknowns were from their equations, which
+        is to be below ``close``.
 
         Raises
         ------
@@ -62,11 +64,11 @@ class Stages:
         np.add(self.y[: self.lay.inner], self.z, out=self.state)
         if len(self.at) == 1:
             one = self.at[0]
-            self.found = one.contents(self.state, self.u, ROUGH, limit=INSIDE)
+            self.found = one.contents(self.state, self.u, close, limit=INSIDE)
             self.rates, self.exits = one.changes(self.state, self.found)
             return self.found.slack
         several = [
-            k.contents(row, guess, ROUGH, limit=INSIDE)
+            k.contents(row, guess, close, limit=INSIDE)
             for k, row, guess in zip(self.at, self.state, self.u, strict=True)
         ]
         changes = [
@@ -96,6 +98,10 @@ class Stages:
         )  # fmt: skip
         self.slope = self.respond(kernel, spot)
         self.lin = Linear(kernel, spot, self.slope, self.slope.u_t is not None)
+        self.factorise()
+
+    def factorise(self) -> None:
+        """The systems of the modes."""
         roots = radau.method().roots
         self.systems = [self.lin.shifted(root / self.h, exact=False) for root in roots]
 
@@ -161,6 +167,25 @@ class Stages:
         out: Array = self.systems[0].solve(rest)
         return out
 
+    def whole(self, estimate: Array, leaving: Array, moved: Array) -> Array:
+        """The error estimate of what left beside that of what is in the train (size,).
+
+        ``leaving`` (P, K) [mol/s] at the beginning, ``moved`` (S, size) what ``finish`` gave.
+        """
+        lay, method = self.lay, radau.method()
+        out = np.zeros(lay.size)
+        out[: lay.inner] = estimate
+        ports = slice(lay.inner, lay.size - lay.k)
+        rest = leaving.reshape(-1) + (method.embedded / self.h) @ moved[:, ports]
+        w = method.roots[0].real / self.h
+        out[ports] = (rest + self.lin.passing(estimate).reshape(-1)) / w
+        return out
+
+    def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
+        """Unknowns and rates at the end, where the step has come to ``y`` and about ``u``."""
+        found = after.contents(y, u, close)
+        return found.u, after.changes(y, found)[0]
+
 
 class PlainStages(Stages):
     """Mixers alone, whose carriers run one way: these are found first, and exactly.
@@ -172,65 +197,69 @@ class PlainStages(Stages):
         self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
         z: Array, moved_u: Array, weight: Array,
     ) -> None:  # fmt: skip
-        super().__init__(at, y, u, rate, h, z, moved_u, weight)
-        kernel, lay, c = at[0], self.lay, self.c
-        shape = (STAGES, lay.n, lay.k)
-        held = y[: lay.inner].reshape(shape[1:])
-        self.moles = np.ascontiguousarray(held[:, :c])
-        self.carried = np.zeros((STAGES, lay.n, kernel.t))
-        if kernel.t:
-            if kernel.moving:
-                self._carry(rate.reshape(shape[1:])[:, c:])
+        kernel = at[0]
+        self.at, self.y, self.u0, self.rate, self.h = at, y, u, rate, h
+        self.lay, self.c = kernel.lay, kernel.c
+        n, c, k = self.lay.n, self.c, self.lay.k
+        held = y[: self.lay.inner].reshape(n, k)
+        self.moles = np.ascontiguousarray(held[:, :c]).reshape(-1)
+        self.carried: Array | None = None
+        if not kernel.t:
+            self.totals = np.broadcast_to(kernel.net.totals, (STAGES, *kernel.net.totals.shape))
+        elif kernel.moving:
+            self.carried = self._carry(rate.reshape(n, k)[:, c:])
             self.totals = (held[:, c:] + self.carried) * kernel.amount
         else:
-            self.totals = np.broadcast_to(kernel.net.totals, (STAGES, *kernel.net.totals.shape))
-        self.z = np.ascontiguousarray(z.reshape(shape)[..., :c]).reshape(STAGES, -1)
-        self.weight = np.ascontiguousarray(weight.reshape(shape[1:])[:, :c]).reshape(-1)
+            self.totals = np.broadcast_to(held[:, c:] * kernel.amount, (STAGES, n, kernel.t))
+        self.z = z.reshape(STAGES, n, k)[..., :c].reshape(STAGES, -1)
+        self.u = u + moved_u
+        self.dz = self.z
+        # Sizes are taken in tolerances; a product costs less than a quotient.
+        self.scale = 1.0 / weight.reshape(n, k)[:, :c].reshape(-1)
+        self.back = radau.method().back / h
+        self.pairs = np.empty((len(radau.method().roots) - 1, n * c), dtype=complex)
 
-    def _carry(self, rate: Array) -> None:
+    def _carry(self, rate: Array) -> Array:
         """Changes of the carriers at the stages, from their rates at the beginning."""
         method = radau.method()
         modes = method.into.sum(axis=1)
-        found = np.empty_like(self.carried)
-        found[0] = self._chains(method.roots[0].real / self.h, modes[0] * rate)
-        for i in range(1, len(method.roots)):
-            right = (modes[2 * i - 1] + 1j * modes[2 * i]) * rate
-            one = self._chains(method.roots[i] / self.h, right)
-            found[2 * i - 1], found[2 * i] = one.real, one.imag
-        self.carried = (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
+        first, *others = method.roots
+        found = np.empty((STAGES, *rate.shape))
+        found[0] = self._chains((first.real / self.h,), modes[:1, None, None] * rate)[0]
+        right = (modes[1::2] + 1j * modes[2::2])[:, None, None] * rate
+        solved = self._chains(tuple(root / self.h for root in others), right)
+        found[1::2], found[2::2] = solved.real, solved.imag
+        return (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
 
-    def _chains(self, w: complex, r: Numbers) -> Numbers:
-        """Carriers that run down the train, or up it: a triangular band for each phase."""
-        kernel = self.at[0]
+    def _chains(self, shifts: tuple[complex, ...], r: Numbers) -> Numbers:
+        """Carriers (shifts, N, T) that run down the train, or up it: a triangular band for each
+        phase, for several shifts one below the other."""
         out = np.empty_like(r)
-        solve = ztbtrs if isinstance(w, complex) else dtbtrs
-        for phase in (0, 1):
-            which = [i for i, p in enumerate(kernel.net.carriers) if p == phase]
-            if not which:
-                continue
-            leaving = (kernel.carried_aq, kernel.carried_org)[phase][:, which[0]]
-            kept = kernel.keep[phase, :, 0] * leaving
-            band = np.zeros((2, self.lay.n), dtype=r.dtype)
+        m, n = r.shape[:2]
+        solve = ztbtrs if r.dtype.kind == "c" else dtbtrs
+        for phase, which, leaving, passed in self.at[0].chains:
+            band = np.empty((m, n, 2), dtype=r.dtype)
             down = phase == AQUEOUS
-            if down:
-                band[0, 1:] = -kept[1:]
-            else:
-                band[1, :-1] = -kept[:-1]
-            band[1 if down else 0] = w + leaving
-            out[:, which] = solve(band, r[:, which], uplo="U" if down else "L")[0]
+            off, own = (0, 1) if down else (1, 0)
+            band[:, :, off] = passed
+            for each, w in zip(band, shifts, strict=True):
+                np.add(leaving, w, out=each[:, own])
+            right = r[:, :, which].reshape(m * n, -1)
+            found = solve(band.reshape(m * n, 2).T, right, uplo="U" if down else "L")[0]
+            out[:, :, which] = found.reshape(m, n, -1)
         return out
 
-    def evaluate(self) -> float:
+    def evaluate(self, close: float = ROUGH) -> float:
         """As there, of the components."""
         kernel = self.at[0]
-        moles = self.moles + self.z.reshape(STAGES, *self.moles.shape)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            u, d, s, slack = kernel.mixers.settle(moles, self.totals, self.u, None, ROUGH, INSIDE)
+        shape = (STAGES, self.lay.n, self.c)
+        moles = (self.moles + self.z).reshape(shape)
+        u, d, s, slack = kernel.mixers.settle(moles, self.totals, self.u, None, close, INSIDE)
         x = moles * s
         self.found = Contents(
             u=u, x=x, y=d * x, s=s, d=d, totals=self.totals, aside=None, slack=slack
         )
-        change, self.exits = kernel.exchange(self.found)
+        change, self.exits = kernel.exchange(x, self.found.y)
         self.rates = change.reshape(STAGES, -1)
         return slack
 
@@ -238,41 +267,89 @@ class PlainStages(Stages):
         """The carriers are settled already."""
         return kernel.mixers.slopes(spot, moving=False)
 
-    def solve(self, system: System, r: Numbers, first: bool) -> Numbers:
-        """The components alone."""
-        return system.bands.solve(r).reshape(-1)
+    def factorise(self) -> None:
+        """One real system, and the complex ones together."""
+        first, *others = radau.method().roots
+        self.real = self.lin.bands((first.real / self.h,))
+        self.others = self.lin.bands(tuple(root / self.h for root in others))
 
-    def follow(self, dz: Array) -> Array:
-        """As there."""
-        return _by_moles(self.slope.u_m, dz.reshape(STAGES, *self.moles.shape))
+    def newton(self, *, first: bool) -> float:
+        """As there, of the components."""
+        method, pairs = radau.method(), self.pairs
+        modes = method.into @ (self.rates - self.back @ self.z)
+        found = np.empty_like(modes)
+        found[0] = self.real.solve(modes[0])
+        pairs.real, pairs.imag = modes[1::2], modes[2::2]
+        solved = self.others.solve(pairs.reshape(-1)).reshape(pairs.shape)
+        found[1::2], found[2::2] = solved.real, solved.imag
+        self.dz = method.out @ found
+        self.z = self.z + self.dz
+        moved = self.dz.reshape(STAGES, self.lay.n, self.c)
+        self.u = self.found.u + _by_moles(self.slope.u_m, moved)
+        sizes = (self.dz * self.scale).reshape(-1)
+        return float(np.sqrt(sizes.dot(sizes) / sizes.size))
 
-    def _wide(self, components: Array, carriers: Array) -> Array:
+    def _wide(self, components: Array, carriers: Array | None) -> Array:
         """Both side by side, as in a state."""
         lead = components.shape[:-1]
+        if not self.at[0].t:
+            return components
         out = np.empty((*lead, self.lay.n, self.lay.k))
         out[..., : self.c] = components.reshape(*lead, self.lay.n, self.c)
-        out[..., self.c :] = carriers
+        out[..., self.c :] = 0.0 if carriers is None else carriers
         return out.reshape(*lead, self.lay.inner)
 
     def finish(self) -> tuple[Array, Array, Array]:
         """As there."""
-        nothing = np.zeros(self.carried.shape)
-        self.z, self.dz = self._wide(self.z, self.carried), self._wide(self.dz, nothing)
-        np.add(self.y[: self.lay.inner], self.z, out=self.state)
-        return super().finish()
+        kernel, lay, c = self.at[0], self.lay, self.c
+        flows = np.zeros((STAGES, lay.ports, lay.k))
+        responses = (self.lin.at, self.lin.vt)
+        for row, port in enumerate(kernel.net.ports.values()):
+            i, phase = port.stage, port.phase
+            moved = self.dz[:, i * c : (i + 1) * c] @ responses[phase][i]
+            flows[:, row, :c] = port.share[:c] * (self.exits[phase][:, i] + moved)
+            if kernel.t:
+                each = (kernel.carried_aq, kernel.carried_org)[phase][i]
+                held = self.y[i * lay.k + c : (i + 1) * lay.k]
+                if self.carried is not None:
+                    held = held + self.carried[:, i]
+                flows[:, row, c:] = port.share[c:] * each * held
+        out = np.empty((STAGES, lay.size))
+        outside = np.empty((STAGES, lay.size - lay.inner))
+        outside[:, : -lay.k] = flows.reshape(STAGES, -1)
+        outside[:, -lay.k :] = kernel.fed
+        self.pure, self.z = self.z, self._wide(self.z, self.carried)
+        out[:, : lay.inner] = self.z
+        out[:, lay.inner :] = (self.h * radau.method().a) @ outside
+        return out, self.u - self.u0, flows
+
+    def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
+        """As there, from what is known of the last stage."""
+        kernel, n, c = self.at[0], self.lay.n, self.c
+        moles = (self.moles + self.pure[-1]).reshape(n, c)
+        try:
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                u, d, s, _ = kernel.mixers.settle(moles, self.totals[-1], u, None, close)
+        except ConvergenceError:
+            return super().ended(after, y, u, close)
+        x = moles * s
+        change, _ = kernel.exchange(x, d * x)
+        carriers = None
+        if self.carried is not None:
+            held = np.ascontiguousarray(y[: self.lay.inner].reshape(n, -1)[:, c:])
+            carriers, _ = kernel.exchange(held, held, carriers=True)
+        return u, self._wide(change.reshape(-1), carriers)
 
     def estimate(self) -> Array:
         """As there, of the finished step."""
-        shape = (self.lay.n, self.lay.k)
         rest = self.rate + (radau.method().embedded / self.h) @ self.z
-        rest = rest.reshape(shape)
-        bands = self.systems[0].bands.solve(np.ascontiguousarray(rest[:, : self.c]))
-        carriers = rest[:, self.c :]
-        if self.at[0].moving and self.at[0].t:
-            carriers = self._chains(radau.method().roots[0].real / self.h, carriers)
-        else:
-            carriers = np.zeros_like(carriers)
-        return self._wide(bands.reshape(-1), carriers)
+        by_stage = rest.reshape(self.lay.n, self.lay.k)
+        found = self.real.solve(by_stage[:, : self.c].reshape(-1))
+        carriers = None
+        if self.carried is not None:
+            w = radau.method().roots[0].real / self.h
+            carriers = self._chains((w,), by_stage[None, :, self.c :])[0]
+        return self._wide(found, carriers)
 
 
 def norm(v: Array, weight: Array) -> float:
@@ -284,8 +361,11 @@ def norm(v: Array, weight: Array) -> float:
 
 def _by_moles(u_m: Array, moles: Array) -> Array:
     """u_m (N, m, C) on moles (S, N, C)."""
-    out = np.empty((*moles.shape[:-1], u_m.shape[1]))
     ones = np.ones(moles.shape[-1])
+    if u_m.shape[1] == 1:
+        by_one: Array = (moles * u_m[:, 0]).dot(ones)[..., None]
+        return by_one
+    out = np.empty((*moles.shape[:-1], u_m.shape[1]))
     for i in range(out.shape[-1]):
-        out[..., i] = (moles * u_m[:, i]) @ ones
+        out[..., i] = (moles * u_m[:, i]).dot(ones)
     return out

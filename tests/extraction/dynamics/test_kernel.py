@@ -148,9 +148,74 @@ def test_coefficients_are_those_of_radau():
 
 def test_a_polynomial_is_continued():
     m = radau.method()
-    p = np.polynomial.Polynomial([0.0, 1.0, -2.0, 0.5, 0.3, -0.1])
+    p = np.polynomial.Polynomial([0.0, 1.0, -2.0, 0.5, 0.3])
     ahead = radau.ahead(1.7) @ p(m.nodes)
     assert ahead == pytest.approx(p(1 + 1.7 * m.nodes) - p(1.0), abs=1e-11)
+
+
+def test_output_within_a_step_is_better_than_its_polynomial():
+    """Less what the polynomial is known to err by; balances hold there too."""
+    kernel, y, u = state(binary(), wobble=0.0)
+    kernel.close = 1e-10
+    begin = integrate.Memory(t=0.0, y=y, u=u)
+    integrate.advance(lambda t: kernel, begin, 5.0, integrate.Options(rtol=1e-9), fresh=True)
+    moments = np.linspace(0.1, 3.9, 20)
+    lay = kernel.lay
+    held = y.reshape(-1, lay.k).sum(axis=0)
+
+    def run(count):
+        steps = []
+        memory = integrate.Memory(
+            t=0.0, y=begin.y, u=begin.u, h=4.0 / count, rate=begin.rate, leaving=begin.leaving
+        )
+        options = integrate.Options(as_given=True)
+        integrate.advance(lambda t: kernel, memory, 4.0, options, steps.append)
+        found = []
+        for t in moments:
+            step = next(s for s in steps if t <= s.t + s.h)
+            s = np.array([(t - step.t) / step.h])
+            part = s[:, None] ** np.arange(1, 6) @ radau.method().bend
+            found.append((step.at(s)[0][0], (step.y + part @ step.moved)[0]))
+        return np.array(found)
+
+    fine, coarse = run(32), run(4)
+    wrong = np.abs(coarse - fine[:, :1])[..., : lay.inner].max(axis=(0, 2))
+    left = np.abs(coarse - fine[:, :1])[..., lay.inner :].max(axis=(0, 2))
+    print(wrong, left)
+    assert wrong[0] < 0.4 * wrong[1]
+    assert left[0] < 0.4 * left[1]
+    rows = coarse[:, 0].reshape(len(moments), -1, lay.k)
+    gap = rows[:, :-1].sum(axis=1) - rows[:, -1] - (held if held.any() else 0)
+    assert np.abs(gap - gap[0]).max() < 1e-11 * held.max()
+
+
+def test_what_is_washed_out_is_not_followed_to_nothing():
+    kernel, y, u = state(circuit_train(), wobble=0.0)
+    lay, c, options = kernel.lay, kernel.c, integrate.Options(rtol=1e-4)
+    memory = integrate.Memory(t=0.0, y=y, u=u)
+    full = integrate.scale(kernel, memory, y, options)
+    nearly = integrate.scale(kernel, memory, 1e-9 * y, options)
+    most = lay.parts(y)[0][:, :c].sum(axis=1, keepdims=True)
+    assert lay.parts(nearly)[0][:, :c] == pytest.approx(
+        np.broadcast_to(options.rtol * options.floor * most, (lay.n, c)), rel=1e-5
+    )
+    assert np.all(full >= nearly)
+
+
+def test_several_shifts_are_several_systems():
+    """Solved together or one by one, with and without exchanged rows and returned streams."""
+    kernel, y, u = state(circuit_train())
+    found = exact(kernel, y, u)
+    kernel.moving = False
+    lin = Linear(kernel, found, kernel.linearise(found), moving=False)
+    draw = np.random.default_rng(3)
+    size = kernel.lay.n * kernel.c
+    for shifts in ((1e-1 + 2e-1j, 3e-1 + 1e-2j), (1e-5 + 2e-5j, 3e-5 + 1e-6j)):
+        r = draw.normal(size=2 * size) + 1j * draw.normal(size=2 * size)
+        together = lin.bands(shifts).solve(r).reshape(2, size)
+        for w, part, one in zip(shifts, r.reshape(2, size), together, strict=True):
+            alone = lin.bands((w,)).solve(part)
+            assert one == pytest.approx(alone, rel=1e-9, abs=1e-9 * np.abs(alone).max())
 
 
 def test_observed_order():
