@@ -23,6 +23,8 @@ def drawings(result: Result) -> dict[str, Callable[[Result], Figure]]:
         drawn["chromatogram"] = chromatogram
     if "yield" in result.profiles:
         drawn["yield"] = yields
+    if "life" in result.profiles:
+        drawn["life"] = life
     return drawn
 
 
@@ -96,5 +98,26 @@ def yields(result: Result) -> Figure:
     axes.minorticks_off()
     axes.set(xlabel="mole purity of the pool, %", ylabel="yield, %", ylim=(0, 102))
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def life(result: Result) -> Figure:
+    """Purities and recoveries of the pools, cycle by cycle, while the capacity fades."""
+    from matplotlib.figure import Figure as New
+
+    profile = profile_of(result, "life")
+    cycles = np.asarray(profile.axes["cycle"], dtype=float)
+    figure = New(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for k, what in enumerate(profile.axes["what"]):
+        name = str(what)
+        (line,) = axes.plot(cycles, 100 * profile.values[:, k], label=name)
+        if name.startswith("recovery"):
+            line.set_linestyle("--")
+        elif k == 0:
+            line.set(color=FAINT, linestyle=DOTTED)
+    axes.set(xlabel="cycle", ylabel="%", ylim=(0, 102), xlim=(cycles[0], cycles[-1]))
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     figure.suptitle(result.name, x=0.01, ha="left", fontweight="bold")
     return figure

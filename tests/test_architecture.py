@@ -130,7 +130,7 @@ NUMBERS = {
     ("files.py", 0o666): "permissions of a new file",
     ("result.py", 20): "names shown in a message",
     ("provenance.py", 80): "columns of a terminal",
-    ("chromatography/protein_case.py", 200): "cells of a bed",
+    ("chromatography/protein_march.py", 200): "cells of a bed",
     ("chromatography/protein_engine.py", 60): "cells of a bed",
     ("chromatography/protein_engine.py", 0.2): "grid of a search",
     ("chromatography/protein_engine.py", 12.0): "bed volumes waited for",

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from sepmodel import data, errors, products, species, stream, units
-from sepmodel.errors import InputError
+from sepmodel import balance, data, errors, products, species, stream, units
+from sepmodel.errors import ConvergenceError, InputError
 
 MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
 
@@ -172,3 +172,13 @@ def test_errors_travel_between_processes(error):
     assert type(copied) is type(error)
     assert str(copied) == str(error)
     assert copied.__dict__ == error.__dict__
+
+
+def test_what_is_no_number_does_not_close():
+    nothing = float("nan")
+    open_by = balance.molar_closure([{"Nd": nothing, "Pr": 1.0}], [{"Nd": 1.0, "Pr": 1.0}])
+    assert open_by["Pr"] == 0.0
+    with pytest.raises(ConvergenceError, match="balance of Nd"):
+        balance.require(open_by, 1e-9, "the toy")
+    with pytest.raises(ConvergenceError, match="balance of b"):
+        balance.require({"a": 0.0, "b": nothing}, 1e-9, "the toy")

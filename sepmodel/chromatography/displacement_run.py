@@ -31,7 +31,8 @@ Array = NDArray[np.float64]
 
 CELLS = 32
 """Cells for each boundary."""
-TOLERANCE = 1e-3
+TOLERANCE = 1e-3 / 3
+_LEAST_ERROR = 1e-3
 _LARGE = 1e-1
 _SETTLED = 1e-2
 _ROUNDS = 16
@@ -89,7 +90,7 @@ def run_column(
 
     With ``estimate`` the last cycle is run again on half of the cells with four times the tolerance
     in time: the distance of the two is the error of the coarser one, and so on the safe side.
-    It is told no smaller than the tolerance, because single figures may agree by chance.
+    It is told no smaller than 0.001, because single figures may agree by chance.
 
     Raises
     ------
@@ -199,7 +200,7 @@ def run_column(
         )
         rough = coarse.fine[1]
         one, other = (_worth(own, a, c) for a, c in ((amounts, cuts), (rough, cut(coarse, rough))))
-        error = max(float(np.abs(one - other).max()), tolerance)
+        error = max(float(np.abs(one - other).max()), _LEAST_ERROR)
     return ColumnRun(
         column=column,
         train=train,

@@ -35,9 +35,9 @@ FLOOR = 1e-2
 _LEAST = 1e-6
 INSTANTS = 128
 """Points of the chromatogram in each section."""
-# An error may be this many tolerances of the bend of a profile from cell to cell: where a front is
-# one cell wide, a displacement by some hundredth of a cell.
-_DISPLACED = 16.0
+# An error may be a tolerance times the bend of a profile over this share of the bed: where a front
+# is one cell wide, a displacement by a tolerance times the share.
+_DISPLACED = 1 / 16
 # A bend of what metals fill, over the protein, that makes a front.
 _FRONT = 0.5
 # Over the most that is dissolved anywhere, in trial contents of a full cell.
@@ -82,7 +82,8 @@ class HeldRun:
 class _System:
     """See ``integrate.KinkedSystem``; the last C unknowns are what has left [mol/m2 over length].
 
-    ``top`` is the most metal dissolved anywhere [mol/m3].
+    ``top`` is the most metal dissolved anywhere [mol/m3]; the inlet is ``inlet`` + ``slope`` times
+    the time since ``since``.
     """
 
     cells: Cells
@@ -90,10 +91,13 @@ class _System:
     velocity: float
     length: float
     inlet: Array
+    slope: Array | None
+    since: float
     top: float
     linear: bool = False
     kinked: bool = True
     conc: Array = field(default_factory=lambda: np.zeros(0))
+    feed: Array = field(default_factory=lambda: np.zeros(0))
     band: tuple[Array, NDArray[np.int32]] = field(init=False)
     reach: tuple[int, int] = field(init=False)
     lower: int = field(init=False)
@@ -102,6 +106,7 @@ class _System:
 
     def __post_init__(self) -> None:
         n, c = self.op.axis.position.size, self.cells.of.mobile
+        self.feed = self.inlet
         if isinstance(self.op, transport.LinearOperator):
             self.reach = max(self.op.lower, 1), self.op.upper
         else:
@@ -120,10 +125,13 @@ class _System:
         """See ``integrate.System``."""
         c = self.cells.of.mobile
         self.conc = self.cells.settle(y[:-c].reshape(-1, c))
+        self.feed = self.inlet
+        if self.slope is not None:
+            self.feed = self.inlet + self.slope * (t - self.since)
         if isinstance(self.op, transport.LinearOperator):
-            moved = self.op.matrix @ self.conc + self.op.inlet[:, None] * self.inlet
+            moved = self.op.matrix @ self.conc + self.op.inlet[:, None] * self.feed
         else:
-            moved = transport.limited_rate(self.op, self.conc, self.inlet)
+            moved = transport.limited_rate(self.op, self.conc, self.feed)
         rate = np.empty_like(y)
         rate[:-c] = (self.cells.of.liquid * moved).ravel()
         rate[-c:] = self.velocity / self.length * self.conc[-1]
@@ -136,7 +144,7 @@ class _System:
         stencil = self.fixed
         if isinstance(self.op, transport.LimitedOperator):
             stencil = stencil.copy()
-            each = transport.limited_slopes(self.op, self.conc, self.inlet)
+            each = transport.limited_slopes(self.op, self.conc, self.feed)
             each *= self.cells.of.liquid
             # of cell i by i - 2, i - 1, i, i + 1
             stencil[:-2, 3] += each[0, 2:]
@@ -169,7 +177,7 @@ class _System:
         c = self.cells.of.mobile
         level: Array = np.abs(y)
         cells = level[:-c].reshape(-1, c)
-        bend = _DISPLACED * np.abs(np.diff(y[:-c].reshape(-1, c), n=2, axis=0))
+        bend = _DISPLACED * len(cells) * np.abs(np.diff(y[:-c].reshape(-1, c), n=2, axis=0))
         cells[1:-1] += bend
         cells[:-2] += bend
         cells[2:] += bend
@@ -205,14 +213,21 @@ class _System:
         return step
 
     def outflow(self, y: Array) -> Array:
-        """Nothing beside the balances: what leaves is among the unknowns."""
-        return np.zeros(0)
+        """What enters, summed as the steps sum it; what leaves is among the unknowns."""
+        return self.velocity * self.feed
 
 
 def uniform(scheme: Scheme, held: Array, log_free: Array) -> Contents:
     """A bed that holds the same everywhere."""
     return Contents(
         held=np.tile(held, (scheme.nodes, 1)), log_free=np.tile(log_free, (scheme.nodes, 1))
+    )
+
+
+def _end(section: Section) -> Array:
+    """What enters at the end of a section."""
+    return (
+        section.conc if section.slope is None else section.conc + section.slope * section.duration
     )
 
 
@@ -231,7 +246,8 @@ def follow(
 
     Parameters
     ----------
-    programme: sections with dissolved totals (C,) of metals, ligands and H [mol/m3].
+    programme: sections with dissolved totals (C,) of metals, ligands and H [mol/m3], which may
+        change linearly.
     start: contents on the same scheme.
     velocities, dispersions: superficial [m/s] and axial [m2/s], one of each section.
     tolerance: error allowed per time step, relative.
@@ -244,7 +260,8 @@ def follow(
     count = of.mobile
     cells = Cells(of=of, log_free=start.log_free, near=min(tolerance, 1e-3))
     y = np.append(start.held.ravel(), np.zeros(count))
-    top = np.max([s.conc for s in programme], axis=0) * of.liquid
+    ends = [_end(s) for s in programme]
+    top = np.max([*(s.conc for s in programme), *ends], axis=0) * of.liquid
     most = np.maximum(top, start.held.max(axis=0))
     most[: of.metals] = np.where(most[: of.metals] > 0, 2 * of.protein, of.protein)
     most = np.maximum(most, _LEAST * of.protein)
@@ -258,9 +275,16 @@ def follow(
     for k, section in enumerate(programme):
         op = transport.operator(scheme, length, velocities[k] / of.liquid, dispersions[k])
         width = op.axis.width
-        top = float(section.conc[: of.metals].sum())
+        top = float(np.maximum(section.conc, ends[k])[: of.metals].sum())
         system = _System(
-            cells=cells, op=op, velocity=velocities[k], length=length, inlet=section.conc, top=top
+            cells=cells,
+            op=op,
+            velocity=velocities[k],
+            length=length,
+            inlet=section.conc,
+            slope=section.slope,
+            since=t,
+            top=top,
         )
         wanted = t + section.duration * np.linspace(0.0, 1.0, INSTANTS)
         at, free = np.zeros((INSTANTS, 2 * count)), np.zeros((INSTANTS, count))
@@ -281,7 +305,7 @@ def follow(
 
         level = np.append(np.tile(most, scheme.nodes), np.full(count, np.inf))
         before = y[-count:].copy()
-        y, _, _ = integrate(
+        y, _, fed[k] = integrate(
             system,
             t,
             t + section.duration,
@@ -294,7 +318,6 @@ def follow(
             watch=watch,
         )
         collected[k] = (y[-count:] - before) * length
-        fed[k] = velocities[k] * section.conc * section.duration
         t += section.duration
         times.append(wanted)
         last.append(at[:, :count])

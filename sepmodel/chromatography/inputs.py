@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from sepmodel.fields import (
@@ -64,8 +66,10 @@ class Step(Table):
     """A stretch of the inlet programme: so many ``bed_volumes`` or a ``duration`` at ``flow``.
 
     Lanmodulin columns need the ``pH``, and with dispersive transport may have ``ligands`` (by name,
-    malonate, acetate ...); a displacement column has a step with a ``composition`` and
-    one with the ``ligand`` concentration that drives the train out.
+    malonate, acetate ...) and a gradient: the liquor is mixed, in linear proportion to the time,
+    into one of ``pH_end`` and ``ligands_end`` (each as at the beginning unless given). A
+    displacement column has a step with a ``composition`` and one with the ``ligand`` concentration
+    that drives the train out.
     """
 
     name: Name
@@ -75,7 +79,14 @@ class Step(Table):
     composition: Composition = Field(default_factory=dict)
     pH: PH | None = None
     ligands: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]] = Field(default_factory=dict)
+    pH_end: PH | None = None
+    ligands_end: dict[Name, Annotated[float, Quantity("mol/m^3", low=0)]] | None = None
     ligand: Annotated[float, Quantity("mol/m^3", above=0)] | None = None
+
+    @property
+    def graded(self) -> bool:
+        """Whether its liquor changes while it lasts."""
+        return self.pH_end is not None or self.ligands_end is not None
 
     @model_validator(mode="after")
     def _consistent(self) -> Step:
@@ -114,6 +125,22 @@ class Numerics(Table):
         return self
 
 
+class Cycles(Table):
+    """A column that repeats its programme: its cyclic steady state is what is told.
+
+    Over a life of ``count`` cycles the capacity falls, each time by the same share, until the last
+    one finds ``capacity_left`` of it.
+    """
+
+    count: Count = 1
+    capacity_left: Annotated[float, Number("a share of the capacity", above=0, high=1)] = 1.0
+
+    def capacity(self, cycle: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of the capacity that a cycle (from 0) finds."""
+        last = max(self.count - 1, 1)
+        return np.asarray(self.capacity_left ** (cycle / last), dtype=float)
+
+
 class ColumnCase(Case):
     """A packed column with an inlet programme and pools."""
 
@@ -122,6 +149,7 @@ class ColumnCase(Case):
     column: Bed
     step: tuple[Step, ...] = Field(min_length=1)
     pool: tuple[PoolSpec, ...] = Field(min_length=1)
+    cycles: Cycles | None = None
     numerics: Numerics | None = None
 
     @model_validator(mode="after")
@@ -137,6 +165,12 @@ class ColumnCase(Case):
             refuse("no step brings any metal", "a composition in one step at least")
         if self.model.transport != "dispersive" and self.numerics is not None:
             refuse("only dispersive transport has numerics", "no such table")
+        if self.model.transport != "dispersive" and self.cycles is not None:
+            refuse("only dispersive transport repeats its cycles", "no such table")
+        if self.model.transport != "dispersive" and any(step.graded for step in self.step):
+            refuse("only dispersive transport has gradients", "steps without an end of their own")
+        if self.column.rate is not None and self.cycles is not None:
+            refuse("binding with a rate is not repeated", "no rate: binding at equilibrium")
         if self.model.transport in ("equilibrium-stages", "dispersive"):
             self._lanmodulin(steps)
         else:
@@ -152,7 +186,7 @@ class ColumnCase(Case):
         for step in self.step:
             if step.pH is None or step.ligand is not None:
                 refuse(f"step {step.name} of a lanmodulin column", "a pH and no ligand")
-        if any(step.ligands for step in self.step):
+        if any(step.ligands or step.ligands_end for step in self.step):
             if self.model.transport != "dispersive":
                 refuse("equilibrium stages know no ligands", 'transport = "dispersive"')
             if self.column.rate is not None:

@@ -55,12 +55,21 @@ class Window:
     state: Array = field(default_factory=lambda: np.zeros(0))
     width: Array = field(default_factory=lambda: np.zeros(0))
     stored: Array = field(default_factory=lambda: np.zeros(0))
+    own: Array = field(init=False)
+    faster: Array = field(init=False)
+    kept: Array = field(init=False)
+    liquid: Array = field(init=False)
+    solid: Array = field(init=False)
     rows: NDArray[np.int64] = field(init=False)
     columns: NDArray[np.int64] = field(init=False)
     factors: tuple[Array, NDArray[np.int32]] = field(init=False)
 
     def __post_init__(self) -> None:
         c = self.inlet.size
+        self.own, self.faster = np.diff(self.faces), np.diff(self.speeds)
+        self.kept = np.repeat([self.void, 1 - self.void], c)
+        self.liquid = self.void * (self.velocity - self.speeds)[:, None]
+        self.solid = (1 - self.void) * self.speeds[:, None]
         a, b = np.indices((c, c))
         band = 4 * 2 * c
         self.rows = np.stack([band + a - b, band + c + a - b]).reshape(2, -1)
@@ -72,20 +81,19 @@ class Window:
 
     def _differences(self, y: Array) -> tuple[Array, Array, Array]:
         """Differences to the neighbours, scaled to the own width, and distances of centres."""
-        gap = 0.5 * (self.width[1:] + self.width[:-1])
-        inner = np.diff(y, axis=0) / gap[:, None]
-        back, ahead = np.zeros_like(y), np.zeros_like(y)
-        back[1:], ahead[:-1] = inner, inner
-        back *= self.width[:, None]
-        ahead *= self.width[:, None]
-        c = self.inlet.size
-        back[0, :c] = 2 * (y[0, :c] - self.inlet)
+        width, c = self.width[:, None], self.inlet.size
+        gap = 0.5 * (width[1:] + width[:-1])
+        inner = (y[1:] - y[:-1]) / gap
+        back, ahead = np.empty_like(y), np.empty_like(y)
+        np.multiply(inner, width[1:], out=back[1:])
+        np.multiply(inner, width[:-1], out=ahead[:-1])
+        back[0, :c], back[0, c:], ahead[-1] = 2 * (y[0, :c] - self.inlet), 0.0, 0.0
         return back, ahead, gap
 
     def evaluate(self, t: float, y: Array) -> tuple[Array, Array]:
         """See ``integrate.System``."""
-        faces, c = self.grid(t), self.inlet.size
-        self.width = h = np.diff(faces)
+        c = self.inlet.size
+        self.width = h = self.own + self.faster * (t - self.begin)
         self.state = both = y.reshape(h.size, 2 * c)
         conc, held = both[:, :c], both[:, c:]
         back, ahead, gap = self._differences(both)
@@ -93,23 +101,23 @@ class Window:
         # Nothing is known beyond the ends: cells there are flat for the side that leaves.
         slope[-1] = 0.0
         slope[0, c:] = 0.0
-        liquid, solid = self.void * (self.velocity - self.speeds), (1 - self.void) * self.speeds
+        liquid, solid = self.liquid, self.solid
         flow = np.empty((h.size + 1, 2 * c))
         flow[0, :c] = liquid[0] * self.inlet
-        flow[1:, :c] = liquid[1:, None] * (conc + slope[:, :c])
-        flow[1:-1, :c] -= (self.void * self.dispersion / gap)[:, None] * np.diff(conc, axis=0)
-        flow[:-1, c:] = -solid[:-1, None] * (held - slope[:, c:])
+        np.multiply(liquid[1:], conc + slope[:, :c], out=flow[1:, :c])
+        flow[1:-1, :c] -= (self.void * self.dispersion / gap) * (conc[1:] - conc[:-1])
+        np.multiply(solid[:-1], slope[:, c:] - held, out=flow[:-1, c:])
         flow[-1, c:] = -solid[-1] * self.ahead
-        moved = -np.diff(flow, axis=0)
-        lag = ((1 - self.void) * h)[:, None] * self.rate * (self.isotherm.loading(conc) - held)
+        moved = flow[:-1] - flow[1:]
+        lag = self.isotherm.loading(conc) - held
+        lag *= h[:, None] * ((1 - self.void) * self.rate)
         moved[:, :c] -= lag
         moved[:, c:] += lag
-        return self._storage() * y, moved.ravel()
+        return y * self._storage(), moved.ravel()
 
     def _storage(self) -> Array:
         """dU/dy, diagonal."""
-        c = self.inlet.size
-        return np.outer(self.width, np.repeat([self.void, 1 - self.void], c)).ravel()
+        return (self.width[:, None] * self.kept).ravel()
 
     def factorise(self, gamma: float) -> None:
         """See ``integrate.System``."""
@@ -125,13 +133,12 @@ class Window:
         by_back *= self.width[:, None]
         by_ahead *= self.width[:, None]
         scale = np.zeros((n + 1, 1))
-        scale[1:-1, 0] = 1 / gap
+        scale[1:-1] = 1 / gap
         # face value c + s(back, ahead): by the cell before, the cell itself and the cell after
         before, after = -by_back * scale[:-1], by_ahead * scale[1:]
         here = -before - after
         here[0, :c] = 2 * by_back[0, :c] / self.width[0] - after[0, :c]
-        liquid = gamma * self.void * (self.velocity - self.speeds)[1:, None]
-        solid = gamma * (1 - self.void) * self.speeds[:-1, None]
+        liquid, solid = gamma * self.liquid[1:], gamma * self.solid[:-1]
         spread = gamma * self.void * self.dispersion * scale[1:-1]
 
         def put(shift: int, side: slice, low: int, high: int, value: Array) -> None:
