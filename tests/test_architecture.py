@@ -147,7 +147,7 @@ NUMBERS = {
     ("case.py", 20): "deepest nesting of a case file",
     ("case.py", 60): "characters compared for a spelling hint",
     ("chromatography/affinity.py", 0.2): "grid of dilutions tried in a search",
-    ("chromatography/affinity_built.py", 160): "columns that march together, a processor's cache",
+    ("chromatography/affinity_built.py", 320): "columns that march together, a processor's cache",
     ("chromatography/proton_stages.py", 48): "half steps of a fixed point, 1e-12 left",
     ("chromatography/series.py", 12): "bed volumes of elution waited for",
     ("chromatography/constant_pattern.py", 200): "halvings and iterations",

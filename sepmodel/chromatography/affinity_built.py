@@ -48,7 +48,7 @@ Array = NDArray[np.float64]
 # What is tried in turn: the built load times a factor, the elution pH less a part of a unit.
 _TRIALS = ((1.0, 0.0), (1.0, 1 / 10), (3 / 4, 0.0), (3 / 4, 1 / 10), (1 / 2, 0.0), (1 / 4, 0.0))
 # Columns that march together: arrays that stay in the processor's cache.
-_TOGETHER = 160
+_TOGETHER = 320
 _ROUNDS = 6
 # The light group need not stay as wholly as it was designed to, or the columns are in vain.
 _LEAST_KEPT = 1 / 2
@@ -111,11 +111,16 @@ class BuiltColumns:
                 out[i] = error
         best = dict(plants)
         todo = list(plants)
+        lost_at: dict[int, float] = {}
         for factor, lower in _TRIALS:
-            for i in todo:
+            # What a load loses does not hang on the elution after it.
+            now = [i for i in todo if lost_at.get(i) != factor]
+            for i in now:
                 plants[i] = self._reset(plants[i], factor, lower)
-            self._run([plants[i] for i in todo])
-            for i in todo:
+            self._run([plants[i] for i in now])
+            for i in now:
+                if plants[i].lost:
+                    lost_at[i] = factor
                 if plants[i].misses < best[i].misses:
                     best[i] = replace(plants[i])
             todo = [i for i in todo if not best[i].misses <= 1 + _ROUNDING]

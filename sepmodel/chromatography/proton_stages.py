@@ -242,14 +242,14 @@ def _iterate(law: _Law, state: _State, held: Array, buffered: bool) -> tuple[Arr
     protons = law.exponent * ratio / (1 + ratio)
     pull = np.matmul(law.kappa, state.share)
     squared = s * s
-    empty = 1 / (1 + 0.5 * (state.share * pull).sum(axis=1) * squared)
+    empty = 1 / (1 + 0.5 * _over_metals(state.share, pull) * squared)
     pairs = pull * (law.protein * squared * empty)[:, None]
     plain = law.free * (weakening * s)[:, None]
     moved = np.zeros(len(held))
     free = plain
     if buffered:
         # The anion follows from what holds it, at these metals and this acid.
-        taken = (law.complexes * plain * state.share).sum(axis=1) / law.liquid
+        taken = _over_metals(law.complexes * plain, state.share) / law.liquid
         on_acid = h / law.buffer_acidity
         anion = state.buffer / law.liquid / (1 + on_acid + taken)
         moved = (np.abs(anion - state.anion) / (anion + _TRACE)).max(axis=1)
@@ -257,8 +257,8 @@ def _iterate(law: _Law, state: _State, held: Array, buffered: bool) -> tuple[Arr
         free = plain * (1 + law.complexes * anion[:, None])
     held_at = free + pairs
     per_site = held / held_at
-    q = per_site.sum(axis=1)
-    bound = (per_site * pairs / held_at).sum(axis=1) / q
+    q = np.einsum("bmn->bn", per_site)
+    bound = _over_metals(per_site, pairs / held_at) / q
     ss, sy = 1 - bound * (1 - 2 * empty), (1 - bound) * (0.5 * protons)
     on_protein = law.protein * empty * protons
     in_liquid = law.liquid * h
@@ -283,6 +283,11 @@ def _iterate(law: _Law, state: _State, held: Array, buffered: bool) -> tuple[Arr
     acid = in_liquid * np.exp(dy)
     state.log_s, state.log_h, state.share = state.log_s + ds, state.log_h + dy, share
     return change, now, acid
+
+
+def _over_metals(first: Array, second: Array) -> Array:
+    """Sum of products over the metals of every cell; several times faster than ``sum(axis=1)``."""
+    return np.asarray(np.einsum("bmn,bmn->bn", first, second))
 
 
 def _column(factor: Array, part: Array) -> Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,16 +66,7 @@ def _along(
 ) -> NDArray[np.float64]:
     """Extractabilities along the chains of pairs that join all of ``names`` to the first."""
     first = names[0]
-    route: dict[str, tuple[tuple[str, int], ...]] = {first: ()}
-    waiting = [first]
-    while waiting:
-        here = waiting.pop(0)
-        for pair in pairs:
-            heavy, _, light = pair.partition("/")
-            for start, end, sign in ((heavy, light, -1), (light, heavy, 1)):
-                if start == here and end not in route:
-                    route[end] = (*route[here], (pair, sign))
-                    waiting.append(end)
+    route = _chains(tuple(pairs), first)
     unknown = [name for name in names if name not in route]
     if unknown:
         raise InputError(
@@ -89,6 +82,22 @@ def _along(
     least = min(logs.values())
     # Fifteen digits: a chain of logarithms must not turn 1.4 into 1.4000000000000001.
     return np.array([float(f"{math.exp(logs[name] - least):.15g}") for name in names])
+
+
+@lru_cache(maxsize=64)
+def _chains(pairs: tuple[str, ...], first: str) -> Mapping[str, tuple[tuple[str, int], ...]]:
+    """By name, the pairs that lead to it from the first, each up or down; the shortest chain."""
+    route: dict[str, tuple[tuple[str, int], ...]] = {first: ()}
+    waiting = [first]
+    while waiting:
+        here = waiting.pop(0)
+        for pair in pairs:
+            heavy, _, light = pair.partition("/")
+            for start, end, sign in ((heavy, light, -1), (light, heavy, 1)):
+                if start == here and end not in route:
+                    route[end] = (*route[here], (pair, sign))
+                    waiting.append(end)
+    return MappingProxyType(route)
 
 
 def _factor(book: Book, set_id: str, pair: str) -> float:

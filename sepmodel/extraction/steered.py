@@ -108,8 +108,8 @@ class Cascade:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class State:
-    """A cascade at some unknowns: fluxes leaving each stage (B, C, N), flows, both sides of the
-    closure (B, N), parts of the aqueous flow and of the anions that each inlet brings."""
+    """A cascade at some unknowns: fluxes leaving each stage (B, C, N) and the equivalents [mol/m3]
+    in both, flows, both sides of the closure (B, N), ``flows`` over those at z = 0."""
 
     u: Array
     organic_flow: Array
@@ -119,6 +119,8 @@ class State:
     ratio: Array
     aqueous: Array
     organic: Array
+    in_aq: Array
+    in_org: Array
     growth: Array
     left: Array
     right: Array
@@ -183,8 +185,10 @@ def evaluate(of: Cascade, u: Array, z: Array) -> tuple[Array, State]:
     aqueous, ratio = np.swapaxes(found[0], 1, 2), np.swapaxes(found[1], 1, 2)
     organic = ratio * aqueous
     growth = np.exp(u)
-    left = growth * (anions / flow) + _equivalents(of, organic) / organic_flow[:, None]
-    right = of.dimer[:, None] + growth * (_equivalents(of, aqueous) / flow)
+    in_org = _equivalents(of, organic) / organic_flow[:, None]
+    in_aq = _equivalents(of, aqueous) / flow
+    left = growth * (anions / flow) + in_org
+    right = of.dimer[:, None] + growth * in_aq
     r = np.log(left / right)
     if gone is not None:
         r[gone] = u[gone]
@@ -197,6 +201,8 @@ def evaluate(of: Cascade, u: Array, z: Array) -> tuple[Array, State]:
         ratio=ratio,
         aqueous=aqueous,
         organic=organic,
+        in_aq=in_aq,
+        in_org=in_org,
         growth=growth,
         left=left,
         right=right,
@@ -222,8 +228,7 @@ def free(of: Cascade, state: State) -> tuple[Array, Array]:
     digits to the subtraction.
     """
     dimer, charge = of.dimer[:, None], state.anions / state.flow
-    d = dimer - _equivalents(of, state.organic) / state.organic_flow[:, None]
-    h = charge - _equivalents(of, state.aqueous) / state.flow
+    d, h = dimer - state.in_org, charge - state.in_aq
     own = d * charge >= h * dimer
     return np.where(own, d, h * state.growth), np.where(own, d / state.growth, h)
 
@@ -243,7 +248,7 @@ def _system(of: Cascade, s: State) -> tuple[Array, Array, Array]:
     by_aq = -(s.growth / s.right / s.flow)[:, None] * z * s.aqueous
     by_org = (1.0 / (s.left * s.organic_flow[:, None]))[:, None] * z * s.organic
     charge = s.anions / s.flow
-    by_u = s.growth * (charge / s.left + _equivalents(of, s.aqueous) / s.flow * (-1.0 / s.right))
+    by_u = s.growth * (charge / s.left - s.in_aq / s.right)
     gone = _gone(of)
     if gone is not None:
         by_aq = np.where(gone[:, None], 0.0, by_aq)
@@ -359,8 +364,11 @@ def _piece(
     ``names`` are the members by which ``ask`` knows them.
     """
     n = of.stages
+    # Every member's last look is at what it ends with.
+    positive = np.zeros(len(u), dtype=bool)
 
-    def looked(who: Members, u: Array, z: Array) -> tuple[Array, Cascade, State, Conditions]:
+    def residual(x: Array, who: Members) -> tuple[Array, Any]:
+        u, z = x[:, :n], x[:, n:] * UNIT
         # The kernel takes all members in one sweep: what is not a number must not get into it.
         lost = ~(np.all(np.abs(u) < FARTHEST, axis=1) & np.all(np.abs(z) < WILD, axis=1))
         if lost.any():
@@ -370,11 +378,10 @@ def _piece(
         conditions = ask(names[who], state)
         both = np.concatenate([r, conditions.value], axis=1)
         both[lost] = np.nan
-        return both, own, state, conditions
-
-    def residual(x: Array, who: Members) -> tuple[Array, Any]:
-        both, *rest = looked(who, x[:, :n], x[:, n:] * UNIT)
-        return both, rest
+        # Where the larger of both is positive, the other follows from it.
+        there = (state.in_org < own.dimer[:, None]) | (state.in_aq * state.flow < state.anions)
+        positive[who] = there.all(axis=1)
+        return both, (own, state, conditions)
 
     def linearise(known: Any, _: Members) -> solvers.Linear:
         own, state, conditions = known
@@ -396,12 +403,9 @@ def _piece(
             limit=limit,
             select=select,
         )
-        u, z = found.u[:, :n], found.u[:, n:] * UNIT
-        _, own, state, _ = looked(np.arange(len(u)), u, z)
-        fine = found.converged.copy()
-        for amount in free(own, state):
-            fine &= np.all(amount > 0, axis=1)
-    return u, z, fine, (found.norm <= TOLERANCE) | (found.iterations < limit)
+    u, z = found.u[:, :n], found.u[:, n:] * UNIT
+    ended = (found.norm <= TOLERANCE) | (found.iterations < limit)
+    return u, z, found.converged & positive, ended
 
 
 def small(matrices: Array, rhs: Array) -> Array:

@@ -233,7 +233,7 @@ class Trimmer:
         own = self.stages == self.built.stages[:2]
         open_ = self._start(vectors, own)
         self._improve(of, open_, np.arange(len(vectors)))
-        for parts, along in ((1, False), (2, own), (4, own)):
+        for parts, along in (((1, False),) if own else ()) + ((2, own), (4, own)):
             far = np.flatnonzero(~open_.good & ~open_.short)
             if not far.size:
                 break
@@ -304,9 +304,11 @@ class Trimmer:
             enough = fine & (z[:, 1] >= LEAST_SCRUB)
             open_.u[part[enough]], open_.z[part[enough]] = u[enough], z[enough]
             open_.short[part[enough]] = z[enough, 1] >= MOST_SCRUB
-            open_.good[part] &= ~open_.short[part]
-            open_.free[part[~enough]] = False
+            # Who is lost on the way, and wants no less scrub, is no better with it held back.
+            open_.good[part] = enough & ~open_.short[part]
+            open_.free[part[z[:, 1] < LEAST_SCRUB]] = False
         held = who[~open_.free[who]]
+        open_.good[held] = True
         open_.z[held, 1] = LEAST_SCRUB
         if held.size:
             part = held

@@ -117,8 +117,8 @@ def test_what_cannot_be_done_is_refused_and_leaves_the_others(built):
 
 
 def test_columns_in_series_stand():
-    heavy = Product(name="heavy", elements=("Tb", "Dy"), purity=0.5, recovery=0.95)
-    light = Product(name="light", elements=("Pr", "Nd"), purity=0.97, recovery=0.93)
+    heavy = Product(name="heavy", elements=("Tb", "Dy"), purity=0.4, recovery=0.95)
+    light = Product(name="light", elements=("Pr", "Nd"), purity=0.97, recovery=0.9)
     plan = designed((heavy, light), ())
     assert len(plan.columns) > 1
     series = affinity_built.BuiltColumns(plan)

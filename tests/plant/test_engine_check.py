@@ -120,3 +120,27 @@ def test_shipped_answers_are_the_engines(comparison):
     for one, other in zip(stored.products, found.products, strict=True):
         assert one.purity_engine == pytest.approx(other.purity_engine, abs=1e-3)
         assert one.recovery_engine == pytest.approx(other.recovery_engine, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["magnet-scrap", "ion-adsorption-clay", "deep-sea-mud"])
+def test_shipped_answers_confirm_the_protein_columns(study):
+    """Stages with protons and the transport engine: every recovery within 0.02, nothing short."""
+    found = compare(study, {"routes": ["protein"]}, ranges=False)
+    (check,) = engine_answers.checks(found)["protein"]
+    stored = from_dict(engine_answers.shipped_answers()[engine_answers.key(check)])
+    fresh = run_check(check)
+    assert stored.meets
+    assert fresh.meets
+    assert fresh.difference < 0.02
+    for one, other in zip(stored.products, fresh.products, strict=True):
+        assert one.recovery_engine == pytest.approx(other.recovery_engine, abs=2e-3)
+
+
+def test_a_shipped_answer_confirms_the_default_protein_columns():
+    found = compare("magnet-scrap", {"routes": ["protein"]}, ranges=False)
+    (check,) = engine_answers.checks(found)["protein"]
+    stored = from_dict(engine_answers.shipped_answers()[engine_answers.key(check)])
+    assert stored.meets
+    assert stored.difference < 0.02
+    assert {p.name for p in stored.products} == {"heavy", "light", "NdPr", "Dy", "Tb"}

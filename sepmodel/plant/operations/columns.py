@@ -100,6 +100,7 @@ def protein_column(
     bead = done.bead_makeup * scale
     depth = book["proteins/lanmodulin-column:bed-length"]
     count = max(unit.columns, equipment.least_columns(volume, depth, book))
+    widest = math.sqrt(4 * volume / (count * depth * math.pi))
     sized = equipment.columns(volume / count, count, book, name=unit.id)
     loaded = sum(c.load_flow for c in done.columns) * scale
     vessels = equipment.tanks(loaded, book, name=f"{unit.id}: liquor tanks")
@@ -139,6 +140,7 @@ def protein_column(
             "elution pH": (done.columns[-1].elution_pH, "1"),
             "buffer in the load": (done.columns[done.feed_position].buffer, "mol/m^3"),
             "vessels": (float(count), "1"),
+            "widest bed": (widest, "m"),
             "cycle": (done.cycle_time, "hour"),
             "cycles of a bead": (done.cycles_to_end_of_life, "1"),
             "protein": (done.protein_inventory * scale, "kg"),
@@ -148,7 +150,11 @@ def protein_column(
                 "mol",
             ),
         },
-        warnings=(*(w.to_dict() for w in done.warnings), *sizes(sized, vessels)),
+        warnings=(
+            *(w.to_dict() for w in done.warnings),
+            *_shape(widest, depth),
+            *sizes(sized, vessels),
+        ),
         design=done,
     )
 
