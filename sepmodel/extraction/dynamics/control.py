@@ -30,7 +30,8 @@ class Loop:
         bias + gain (e + integral of e dt / time),  e = target - measured,
 
     kept between ``low`` and ``high``; the integral stops while it is held there. ``time`` infinite:
-    proportional only. From ``start`` [s] on.
+    proportional only. From ``start`` [s] on. An outlet with no more than ``dry`` (weighted, per s)
+    has no purity, and the setting stays as it is.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Loop:
     outlet: str = ""
     start: float = 0.0
     weights: tuple[float, ...] = ()
+    dry: float = 0.0
 
 
 @dataclass(slots=True)
@@ -114,6 +116,11 @@ class Loops:
                 state.seen.append((t, value, state.output))
 
     def _act(self, loop: Loop, state: _State, value: float, bias: float) -> None:
+        if np.isnan(value):
+            # Nothing is there to be measured: the setting stays.
+            if state.output is None:
+                state.output = min(max(bias, loop.low), loop.high)
+            return
         error = loop.target - value
         grown = state.integral + error * loop.interval
         reset = grown / loop.time if np.isfinite(loop.time) else 0.0
@@ -135,7 +142,10 @@ class Loops:
         else:
             amounts = (found.x if loop.measure == "share_aq" else found.y)[k]
         weighted = amounts * (np.array(loop.weights) if loop.weights else 1.0)
-        return float(weighted[self.components.index(loop.component)] / weighted.sum())
+        total = float(weighted.sum())
+        if not total > loop.dry:
+            return float("nan")
+        return float(weighted[self.components.index(loop.component)]) / total
 
     def history(self) -> dict[str, Array]:
         """Times, measured values and settings of every loop, (samples, 3)."""

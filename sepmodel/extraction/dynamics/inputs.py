@@ -29,7 +29,9 @@ LongTime = Annotated[float, Quantity("s", above=0)]
 Volume = Annotated[float, Quantity("m^3", above=0)]
 Shares = dict[Member, NonNegative]
 Purity = OpenFraction
-Tolerance = Annotated[float, Number("a relative tolerance", low=1e-10, high=0.1)]
+# With larger ones what an upset leaves for later is lost in the errors of the steps.
+LOOSEST = 1e-3
+Tolerance = Annotated[float, Number("a relative tolerance", low=1e-10, high=LOOSEST)]
 SectionName = Literal["extraction", "scrub", "strip", "saponify"]
 MOST_OUTPUTS, MOST_MAPS = 4096, 512
 # Cells of a settler in plug flow: what a train's outlets do then differs from a true delay in every
@@ -226,7 +228,11 @@ class Outage(Table):
 
 
 class Time(Table):
-    """How long, how finely recorded, how accurate; ``save_every`` of wall time a checkpoint."""
+    """How long, how finely recorded, how accurate; ``save_every`` of wall time a checkpoint.
+
+    ``tolerance`` is relative, of what each stage holds, and at most 1e-3: errors of many steps add
+    up, and what an upset leaves for later hangs on shares that are small by then.
+    """
 
     end: LongTime
     outputs: Annotated[int, Number("a count from 2", low=2, high=MOST_OUTPUTS, whole=True)] = 256

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic_core import PydanticCustomError
@@ -18,9 +18,13 @@ from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction import inputs as mass_flow
 from sepmodel.extraction.circuit_inputs import Draw, Inlet, Organic, Section
 from sepmodel.extraction.dynamics.control import Loop
+from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase, happenings
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.trains import CircuitTrain, Train
 from sepmodel.fields import Number, Quantity, Table
+
+if TYPE_CHECKING:
+    from sepmodel.result import Warned
 
 # Bisections that find the nearest value a train could run with.
 HALVINGS = 32
@@ -138,6 +142,42 @@ def along(
                     )
                 )
     return out
+
+
+def idle(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[Warned]:
+    """Warnings of what a run is too short for: events after its end, loops that never act."""
+    from sepmodel.result import Warned
+
+    end = case.time.end
+    listed = [
+        (
+            f"event.{event.name}.at" if event.name and key.startswith("event") else f"{key}.at",
+            event.at,
+        )
+        for key, event in happenings(case)
+    ]
+    listed += [(f"outage.{i}.at", outage.at) for i, outage in enumerate(case.outage)]
+    found = {
+        key: ("never-happens", f"it never happens: it begins at {_days(at)}")
+        for key, at in listed
+        if at >= end
+    }
+    for loop in case.controller:
+        key = f"controller.{loop.name}"
+        if loop.start >= end:
+            found[f"{key}.start"] = "never-acts", f"it never acts: it starts at {_days(loop.start)}"
+        elif loop.start + loop.delay >= end:
+            learns = _days(loop.start + loop.delay)
+            found[f"{key}.delay"] = "never-acts", f"it never acts: it first learns at {learns}"
+        elif loop.start + loop.interval + loop.delay >= end:
+            learns = _days(loop.start + loop.interval + loop.delay)
+            found[f"{key}.interval"] = (
+                "acts-once", f"it acts only once: it would learn again at {learns}"
+            )  # fmt: skip
+    return [
+        Warned(code=code, message=f"{said}, the run ends at {_days(end)}", where=key)
+        for key, (code, said) in found.items()
+    ]
 
 
 def _days(t: float) -> str:

@@ -13,7 +13,7 @@ from sepmodel.extraction.dynamics.inputs import (
     DynamicMassFlowCase,
     happenings,
 )
-from sepmodel.extraction.dynamics.simulate import Run, RunResult
+from sepmodel.extraction.dynamics.simulate import Run, RunResult, dry
 from sepmodel.extraction.dynamics.trains import CircuitTrain
 from sepmodel.result import Outlet, Profile, Result, Warned, amount
 from sepmodel.species import RARE_EARTHS
@@ -78,6 +78,7 @@ def _streams(
 ) -> dict[str, Outlet]:
     """What leaves at the end of the run."""
     net, c = found.network, len(found.components)
+    least = dry(run.train, weights)
     places = {}
     first = 1
     for section in case.section:
@@ -114,7 +115,7 @@ def _streams(
             else {},
             pH=ph,
             purity=_named(found.components, weighted / weighted.sum(), np.array(weights) > 0)
-            if weighted.sum() > 0
+            if weighted.sum() > least
             else {},
             recovery=_named(
                 found.components, moles / np.where(fed > 0, fed, 1.0), (fed > 0) & _metals(case)
@@ -153,14 +154,15 @@ def _profiles(
     for spec in case.specification:
         limits.setdefault(spec.outlet, {})[f"{spec.component} {spec.purity:g}"] = spec.purity
     events = _events(case, hours[-1])
+    least = dry(run.train, weights)
     for row, name in enumerate(found.outlets):
         label = labels.get(name, name)
         flows = found.flows[:, row, :c] * np.array(weights)
         total = flows.sum(axis=1, keepdims=True)
-        # An outlet that carries no product at the end has no purity to follow.
-        if not total[-1] > BELOW:
+        # An outlet that carries no product has no purity to follow.
+        if not np.any(total > least):
             continue
-        total = np.where(total > 0, total, np.nan)
+        total = np.where(total > least, total, np.nan)
         out[f"purity_{label}"] = Profile(
             unit="1",
             axes={**time, "component": components},

@@ -108,8 +108,8 @@ class Paths:
                 Problem(message=message, key=key, value=given, expected=f"{path}: {expected}")
             )
 
-    def loops(self, weights: tuple[float, ...]) -> list[Loop]:
-        """The controllers of the case."""
+    def loops(self, weights: tuple[float, ...], dry: float) -> list[Loop]:
+        """The controllers of the case; an outlet with no more than ``dry`` has no purity."""
         out = []
         moved = {event.setting: said.key for event, said in self.said.items()}
         for i, given in enumerate(self.case.controller):
@@ -171,6 +171,7 @@ class Paths:
                     outlet=given.outlet or "",
                     start=given.start,
                     weights=weights,
+                    dry=dry if given.measure == "purity" else 0.0,
                     **numbers,
                 )
             )

@@ -31,6 +31,8 @@ HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
 CHECKPOINT = 3
+# An outlet with less than this part of what the design is fed runs dry: it has no purity.
+DRY = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,20 +40,27 @@ class Specification:
     """An outlet is on specification where the share of ``component`` is at least ``least``.
 
     ``weights`` turn moles into the basis of the purity (oxide mass, or one); components of weight
-    zero do not count.
+    zero do not count. An outlet with no more than ``dry`` (in that basis, per s) has no purity, and
+    whether it was on specification stays as it was.
     """
 
     outlet: str
     component: int
     least: float
     weights: tuple[float, ...]
+    dry: float = 0.0
 
     def purity(self, flows: Array) -> Array:
-        """Share (...) in flows (..., K)."""
+        """Share (...) in flows (..., K); not a number where the outlet is dry."""
         weighted = flows[..., : len(self.weights)] * np.array(self.weights)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share: Array = weighted[..., self.component] / weighted.sum(axis=-1)
+        total = weighted.sum(axis=-1)
+        share: Array = weighted[..., self.component] / np.where(total > self.dry, total, np.nan)
         return share
+
+    def met(self, flows: Array, before: bool) -> bool:
+        """Whether flows (K,) are on specification; as ``before`` where the outlet is dry."""
+        purity = float(self.purity(flows))
+        return before if np.isnan(purity) else purity >= self.least
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -134,6 +143,12 @@ class Run:
     loops: Sequence[Loop] = ()
     rules: Rules | None = None
     options: Options = field(default_factory=Options)
+
+
+def dry(train: Train, weights: Sequence[float]) -> float:
+    """What an outlet must carry more of to have a purity, weighted, per s: a part of the feed."""
+    fed = train.network(train.settings).feed.sum(axis=(0, 1))[: len(weights)]
+    return DRY * float(fed @ np.array(weights))
 
 
 def simulate(
@@ -338,7 +353,7 @@ class _Runner:
     def _begin(self) -> None:
         flows, _ = self._look(self.memory.y, self.memory.u)
         for watch in self.watches:
-            watch.above = bool(watch.spec.purity(flows[watch.row]) >= watch.spec.least)
+            watch.above = watch.spec.met(flows[watch.row], False)
             if watch.above:
                 self._cross(watch, 0.0, self.memory.y)
         if self.outputs[0] == 0.0:
@@ -388,11 +403,11 @@ class _Runner:
                 self.kernel = self._at(step.t + s * step.h)
             flows, _ = self._look(y[0], u[0])
             self.kernel = step.kernel
-            return bool(watch.spec.purity(flows[watch.row]) >= watch.spec.least)
+            return watch.spec.met(flows[watch.row], watch.above)
 
-        met = watch.spec.purity(step.flows[:, watch.row]) >= watch.spec.least
         below = 0.0
-        for s, now in zip(radau.method().nodes.tolist(), met.tolist(), strict=True):
+        for s, flows in zip(radau.method().nodes.tolist(), step.flows[:, watch.row], strict=True):
+            now = watch.spec.met(flows, watch.above)
             if now != watch.above:
                 low, high = below, s
                 for _ in range(HALVINGS):

@@ -32,7 +32,7 @@ from sepmodel.extraction.dynamics.network import Holdup, Network
 from sepmodel.extraction.dynamics.policies import Policy
 from sepmodel.extraction.dynamics.report import report
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
-from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
+from sepmodel.extraction.dynamics.simulate import Run, Specification, dry, simulate
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train, at_rest
 from sepmodel.products import amounts
 
@@ -116,7 +116,9 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     base = train.settings
     table = paths.Paths(case, train)
     events = table.events()
-    loops = table.loops(_weights(case, train))
+    weights = _weights(case, train)
+    least = dry(train, weights)
+    loops = table.loops(weights, least)
     table.check()
     if isinstance(train, MassFlowTrain) and isinstance(case, DynamicMassFlowCase):
         events += _policy(case, base)
@@ -124,7 +126,6 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
     table.problems += limits.along(train, schedule, table.said, keyed)
     table.check()
-    weights = _weights(case, train)
     net = train.network(schedule.at(0.0))
     names = list(net.ports)
     specifications = []
@@ -145,6 +146,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
                 component=train.components.index(wanted.component),
                 least=wanted.purity,
                 weights=weights,
+                dry=least,
             )
         )
     rules = None
@@ -168,6 +170,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         ],
         options=Options(rtol=case.time.tolerance),
     )
+    warnings = (*warnings, *limits.idle(case))
     return Assembled(train=train, run=run, weights=weights, labels=labels, warnings=warnings)
 
 

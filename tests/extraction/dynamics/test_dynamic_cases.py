@@ -323,7 +323,7 @@ def test_an_acid_that_failed_for_a_day_returns():
     assert found.solver["iterations"] < 500
     # What is left of it changes nothing.
     hardly = run({**document, "event": [{**event, "factor": 1e-7}]})
-    ours, theirs = (r.profiles["purity_raffinate"].values[-1] for r in (found, hardly))
+    ours, theirs = (r.profiles["share_aq"].values for r in (found, hardly))
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
@@ -336,3 +336,57 @@ def test_a_run_that_stops_says_when_in_plant_time_and_names_the_tolerance():
     with pytest.raises(ConvergenceError, match=r"stopped at \S+ d of plant time") as caught:
         simulate.simulate(plan)
     assert "time.tolerance" in caught.value.trace.advice
+
+
+def test_what_a_run_is_too_short_for_is_said():
+    document = small(load("upsets-pr-nd").document)
+    event = {"name": "late", "setting": "organic.flow", "at": "2 d", "factor": 1.1}
+    weaker = {"kind": "acid-weaker", "size": 0.1, "at": "1 d", "inlet": "scrub-acid"}
+    outage = {"section": "scrub", "first": 1, "at": "3 d", "until": "4 d"}
+    loop = {"measure": "pH", "section": "extraction", "target": 1.0, "gain": "1e-6 L/h",
+            "time": "1 d", "interval": "1 h", "low": "0.9 L/h", "high": "1.1 L/h"}  # fmt: skip
+    loops = [
+        {**loop, "name": "slow-assay", "setting": "inlet.feed.flow", "delay": "30 h"},
+        {**loop, "name": "seldom", "setting": "inlet.strip-acid.flow", "interval": "2 d",
+         "low": "9 L/h", "high": "11 L/h"},
+    ]  # fmt: skip
+    assembled = run(
+        {**document, "event": [event], "disturbance": [weaker], "outage": [outage],
+         "controller": loops}
+    )  # fmt: skip
+    said = {w.where: w.code for w in assembled.warnings if w.code != "no-solvent-tank"}
+    assert said == {
+        "event.late.at": "never-happens",
+        "disturbance.0.at": "never-happens",
+        "outage.0.at": "never-happens",
+        "controller.slow-assay.delay": "never-acts",
+        "controller.seldom.interval": "acts-once",
+    }
+
+
+def test_a_tolerance_that_would_lose_an_upset_is_refused():
+    with pytest.raises(InputError, match=r"tolerance") as caught:
+        load("upsets-pr-nd", set={"time.tolerance": 2e-3})
+    assert "0.001" in caught.value.problems[0].expected
+
+
+def test_nothing_has_no_purity_and_meets_or_misses_nothing():
+    spec = simulate.Specification(
+        outlet="raffinate", component=0, least=0.9, weights=(1.0, 1.0), dry=1e-9
+    )
+    assert np.isnan(spec.purity(np.array([9e-10, 1e-12])))
+    assert [spec.met(np.array([1e-10, 0.0]), before) for before in (True, False)] == [True, False]
+    assert spec.met(np.array([1.0, 0.1]), False)
+    # A product that stops on specification leaves it neither then nor when it comes again.
+    document = small(load("upsets-pr-nd").document)
+    feed = {"setting": "inlet.feed.flow", "at": "0.2 d", "until": "0.4 d", "factor": 0.0}
+    document["specification"] = [{"outlet": "raffinate", "component": "Pr", "purity": 0.2}]
+    others = [{**feed, "setting": s} for s in ("organic.flow", "inlet.scrub-acid.flow")]
+    found = run({**document, "event": [feed, *others]})
+    purity = found.profiles["purity_raffinate"].values
+    dry = np.isnan(purity).any(axis=1)
+    flow = found.profiles["flow_raffinate"].values[:, :4].sum(axis=1)
+    assert dry.any()
+    assert not dry[-1]
+    assert flow[dry].max() < 1e-8 < flow[~dry].min()
+    assert found.quantities["raffinate_Pr_0.2_missed"]["value"] == 0.0
