@@ -297,6 +297,16 @@ def test_a_member_does_not_depend_on_its_mates(members):
                 assert values[0] == pytest.approx(same, rel=1e-10, abs=1e-300, nan_ok=True)
 
 
+def test_draws_are_independent_between_constants(members):
+    _, at_base, _, _ = members
+    drawn = plants.draw(evaluation.ranged(at_base), 512)
+    ranks = drawn.values.argsort(axis=0).argsort(axis=0)
+    seen = np.corrcoef(ranks.T) - np.eye(len(drawn.keys))
+    assert len(drawn.keys) > 200
+    # Of 40,000 pairs the largest of chance is 4.5 standard errors, 0.2.
+    assert np.abs(seen).max() < 0.3
+
+
 def test_two_processes_give_what_one_gives(members):
     case, at_base, drawn, together = members
     for name, told in plants.evaluate(case, Book(), at_base, drawn, workers=2).items():

@@ -13,7 +13,7 @@ of H are then positive, and no lanmodulin column runs above pH 8.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,17 @@ def chemistry(
     """The species of a lanmodulin bed with the tableau of its liquor.
 
     Metals without a place in ``law`` do not bind to the protein. Ligand constants are taken as
-    published, at one common ionic strength.
+    published; those of several ionic strengths are moved to the highest of them.
     """
     known = tableau(metals, ligands, book, hydroxide=False, unbound=metals)
+    stated = np.isfinite(known.strength)
+    if len(np.unique(known.strength[stated])) > 1:
+        highest = float(known.strength[stated].max())
+        known = replace(
+            known,
+            log_beta=constants_at(known, highest, book)[:, 0],
+            strength=np.where(stated, highest, known.strength),
+        )
     count = len(known.components)
     sets = constants_at(known, None, book)[:, 0] * _LN10 if ligands else known.log_beta * _LN10
     rows = list(known.stoichiometry)

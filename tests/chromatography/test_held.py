@@ -183,6 +183,17 @@ def test_what_is_fed_at_zero_is_the_same_as_what_is_not_fed():
     assert "iron-not-removed" in {w.code for w in found.warnings}
 
 
+def test_ligands_of_two_ionic_strengths_stand_at_the_higher():
+    law, of, tableau = bed(("acetate", "malonate"))
+    assert np.unique(tableau.strength[np.isfinite(tableau.strength)]).tolist() == [0.1]
+    totals = np.array([0.1, 0.2, 0.05, 0.0, 10.0, 5.0])
+    liquor = speciation.solve(tableau, totals, 4.0)
+    free = [float(liquor[name]) for name in (*METALS, "acetate", "malonate")]
+    held, _ = speciated.amounts_at(of, np.array(free), 0.1)
+    on_protein = bound(np.array(free[:3]), 4.0, law)
+    assert held[:3] == pytest.approx(LIQUID * totals[:3] + on_protein, rel=1e-6)
+
+
 def test_what_the_engine_cannot_know_is_refused():
     with pytest.raises(InputError, match="stages know no ligands"):
         sepmodel.load("lanmodulin-nd-dy", {"step.load.ligands": {"malonate": "1 mmol/L"}})

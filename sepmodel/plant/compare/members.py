@@ -99,8 +99,11 @@ class Told:
 def draw(
     constants: Mapping[str, Constant], count: int, seed: int = SEED, book: Book | None = None
 ) -> Drawn:
-    """``count`` members of the constants that have a range."""
-    found = sampling.members(constants, count, seed=seed, book=book)
+    """``count`` members of the constants that have a range, independent of one another.
+
+    In hundreds of dimensions a thousand points of a Sobol' sequence hang together pair by pair.
+    """
+    found = sampling.members(constants, count, seed=seed, design="random", book=book)
     keys = tuple(key for key in constants if key in found)
     return Drawn(keys=keys, values=np.array([found[key] for key in keys]).T.reshape(count, -1))
 

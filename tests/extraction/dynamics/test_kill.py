@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 def command(out):
     return [
         sys.executable, "-m", "sepmodel", "run", "control-nd-pr",
-        "--set", "time.save_every=0.1 s", "--set", "time.end=200 d",
+        "--set", "time.save_every=0.05 s", "--set", "time.end=300 d",
         "--no-figures", "--quiet", "--out", out, "--json", "-",
     ]  # fmt: skip
 

@@ -46,8 +46,8 @@ def test_a_tuned_loop_holds_the_pH(setting, low, high):
     for name, loops in (("free", ()), ("held", (loop,))):
         found = simulate(
             Run(train=train, schedule=Schedule(base=base, events=(event,)),
-                start=at_rest(train, train.network(base), base), until=20 * HOUR,
-                outputs=np.linspace(0, 20 * HOUR, 41), loops=loops, options=Options(rtol=1e-4))
+                start=at_rest(train, train.network(base), base), until=15 * HOUR,
+                outputs=np.linspace(0, 15 * HOUR, 31), loops=loops, options=Options(rtol=1e-4))
         )  # fmt: skip
         ph = -np.log10(found.proton[:, 1] / 1000.0)
         off[name] = np.abs(ph - ph[0])
