@@ -38,7 +38,7 @@ def iron_removal(
 ) -> UnitResult:
     """Iron and aluminium as hydroxides: base by charge balance, peroxide for ferrous iron.
 
-    The rare earths that stay in the cake are in proportion to it. Outlets ``filtrate`` (neutral) and
+    Rare earths that stay in the cake are in proportion to it. Outlets ``filtrate`` (neutral) and
     ``cake``.
     """
     stream = single_inlet(inlets, "iron-removal")
