@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -68,6 +68,12 @@ class InputError(SepmodelError):
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+    def inside(self, where: str) -> InputError:
+        """The same problems, their keys after the part of the plant they were found in."""
+        return InputError(
+            replace(p, key=f"{where}, {p.key}" if p.key else where) for p in self.problems
+        )
 
 
 class InfeasibleError(SepmodelError):

@@ -76,11 +76,11 @@ def outlets(result: Result) -> Figure:
                 transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=7,
                 color=colour,
             )  # fmt: skip
-            for what in ("first", "lasting"):
+            for what, dashes in (("first", plot.DOTTED), ("lasting", plot.DASHED)):
                 key = f"{name}_{label.replace(' ', '_')}_{what}"
                 moment = result.quantities.get(key, {}).get("value")
                 if moment is not None:
-                    axes.axvline(moment / 24.0, color=colour, linewidth=0.9, linestyle=plot.DOTTED)
+                    axes.axvline(moment / 24.0, color=colour, linewidth=0.9, linestyle=dashes)
         for event, (begins, _) in profile.bands.items():
             axes.axvline(begins / 24.0, color=plot.FAINT, linewidth=0.7, alpha=0.6)
             if axes is not panels[0]:
@@ -91,7 +91,7 @@ def outlets(result: Result) -> Figure:
             )  # fmt: skip
         axes.set_ylabel(name.replace("_", " "))
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    panels[-1].set_xlabel("time (d); dotted: first on specification, and for good")
+    panels[-1].set_xlabel("time (d); on specification, dotted: first, dashed: for good")
     panels[-1].set_xlim(days[0], days[-1])
     figure.suptitle(f"{result.name}: purity of what leaves", x=0.01, ha="left", fontweight="bold")
     return figure

@@ -20,6 +20,7 @@ from sepmodel.plant.compare import members as plants
 from sepmodel.plant.operations import common, spent_liquors
 from sepmodel.products import amounts
 from sepmodel.run import load
+from sepmodel.species import RARE_EARTHS
 
 STUDY = "magnet-scrap"
 SX, PROTEIN, DISPLACEMENT = "conventional-extraction", "protein", "displacement"
@@ -396,6 +397,39 @@ def test_a_route_that_cannot_be_designed_is_a_row_and_no_error():
     row = compare.rows(found)[0]
     assert row["meets_spec"] is False
     assert row["status"] != "meets"
+
+
+@pytest.mark.parametrize(
+    ("kept", "products", "infeasible"),
+    [
+        (("Nd", "Dy"), ("Nd", "Dy"), ()),  # every rare earth a product: no by-products
+        (("La", "Ce", "Pr", "Nd"), ("Nd",), (PROTEIN,)),  # nothing heavy to part from
+        ((), ("Dy",), ()),  # nothing light asked for: no train polishes it
+    ],
+    ids=["all-products", "light-only", "dysprosium-alone"],
+)
+def test_simple_feeds_and_slates_have_their_rows(tmp_path, monkeypatch, kept, products, infeasible):
+    text = (models_dir() / "feeds" / "magnet-scrap.toml").read_text(encoding="utf-8")
+    if kept:
+        gone = [e for e in RARE_EARTHS if e not in kept]
+        lines = [x for x in text.splitlines() if x.partition(" =")[0] not in gone]
+        text = "\n".join(lines)
+    folder = tmp_path / "models" / "feeds"
+    folder.mkdir(parents=True)
+    (folder / "simple.toml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    slate = [
+        {"name": e, "elements": [e], "form": "oxide", "purity": 0.995, "recovery": 0.95}
+        for e in products
+    ]
+    found = run(document(feed="simple", product=slate))
+    assert {r.route.name for r in found.routes if r.status == "infeasible"} == set(infeasible)
+    for result in found.routes:
+        if result.account is None:
+            assert "none of the heavy rare earths" in result.reasons[0]
+        else:
+            assert max(result.sheet.closure.values()) < 1e-9
+            assert result.status == "meets", result.reasons
 
 
 def test_json_and_csv_say_units_and_hold_no_nan(base):

@@ -29,6 +29,11 @@ from sepmodel.fields import (
 
 Length = Annotated[float, Quantity("m", above=0)]
 
+# A lanmodulin column: pH above which hydroxide would count, and bed volumes of one step, which no
+# column of this kind passes before it is full or empty.
+MOST_PH = 8.0
+MOST_BED_VOLUMES = 1e4
+
 
 class Model(Table):
     """How liquid moves, how metals bind, and with the constants of which set.
@@ -74,7 +79,9 @@ class Step(Table):
 
     name: Name
     flow: Annotated[float, Quantity("m^3/s", above=0, high=MOST_FLOW)]
-    bed_volumes: Positive | None = None
+    bed_volumes: Annotated[float, Number("bed volumes", above=0, high=MOST_BED_VOLUMES)] | None = (
+        None
+    )
     duration: Annotated[float, Quantity("s", above=0)] | None = None
     composition: Composition = Field(default_factory=dict)
     pH: PH | None = None
@@ -186,6 +193,14 @@ class ColumnCase(Case):
         for step in self.step:
             if step.pH is None or step.ligand is not None:
                 refuse(f"step {step.name} of a lanmodulin column", "a pH and no ligand")
+            for key, value in (("pH", step.pH), ("pH_end", step.pH_end)):
+                if value is not None and not 0 <= value <= MOST_PH:
+                    refuse(
+                        "lanmodulin columns know no hydroxide and no strong acid",
+                        f"a pH from 0 to {MOST_PH:g}",
+                        value,
+                        f"step.{step.name}.{key}",
+                    )
         if any(step.ligands or step.ligands_end for step in self.step):
             if self.model.transport != "dispersive":
                 refuse("equilibrium stages know no ligands", 'transport = "dispersive"')

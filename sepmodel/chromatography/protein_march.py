@@ -16,7 +16,6 @@ from sepmodel.chromatography.column import Bed, ColumnResult, Section, State, si
 from sepmodel.chromatography.inputs import ColumnCase, Numerics, Step
 from sepmodel.chromatography.transport import Galerkin, Limited
 from sepmodel.data import Book
-from sepmodel.errors import InputError, Problem
 from sepmodel.result import Warned
 
 Array = NDArray[np.float64]
@@ -24,8 +23,6 @@ Array = NDArray[np.float64]
 _NODES = 200
 # Tolerance of binding that lags, whose unknowns are concentrations.
 _TOLERANCE = 1e-4
-# pH above which hydroxide would count.
-_BASIC = 8.0
 # [H+] in a chromatogram that rounding made zero or less.
 _LEAST = 1e-14
 # Change of the contents over a cycle, over the most of their kind, below which cycles are alike.
@@ -138,14 +135,6 @@ def settled(
     metals, count = ready.names, len(ready.names)
     both = [(*s.ligands.items(), *(s.ligands_end or {}).items()) for s in case.step]
     ligands = tuple(dict.fromkeys(n for table in both for n, c in table if c > 0))
-    if basic := [s.name for s in case.step if max(s.pH or 0.0, s.pH_end or 0.0) > _BASIC]:
-        raise InputError(
-            Problem(
-                message="the column knows no hydroxide",
-                key=f"step {basic[0]}",
-                expected=f"a pH of at most {_BASIC:g}",
-            )
-        )
     of, tableau = speciated.chemistry(ready.law, metals, ligands, ready.run.liquid, book)
     programme, velocities = [], []
     for step, amount_passed in zip(case.step, ready.volumes, strict=True):

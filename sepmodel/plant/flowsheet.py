@@ -368,7 +368,10 @@ def evaluate(
             evaluated[name] = former
         else:
             own = replace(book, used={})
-            result = by_id[name].operate(inlets, by_id[name].parameters, context, own)
+            try:
+                result = by_id[name].operate(inlets, by_id[name].parameters, context, own)
+            except InputError as error:
+                raise error.inside(f"unit {name}") from error
             evaluated[name] = Evaluated(inlets=inlets, result=result, used=own.used)
             if done is not None:
                 done[name] = evaluated[name]

@@ -203,8 +203,11 @@ def test_what_the_engine_cannot_know_is_refused():
     unknown = {"model.transport": "dispersive", "step.load.ligands": {"tea": "1 mmol/L"}}
     with pytest.raises(InputError, match="unknown ligand"):
         sepmodel.run("lanmodulin-nd-dy", unknown)
-    with pytest.raises(InputError, match="no hydroxide"):
-        sepmodel.run("lanmodulin-nd-dy", {"model.transport": "dispersive", "step.load.pH": 9.0})
+    for wrong in ({"model.transport": "dispersive", "step.load.pH": 9.0}, {"step.load.pH": -1.0}):
+        with pytest.raises(InputError, match="no hydroxide"):
+            sepmodel.run("lanmodulin-nd-dy", wrong)
+    with pytest.raises(InputError, match="bed_volumes"):
+        sepmodel.run("lanmodulin-nd-dy", {"step.load.bed_volumes": 1e6})
 
 
 @pytest.mark.slow

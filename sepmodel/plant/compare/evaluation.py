@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sepmodel import feed as feeds
 from sepmodel.data import Book, Constant
-from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
 from sepmodel.plant import economics
 from sepmodel.plant.compare.accounting import Account, account
 from sepmodel.plant.flowsheet import (
@@ -91,6 +91,8 @@ def evaluate_study(case: Case, book: Book, base: State | None, changed: frozense
             except (InfeasibleError, ConvergenceError) as error:
                 state.failed[name] = str(error)
                 continue
+            except InputError as error:
+                raise error.inside(f"route {name}") from error
         elif base and not changed & base.accounts[name].used.keys():
             state.sheets[name], state.accounts[name] = former, base.accounts[name]
             continue

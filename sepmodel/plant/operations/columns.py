@@ -11,6 +11,7 @@ from typing import Any
 from sepmodel.chromatography import affinity, displacement
 from sepmodel.chromatography.affinity_built import AskedColumns
 from sepmodel.data import Book, split_key
+from sepmodel.errors import InfeasibleError
 from sepmodel.plant import equipment
 from sepmodel.plant.engine_check import Check
 from sepmodel.plant.flowsheet import Context, UnitResult, free_acid, rare_earths, reagent_mass
@@ -182,6 +183,12 @@ def _split(
     groups = []
     for name, group in (("heavy", unit.heavy), ("light", unit.light)):
         present = _present(group.elements, stream)
+        if not present:
+            raise InfeasibleError(
+                f"{unit.id}: the liquor has none of the {name} rare earths "
+                f"({', '.join(group.elements)}), so that there is nothing to part",
+                limit={name: group.elements},
+            )
         wanted = tuple(e for e in present if e in slate) or present
         mine = [p for p in each if set(p.elements) & set(wanted)]
         heavy = sum(p.recovery * sum(weight.get(e, 0.0) for e in p.elements) for p in mine)

@@ -11,7 +11,14 @@ from sepmodel.extraction.design import Weights
 from sepmodel.plant import auxiliaries, circuit_search, circuits, equipment
 from sepmodel.plant import train as trains
 from sepmodel.plant.circuits import Liquor, Solved
-from sepmodel.plant.flowsheet import Context, UnitResult, free_acid, rare_earths, reagent_mass
+from sepmodel.plant.flowsheet import (
+    Context,
+    UnitResult,
+    free_acid,
+    liquor,
+    rare_earths,
+    reagent_mass,
+)
 from sepmodel.plant.inputs import ExtractionTrain
 from sepmodel.plant.operations.common import add, asked, composition, pooled, scaled, sizes, sought
 from sepmodel.plant.train_trims import MORE_STRICT, TIGHTENINGS, Asked, Running, beside
@@ -36,9 +43,16 @@ def extraction_train(
     built already (``context.trims``) keeps its circuits and their stages; their flows are set anew
     (``plant.train_trims``). Solvent is lost with every aqueous outlet. Outlets: one per product,
     ``lighter`` (rare earths before the first product), ``by-products`` (the other rare earths) and
-    ``raffinate`` (the salt the pass made, with what of the rare earths is lost in handling).
+    ``raffinate`` (the salt the pass made, with what of the rare earths is lost in handling). A
+    train whose elements are in no product of the study is not built: its liquor is a by-product.
     """
     stream = mix([inlets[port] for port in sorted(inlets)])
+    if unit.elements and not any(set(p.elements) <= set(unit.elements) for p in context.products):
+        nothing = liquor({}, 0.0)
+        return UnitResult(
+            outlets={"by-products": stream, "lighter": nothing, "raffinate": nothing},
+            facts={"circuits": (0.0, "1")},
+        )
     kept = 1 - book[f"{unit.set}:handling_loss"]
     feed = scaled(rare_earths(stream), kept)
     products = sought(context, unit.elements, feed, unit.downstream_loss, STEP)

@@ -13,6 +13,7 @@ from sepmodel.plant.flowsheet import (
     UnitResult,
     free_acid,
     liquor,
+    rare_earths,
     reagent_ions,
     reagent_mass,
 )
@@ -76,9 +77,12 @@ def by_product(
 ) -> UnitResult:
     """The rare earths outside the slate as one wet concentrate.
 
-    Several inlets are mixed. Outlets ``concentrate`` and ``spent``.
+    Several inlets are mixed. Outlets ``concentrate`` and ``spent``. Where every rare earth is in
+    a product nothing is made and nothing stands here.
     """
     stream = mix([inlets[port] for port in sorted(inlets)])
+    if not rare_earths(stream):
+        return UnitResult(outlets={"concentrate": liquor({}, 0.0, "solid"), "spent": stream})
     method = precipitation.method(unit.method, book)
     name, moles = neutralisation(free_acid(stream))
     neutral = {name: reagent_mass(name, moles)}
