@@ -19,7 +19,8 @@ from sepmodel.extraction.dynamics.network import AQUEOUS, ORGANIC, Holdup, Netwo
 
 Array = NDArray[np.float64]
 
-# Of a feed that is shut off this part still runs, so that compositions stay defined.
+# Of a feed that is shut off this part still runs, so that compositions stay defined; and of an acid
+# that fails this part is left, so that a stage never is without any anion.
 TRICKLE = 1e-9
 
 
@@ -295,7 +296,7 @@ class CircuitTrain:
                 replace(
                     inlet,
                     flow=_running(settings[f"{head}.flow"], inlet.flow),
-                    acid=settings[f"{head}.acid"],
+                    acid=_running(settings[f"{head}.acid"], inlet.acid),
                     sulfate=settings[f"{head}.sulfate"],
                     conc=np.array([settings[f"{head}.composition.{n}"] for n in self.components]),
                 )
@@ -412,7 +413,7 @@ class CircuitTrain:
 
 
 def _running(flow: float, design: ArrayLike) -> float:
-    """A pump's flow: one that stands still lets a trickle of the design's through."""
+    """A pump's flow, or its acid: one that fails lets a trickle of the design's through."""
     return max(flow, TRICKLE * float(np.asarray(design))) if flow >= 0 else flow
 
 

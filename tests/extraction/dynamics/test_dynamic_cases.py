@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trains_for_tests import circuit_train
 
 from sepmodel import load, run
-from sepmodel.errors import InputError
+from sepmodel.errors import ConvergenceError, InputError
+from sepmodel.extraction.dynamics import integrate, simulate
+from sepmodel.extraction.dynamics.schedule import Schedule
 
 ROOT = Path(__file__).parents[3]
 
@@ -307,3 +310,29 @@ def test_a_profile_holds_something(binary):
     with pytest.raises(InputError) as caught:
         run(changed(binary, start={"profile": [part]}))
     assert caught.value.problems[0].key == "start.profile.0.composition"
+
+
+def test_an_acid_that_failed_for_a_day_returns():
+    # Without any acid for a day no anion is left in a scrub: protons of 1e-50, and 1 mol/L again.
+    document = small(load("upsets-pr-nd").document)
+    document["section"][1]["stages"] = 36
+    event = {"setting": "inlet.scrub-acid.acid", "at": "0.1 d", "until": "1.1 d", "factor": 0.0}
+    document["time"]["end"] = "1.2 d"
+    found = run({**document, "event": [event]})
+    assert found.balance["max"] < 1e-11
+    assert found.solver["iterations"] < 500
+    # What is left of it changes nothing.
+    hardly = run({**document, "event": [{**event, "factor": 1e-7}]})
+    ours, theirs = (r.profiles["purity_raffinate"].values[-1] for r in (found, hardly))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_a_run_that_stops_says_when_in_plant_time_and_names_the_tolerance():
+    train = circuit_train()
+    plan = simulate.Run(
+        train=train, schedule=Schedule(base=train.settings), start="feed", until=1e6,
+        outputs=np.array([0.0]), options=integrate.Options(most=3),
+    )  # fmt: skip
+    with pytest.raises(ConvergenceError, match=r"stopped at \S+ d of plant time") as caught:
+        simulate.simulate(plan)
+    assert "time.tolerance" in caught.value.trace.advice
