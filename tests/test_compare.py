@@ -184,10 +184,13 @@ def test_a_reagent_dose_moves_the_route_that_doses_it(base):
 
 def test_an_impurity_of_the_feed_moves_reagents_and_no_design(base):
     key = "feeds/magnet-scrap:Fe"
-    # The liquor is a little more dilute: circuits are solved anew, to 1e-4 of what strays.
-    touched = {name for _, name in moved(base, run(constants={key: 1.05 * Book()[key]}), rel=1e-5)}
-    assert {"base", "waste", "cost"} <= touched
-    assert not touched & {"stages", "protein", "ligand", "Dy/purity", "Tb/recovery"}
+    # A twentieth more iron takes a twentieth more of the half per cent of rare earths it takes; a
+    # stage more or less of the protein's polishing may follow.
+    pairs = moved(base, run(constants={key: 1.05 * Book()[key]}), rel=1e-3)
+    touched = {name for _, name in pairs}
+    assert {"base", "waste"} <= touched
+    assert (SX, "stages") not in pairs
+    assert not touched & {"protein", "ligand", "Dy/purity", "Tb/recovery"}
 
 
 def test_the_order_of_routes_products_units_and_links_changes_nothing(base):

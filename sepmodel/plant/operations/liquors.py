@@ -38,16 +38,19 @@ def iron_removal(
 ) -> UnitResult:
     """Iron and aluminium as hydroxides: base by charge balance, peroxide for ferrous iron.
 
-    Outlets ``filtrate`` (neutral) and ``cake``.
+    Rare earths that stay in the cake are in proportion to it. Outlets ``filtrate`` (neutral) and
+    ``cake``.
     """
     stream = single_inlet(inlets, "iron-removal")
 
     def get(name: str) -> float:
         return book[f"{unit.set}:{name}"]
 
-    removed, lost = get("removed"), get("rare_earth_loss")
     entering = moles_of(stream)
-    cake = {n: m * removed for n, m in entering.items() if n in HYDROLYSED}
+    cake = {n: m * get("removed") for n, m in entering.items() if n in HYDROLYSED}
+    ratio = sum(cake.values()) / sum(rare_earths(stream).values())
+    lost = min(get("rare_earth_loss") * ratio / get("loss_stated_at"), 1.0)
+    known = book.used[f"{unit.set}:rare_earth_loss"].si_range[1]
     cake |= {n: m * lost for n, m in entering.items() if n in RARE_EARTHS}
     remaining = less(entering, cake)
     # Charge the precipitated cations leave behind, and the acid that came with the liquor.
@@ -81,8 +84,20 @@ def iron_removal(
         equipment=(*vessels.items, *plant.items),
         sections={"solids-fluids": 1},
         facts={"iron cake": (dry + moisture, "t/day"), "iron left": (filtrate["Fe"], "mol/s")},
-        warnings=sizes(plant, vessels),
+        warnings=(*_much_cake(lost, known, ratio), *sizes(plant, vessels)),
     )
+
+
+def _much_cake(lost: float, known: float, ratio: float) -> tuple[dict[str, str], ...]:
+    """A warning where the cake holds more rare earth than anything its loss was estimated for."""
+    if lost <= known:
+        return ()
+    message = (
+        f"{ratio:.2g} mol of iron and aluminium fall out per mol of rare earth, and by proportion "
+        f"{100 * lost:.2g} % of the rare earths with them; the estimate was made for up to "
+        f"{100 * known:.2g} %"
+    )
+    return ({"code": "much-cake", "message": message},)
 
 
 def conditioning(
