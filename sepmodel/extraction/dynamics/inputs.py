@@ -31,7 +31,8 @@ Shares = dict[Member, NonNegative]
 Purity = OpenFraction
 # With larger ones what an upset leaves for later is lost in the errors of the steps.
 LOOSEST = 1e-3
-Tolerance = Annotated[float, Number("a relative tolerance", low=1e-10, high=LOOSEST)]
+FOLLOWS = "a relative tolerance that follows upsets to their end,"
+Tolerance = Annotated[float, Number(FOLLOWS, low=1e-10, high=LOOSEST)]
 SectionName = Literal["extraction", "scrub", "strip", "saponify"]
 MOST_OUTPUTS, MOST_MAPS = 4096, 512
 # Cells of a settler in plug flow: what a train's outlets do then differs from a true delay in every

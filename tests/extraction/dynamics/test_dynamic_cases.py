@@ -390,3 +390,23 @@ def test_nothing_has_no_purity_and_meets_or_misses_nothing():
     assert not dry[-1]
     assert flow[dry].max() < 1e-8 < flow[~dry].min()
     assert found.quantities["raffinate_Pr_0.2_missed"]["value"] == 0.0
+
+
+def test_a_controller_holds_its_setting_while_its_outlet_is_dry():
+    document = small(load("upsets-pr-nd").document)
+    stopped = [
+        {"setting": f"{name}.flow", "at": "0.2 d", "until": "0.4 d", "factor": 0.0}
+        for name in ("inlet.feed", "organic", "inlet.scrub-acid")
+    ]
+    loop = {"name": "purity", "measure": "purity", "outlet": "raffinate", "component": "Pr",
+            "setting": "inlet.strip-acid.flow", "target": 0.9, "gain": "0.5 L/h", "time": "1 d",
+            "interval": "1 h", "low": "9 L/h", "high": "11 L/h"}  # fmt: skip
+    found = run({**document, "event": stopped, "controller": [loop]})
+    hours = np.array(found.profiles["loop_purity"].axes["time_h"])
+    measured, setting = found.profiles["loop_purity"].values.T
+    dry = np.isnan(measured)
+    assert ((hours[dry] > 4.5) & (hours[dry] < 10)).all()
+    assert dry.sum() >= 4
+    assert np.ptp(setting[dry]) == 0.0
+    assert np.isfinite(setting).all()
+    json.dumps(found.to_dict(), allow_nan=False)
