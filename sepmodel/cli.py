@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands: ``sepmodel --help`` has to ans
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # Matrices here are small and work is shared among processes: threads of the linear algebra library
 # would only get in each other's way (twice the time of a comparison). Set before numpy is loaded.
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# New objects between two searches for garbage, in every process of a command.
+_SELDOM = 100_000
 OK, DEFECT, BAD_INPUT, UNSOLVED, LIMIT_EXCEEDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -723,6 +726,8 @@ class _Exit(Exception):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``sepmodel`` and ``python -m sepmodel``: runs, reports errors, exits."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Results are many small objects without cycles: searching them for garbage costs a twentieth.
+    gc.set_threshold(_SELDOM)
     for name in _THREADS:
         os.environ.setdefault(name, "1")
     for stream in (sys.stdout, sys.stderr):
