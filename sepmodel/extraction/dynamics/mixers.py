@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chemistry.active_exchange import ActiveExchange
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.chemistry.equilibrium import Equilibrium, Spot
 from sepmodel.chemistry.mass_flow import Competition
@@ -90,6 +91,11 @@ def mixers(model: Equilibrium, shift: Array, va: Array, vo: Array) -> Mixers:
         return ExchangeMixers(model, shift, va, vo)
     if isinstance(model, Competition):
         return CompetitionMixers(model, shift, va, vo)
+    if isinstance(model, ActiveExchange) and model.exchange.unknowns == 1:
+        # Its module needs this one.
+        from sepmodel.extraction.dynamics.active import ActiveMixers
+
+        return ActiveMixers(model, shift, va, vo)
     return GeneralMixers(model, shift, va, vo)
 
 
@@ -129,7 +135,7 @@ class GeneralMixers:
             if size < close:
                 break
         else:
-            raise _lost(step)
+            raise lost(step)
         d = d * np.exp((bare.slope * step[..., None, :]).sum(axis=-1))
         return u, d, 1.0 / (va + vo * d), size
 
@@ -242,7 +248,7 @@ class ExchangeMixers:
             if size < close:
                 break
         else:
-            raise _lost(step.reshape(*shape[:-1], 1))
+            raise lost(step.reshape(*shape[:-1], 1))
         more = np.dot(step[:, None], row)
         np.exp(more, out=more)
         d *= more
@@ -317,7 +323,7 @@ class CompetitionMixers(GeneralMixers):
             if size < close:
                 break
         else:
-            raise _lost(step)
+            raise lost(step)
         d *= np.exp(step)
         return u, d, 1.0 / (va + vo * d), size
 
@@ -344,7 +350,8 @@ def _bounded(step: NDArray[Any]) -> tuple[Array, float]:
     return short, np.inf
 
 
-def _lost(step: Array) -> ConvergenceError:
+def lost(step: Array) -> ConvergenceError:
+    """No equilibrium was found: the last steps (..., N, m) name the stage."""
     worst = np.nan_to_num(np.abs(step), nan=np.inf).max(axis=-1)
     stage = int(np.argmax(worst.reshape(-1, worst.shape[-1]).max(axis=0)))
     return ConvergenceError(

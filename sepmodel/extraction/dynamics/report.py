@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import units
+from sepmodel.chemistry.active_exchange import ActiveExchange
 from sepmodel.chemistry.cation_exchange import C_STANDARD
 from sepmodel.data import Book
 from sepmodel.extraction.dynamics.inputs import (
@@ -296,6 +297,11 @@ def _quantities(
     out["inventory_end"] = {"value": float(held[-1]), "unit": unit}
     out["fed"] = {"value": float(found.fed[-1, rare].sum()) / per, "unit": unit}
     out["steps"] = amount(found.steps, "1")
+    model = found.network.model
+    if isinstance(model, ActiveExchange) and found.proton is not None:
+        anions = found.proton + found.conc_aq @ model.exchange.charge
+        strength = model.strength(found.conc_aq, anions)
+        out["ionic_strength_highest"] = amount(float(strength.max()), "mol/kg")
     return out
 
 

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import files, units
+from sepmodel.chemistry.active_exchange import ActiveExchange
 from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction import circuit_activity
 from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.control import Loop, Loops
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
@@ -22,7 +24,7 @@ from sepmodel.extraction.dynamics.integrate import Memory, Options, Step
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.network import Network
 from sepmodel.extraction.dynamics.schedule import Schedule
-from sepmodel.extraction.dynamics.trains import Train
+from sepmodel.extraction.dynamics.trains import CircuitTrain, Train
 
 Array = NDArray[np.float64]
 
@@ -350,8 +352,32 @@ class _Runner:
         mixer[:, :c] -= moved
         bypass[:, :c] += moved
 
+    def _within(self, kernel: Kernel, y: Array, t: float) -> None:
+        """That the activity model reaches every stage's solution.
+
+        Raises
+        ------
+        InputError
+        """
+        train, model = self.run.train, kernel.net.model
+        assert isinstance(train, CircuitTrain)
+        assert isinstance(model, ActiveExchange)
+        assert train.activity is not None
+        # The unknowns at the end of a step have been settled there.
+        u, c = self.memory.u, kernel.c
+        mixer = kernel.lay.parts(y)[0]
+        totals = mixer[:, c:] * kernel.amount
+        d = np.exp(model.spot(u, totals).log_d + kernel.net.shift)
+        x = mixer[:, :c] / (kernel.va + kernel.vo * d)
+        when = f" after {t / units.factor('d'):.4g} d"
+        strength = model.strength(x, totals[:, 1])
+        circuit_activity.require_range(train.inputs, train.activity, strength, when)
+
     def _begin(self) -> None:
-        flows, _ = self._look(self.memory.y, self.memory.u)
+        flows, found = self._look(self.memory.y, self.memory.u)
+        if isinstance(self.kernel.net.model, ActiveExchange):
+            self.memory.u = found.u
+            self._within(self.kernel, self.memory.y, 0.0)
         for watch in self.watches:
             watch.above = watch.spec.met(flows[watch.row], False)
             if watch.above:
@@ -387,6 +413,8 @@ class _Runner:
         gap = np.abs(inventory + left - fed - self.held)
         gap /= np.maximum(np.maximum(inventory, fed), self.held)
         np.maximum(self.worst, gap, out=self.worst)
+        if isinstance(kernel.net.model, ActiveExchange):
+            self._within(kernel, step.y_new, end)
         for watch in self.watches:
             self._follow(watch, step)
         if self.progress is not None:

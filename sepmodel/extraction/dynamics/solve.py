@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import files, units
+from sepmodel.chemistry import activity as activities
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
@@ -246,17 +247,12 @@ def _mass_flow_train(
 def _circuit_train(
     case: DynamicCircuitCase, book: Book, bypass: bool
 ) -> tuple[CircuitTrain, dict[str, str], tuple[Warned, ...]]:
-    if case.model.activity != "ideal":
-        raise InputError(
-            Problem(
-                message="circuits in time take activities as ideal",
-                key="model.activity",
-                value=case.model.activity,
-                expected='"ideal", with a set of constants of that basis',
-            )
-        )
     made = circuit_solve.assemble(case, book)
     inputs = made.inputs
+    activity = None
+    if case.model.activity != "ideal":
+        ions = ("H", *inputs.components, "Cl")
+        activity = activities.build(case.model.activity, ions, book)
     plan = circuit.prepare(inputs)
     given = case.holdup
     if given.mixer is None:
@@ -282,7 +278,8 @@ def _circuit_train(
     labels = dict(circuit_streams.LIQUORS)
     last = case.section[-1].name
     labels["organic"] = circuit_streams.ORGANICS.get(last, "loaded_organic")
-    return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass), labels, made.warnings
+    train = CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass, activity=activity)
+    return train, labels, made.warnings
 
 
 def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:

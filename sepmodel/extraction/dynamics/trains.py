@@ -12,9 +12,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sepmodel.chemistry.active_exchange import ActiveExchange
+from sepmodel.chemistry.activity import ActivityModel
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import InfeasibleError, InputError, Problem
-from sepmodel.extraction import cascade, circuit
+from sepmodel.extraction import cascade, circuit, circuit_activity
 from sepmodel.extraction.dynamics.network import AQUEOUS, ORGANIC, Holdup, Network, network
 
 Array = NDArray[np.float64]
@@ -215,14 +217,25 @@ def proportional(inputs: cascade.MassFlowInputs, time: float = 1.0) -> tuple[Arr
 class CircuitTrain:
     """A circuit with closed charge and extractant balances, and the hold-ups of its stages.
 
-    ``soap`` is the concentration of the counter-ion per unit of saponification [mol/m3].
-    ``bypass, entrained`` keep room for efficiencies and entrainments that events change.
+    ``activity`` is a model of the ions "H", the components and "Cl"; without one activities are
+    ideal. ``bypass`` keeps room for efficiencies that events change.
     """
 
     inputs: circuit.CircuitInputs
     holdup: Holdup
     bypass: bool = False
-    entrained: bool = False
+    activity: ActivityModel | None = None
+
+    def __post_init__(self) -> None:
+        if self.activity is not None and not isinstance(self.inputs.model, CationExchange):
+            raise InputError(
+                Problem(
+                    message="activity coefficients need a cation-exchange model",
+                    key="model.activity",
+                    value=self.activity.name,
+                    expected='"ideal"',
+                )
+            )
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -341,6 +354,11 @@ class CircuitTrain:
             feed[AQUEOUS, stage, 1] += flow * anions
             if t > 2:
                 feed[AQUEOUS, stage, 2] += flow * float(np.asarray(inlet.sulfate))
+        if self.activity is not None and isinstance(inputs.model, CationExchange):
+            active = ActiveExchange(
+                exchange=inputs.model, activity=self.activity, components=self.components
+            )
+            plan = replace(plan, model=active)
         return network(
             plan,
             self.holdup,
@@ -408,8 +426,14 @@ class CircuitTrain:
 
     def steady(self, settings: Mapping[str, float]) -> tuple[Array, Array, Array]:
         """Concentrations and unknowns of the steady circuit."""
-        solved = circuit.solve(self.apply(settings))
-        return solved.conc_aq, solved.conc_org, solved.u
+        inputs = self.apply(settings)
+        if self.activity is None:
+            solved = circuit.solve(inputs)
+            return solved.conc_aq, solved.conc_org, solved.u
+        settled = circuit_activity.solve(inputs, self.activity)
+        solved = settled.solved
+        u = np.concatenate([solved.u, settled.log_gamma], axis=-1)
+        return solved.conc_aq, solved.conc_org, u
 
 
 def _running(flow: float, design: ArrayLike) -> float:
