@@ -351,7 +351,7 @@ def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> fl
         return min(until - memory.t, options.longest)
     # The time in which the rate changes, shortened as the error of a step falls with its length.
     scale_of_time = first / second
-    step = scale_of_time * max(first * scale_of_time, 1.0) ** (-1.0 / (STAGES + 1))
+    step = float(scale_of_time * max(first * scale_of_time, 1.0) ** (-1.0 / (STAGES + 1)))
     return min(max(step, h * CAUTION), until - memory.t, options.longest)
 
 
