@@ -15,6 +15,7 @@ BASE = {
     "balance",
     "errors",
     "solvers",
+    "processes",
     "data",
     "distributions",
     "sampling",

@@ -192,21 +192,27 @@ def evaluate(
     found: dict[str, list[Outcome]] = {name: [] for name in built}
     done = 0
 
+    def tell() -> None:
+        if progress:
+            progress("computing the plants of all draws", done, total)
+
     def take(chunk: tuple[Route, Drawn], part: list[Outcome]) -> None:
         nonlocal done
         found[chunk[0].name] += part
         done += len(part)
-        if progress:
-            progress("computing the plants of all draws", done, total)
+        tell()
 
     if workers <= 1 or len(chunks) == 1:
+        tell()
         for chunk in chunks:
             take(chunk, outcomes(*alone, built, chunk, read))
     else:
         from concurrent.futures import ProcessPoolExecutor
 
         with ProcessPoolExecutor(workers, initializer=_share, initargs=(*alone, built)) as pool:
-            for chunk, part in zip(chunks, pool.map(_shared, chunks), strict=True):
+            parts = pool.map(_shared, chunks)
+            tell()  # while they work, this process is free
+            for chunk, part in zip(chunks, parts, strict=True):
                 take(chunk, part)
     return {name: _told(own) for name, own in found.items()}
 
