@@ -21,6 +21,7 @@ import pytest
 import sepmodel
 from sepmodel import report_sweep
 from sepmodel.errors import InputError
+from sepmodel.species import RARE_EARTHS
 from sepmodel.study import answers, jobs, plan, refine, tornado
 from sepmodel.study.executor import Workers
 from sepmodel.study.store import INFEASIBLE, REFUSED, SOLVED, TIMED_OUT, Store
@@ -472,6 +473,24 @@ def test_a_time_limit_stops_the_point_that_is_slow(monkeypatch):
         found = sweep(document, workers)
     assert found.statuses == [SOLVED, TIMED_OUT]
     assert "0.15 s" in found.outcomes[found.plan.members[1].id].reason
+
+
+def test_many_inputs_get_independent_points(monkeypatch):
+    assert here(study(sweep={"samples": 4})).plan.sweep.design == "sobol"
+    monkeypatch.setattr("sepmodel.sampling.FEW", 2)
+    found = here(study(sweep={"samples": 4}))
+    assert found.plan.sweep.design == "random"
+    more = here(study(sweep={"samples": 6}))
+    assert [j.id for j in more.plan.members[:4]] == [j.id for j in found.plan.members]
+    assert not any("hang together" in line for line in report_sweep.lines(found))
+
+
+def test_inputs_that_hang_together_are_told():
+    weighed = [name for name in RARE_EARTHS if name != "Pm"]
+    many = [{"constant": f"elements:{name}", "relative": 0.01} for name in weighed]
+    found = here(study(sweep={"samples": 32}, uncertainty={"constants": [], "input": many}))
+    assert found.entangled > 0.8
+    assert any("hang together" in line for line in report_sweep.lines(found))
 
 
 def test_tables_in_the_way_are_told_before_the_work(tmp_path):
