@@ -291,6 +291,13 @@ def prepare(inputs: MassFlowInputs) -> _Problem:
             f"the prescribed fluxes leave no rare earth in the {phase} leaving stage {stage + 1} "
             f"(flux {phases[phase][stage]:.3g}); check solvent, scrub and draws against the feed"
         )
+        idle = np.flatnonzero((transparent & changed)[:, bad])
+        if idle.size:
+            named = f"stage{'s' if idle.size > 1 else ''} {', '.join(str(k + 1) for k in idle)}"
+            message = (
+                f"in {named} the organic has to take up or give back what solvent and scrub "
+                "prescribe, and a stage without any efficiency exchanges nothing"
+            )
     with np.errstate(divide="ignore", invalid="ignore"):
         fractions = [drawn["aqueous"] / aqueous, drawn["organic"] / organic]
         taken = np.where(feasible, fractions, 0.0).clip(0.0, 1.0)

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 # Step control: aim below the tolerance, and at most this change of the step at once.
 SAFETY = 1.0 - 1.0 / 8.0
-SHRINK, GROW = 1.0 / 8.0, 8.0
+SHRINK, GROW = 1.0 / 8.0, 32.0
 # A polynomial is trusted for so many of its own steps ahead.
 AHEAD = 3.0
 # What a prediction leaves at least, as a part of what is there, and the degree where it would not.
@@ -36,7 +36,7 @@ LOW = 2
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
 LEFT = 1.0 / 32.0
-BEGIN = 0.5
+BEGIN = 1.0 / 32.0
 ROUNDS = 10
 RETRY = 1.0 / 2.0
 OVERSHOOT = 8.0
@@ -165,7 +165,7 @@ def advance(
     """
     exponent = 1.0 / (STAGES + 1)
     kernel = kernels(memory.t)
-    inner = kernel.lay.inner
+    inner, moving = kernel.lay.inner, bool(kernel.t)
     weight = scale(kernel, memory, memory.y, options)
     if fresh or memory.h <= 0 or not memory.rate.size:
         memory.past = np.zeros((0, 0))
@@ -187,8 +187,9 @@ def advance(
             h = left
         elif h > 0.5 * left:
             h = 0.5 * left
-        # On a ramp carriers move even if they rest at its beginning.
-        kernel.moving = bool(kernel.t) and (not constant or _moving(kernel, memory.rate))
+        # On a ramp carriers move even if they rest at its beginning; otherwise they rest for good.
+        moving = moving and (not constant or _moving(kernel, memory.rate))
+        kernel.moving = moving
         solved = _solve(kernels, kernel, memory, h, weight, options, constant)
         if solved is None:
             memory.rejected += 1
@@ -308,9 +309,10 @@ def _predicted(kernel: Kernel, memory: Memory, h: float) -> tuple[Array, Array]:
     part = radau.ahead(ratio)
     z, moved = part @ memory.past, (part @ past_u).reshape(memory.past_u.shape)
     least = (LITTLE - 1.0) * memory.y[:inner]
-    short = np.any(
-        (z < least).reshape(-1, kernel.lay.n, kernel.lay.k)[..., : kernel.c], axis=(0, 2)
-    )
+    below = z < least
+    if not below.any():
+        return z, moved
+    short = np.any(below.reshape(-1, kernel.lay.n, kernel.lay.k)[..., : kernel.c], axis=(0, 2))
     bad = np.flatnonzero(short)
     if bad.size:
         lower = radau.ahead(ratio, LOW)
@@ -347,8 +349,9 @@ def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> fl
         return h * CAUTION
     if second <= 0:
         return min(until - memory.t, options.longest)
-    # In so long the rate changes the state by one tolerance.
-    step = float(np.sqrt(2.0 / second))
+    # The time in which the rate changes, shortened as the error of a step falls with its length.
+    scale_of_time = first / second
+    step = float(scale_of_time * max(first * scale_of_time, 1.0) ** (-1.0 / (STAGES + 1)))
     return min(max(step, h * CAUTION), until - memory.t, options.longest)
 
 

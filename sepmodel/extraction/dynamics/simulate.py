@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sepmodel import files, units
 from sepmodel.chemistry.active_exchange import ActiveExchange
-from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
 from sepmodel.extraction import circuit_activity
 from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.control import Loop, Loops
@@ -33,6 +33,8 @@ HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
 CHECKPOINT = 3
+# Words in which a run that stopped says when.
+PLANT_TIME = "of plant time"
 # An outlet with less than this part of what the design is fed runs dry: it has no purity.
 DRY = 1e-9
 
@@ -199,9 +201,12 @@ class _Runner:
         settings = run.schedule.at(0.0) | self.loops.settings(run.schedule.at(0.0))
         self.kernel = self._kernel(settings)
         net = self.kernel.net
-        self.hydraulics = None if run.rules is None else Hydraulics(rules=run.rules, design=net)
+        self.hydraulics = None
         self.varying = False
-        if self.hydraulics is not None:
+        if run.rules is not None:
+            # Levels rest at the design's flows, whatever happens at once.
+            design = self._kernel(run.schedule.base).net
+            self.hydraulics = Hydraulics(rules=run.rules, design=design)
             net = self.hydraulics.apply(net, 0.0)
             self.kernel = Kernel(net)
         if isinstance(run.start, str):
@@ -304,9 +309,18 @@ class _Runner:
                     self.kernel = Kernel(self.hydraulics.apply(self._net_at(memory.t), memory.t))
             self.varying = not constant
             kernels = self._at if self.varying else (lambda t: self.kernel)
-            integrate.advance(
-                kernels, memory, stop, run.options, self._seen, constant=constant, fresh=self.fresh
-            )
+            try:
+                integrate.advance(
+                    kernels, memory, stop, run.options, self._seen,
+                    constant=constant, fresh=self.fresh,
+                )  # fmt: skip
+            except ConvergenceError as error:
+                if PLANT_TIME in str(error):
+                    raise
+                days = memory.t / units.factor("d")
+                raise ConvergenceError(
+                    f"{error} (after {days:.6g} d {PLANT_TIME})", trace=error.trace
+                ) from error
             self.fresh = True
         return self._result()
 

@@ -263,6 +263,25 @@ def test_what_a_train_cannot_run_with_is_said_before_it_runs(binary, events, key
     assert part in problem.expected
 
 
+def test_an_outage_of_all_stages_is_one_clear_error(binary):
+    whole = [{"section": name, "first": 1, "last": last, "at": "5 d", "until": "6 d"}
+             for name, last in (("extraction", 20), ("scrub", 19))]  # fmt: skip
+    with pytest.raises(InputError, match="in stages 1, 39 the organic has to take up") as caught:
+        run(changed(binary, outage=whole))
+    (problem,) = caught.value.problems
+    assert "mass action any stage" in problem.expected
+    # By mass action only what is not stripped, and given soap all the same, is too much.
+    document = small(load("upsets-pr-nd").document)
+    document["outage"] = [
+        {"section": name, "first": 1, "last": last, "at": "1 h", "until": "20 h"}
+        for name, last in (("extraction", 4), ("scrub", 4), ("strip", 2))
+    ]
+    with pytest.raises(ConvergenceError, match=r"more soap and metal .* d of plant time"):
+        run(document)
+    del document["outage"][2]
+    assert run(document).balance["max"] < 1e-11
+
+
 def test_soap_beyond_the_extractant_is_refused_in_an_event_too():
     document = small(load("upsets-pr-nd").document)
     event = {"setting": "organic.saponification", "at": "0.2 d", "value": 0.55}
