@@ -489,7 +489,7 @@ def test_inputs_that_hang_together_are_told():
     weighed = [name for name in RARE_EARTHS if name != "Pm"]
     many = [{"constant": f"elements:{name}", "relative": 0.01} for name in weighed]
     found = here(study(sweep={"samples": 32}, uncertainty={"constants": [], "input": many}))
-    assert found.entangled > 0.8
+    assert found.entangled > 0.7
     assert any("hang together" in line for line in report_sweep.lines(found))
 
 
