@@ -32,8 +32,9 @@ EMPTY = 1e-12
 LIMIT = 100
 # Each step from equilibrium stages down to the efficiency wanted, where it is not solved at once.
 LOWER = 3 / 4
-# Batches from this size on are marched stage by stage; the general kernel takes so many at a time.
-BATCH = 16
+# Batches from this size on are marched stage by stage, which pays from 70 members (60 stages of 4
+# components) or 150 (45 of 2) on; the general kernel takes so many at a time.
+BATCH = 100
 MANY = 64
 
 
