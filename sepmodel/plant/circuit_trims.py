@@ -11,6 +11,7 @@ never influence one another; each stops by itself.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,12 +65,12 @@ class _Open:
 class Trimmer:
     """Circuits built as ``built`` (solved for ``task``): flows for other liquors and constants."""
 
-    def __init__(self, built: Solved, task: Task, more: int = 0) -> None:
+    def __init__(self, built: Solved, task: Task) -> None:
         assert built.start is not None
         assert built.chemistry is not None
         n, m, _ = built.start.stages
         self.task, self.built = task, built
-        self.stages = (n + more, m + more)
+        self.stages = (n, m)
         self.reader = Reader(task=task, names=tuple(e for e in task.feed if e in built.start.names))
         names = self.reader.names
         self.light, self.per_mole = self.reader.light, self.reader.per_mole
@@ -79,7 +80,7 @@ class Trimmer:
         whole = built.start.u[:, 0]
         if built.start.u.shape[1] > 1:
             whole = built.start.u[:, 0] - built.start.u[:, 1]
-        self.open = _stretched(whole[: n + m], (n, m), self.stages)
+        self.open = whole[: n + m]
         self.flows = built.start.flows
         self._known: tuple[Array, Array] | None = None
         self.reached: NDArray[np.bool_] = np.zeros(0, dtype=bool)
@@ -88,8 +89,8 @@ class Trimmer:
             [Job(liquor=own, chemistry=chemistry, down=task.down, up=task.up, strip=0)]
         )
         base = self.reader.numbers(self.centre)
-        plain = self._cascade(base, (n, m), np.zeros_like(base.feed), (-1, 1), self.flows[1:2])
-        state = steered.evaluate(plain, whole[None, : n + m], self.flows[None, :2])[1]
+        plain = self._cascade(base, np.zeros_like(base.feed), (-1, 1), self.flows[1:2])
+        state = steered.evaluate(plain, self.open[None], self.flows[None, :2])[1]
         self.stripper = Stripper(
             components=self.reader.components,
             # Half a dimer more or less for the counter-ion changes no figure in its third digit.
@@ -99,6 +100,15 @@ class Trimmer:
             numbers=base,
             loaded=Loaded(flow=state.organic_flow, moles=state.product),
         )
+
+    def longer(self, more: int) -> Trimmer:
+        """The same with so many stages more in extraction and in scrub; strips are shared."""
+        n, m = self.stages
+        out = copy.copy(self)
+        out.stages = (n + more, m + more)
+        out.open = _stretched(self.open, self.stages, out.stages)
+        out._known = None
+        return out
 
     def solve(self, jobs: Sequence[Job]) -> list[Solved | None]:
         """Every member's circuit, None where no flows do what is asked of it.
@@ -121,13 +131,12 @@ class Trimmer:
     def _cascade(
         self,
         of: Numbers,
-        stages: tuple[int, int],
         barren: Array,
         free: tuple[int, ...],
         scrub: Array,
     ) -> steered.Cascade:
         """Extraction and scrub; ln of the ``scrub`` counts where it is not among the free flows."""
-        n, m = stages
+        n, m = self.stages
         carried = barren.copy()
         carried[:, -1] = of.soap
         times = np.exp(scrub) if len(free) == 1 else np.ones_like(scrub)
@@ -214,13 +223,13 @@ class Trimmer:
         def ask(who: Members, state: State) -> Conditions:
             return self._ask(of.take(who), barren[who], state, count, near)
 
-        cascade = self._cascade(of, self.stages, barren, free, z[:, 1])
+        cascade = self._cascade(of, barren, free, z[:, 1])
         u, own, fine = steered.solve(cascade, u, z[:, :count], ask)
         return u, np.concatenate([own, z[:, count:]], axis=1), fine
 
     def _at(self, of: Numbers, open_: _Open, who: Members) -> tuple[steered.Cascade, State]:
         """Extraction and scrub of some members as they are."""
-        cascade = self._cascade(of, self.stages, open_.barren[who], (-1, 1), open_.z[who, 1])
+        cascade = self._cascade(of, open_.barren[who], (-1, 1), open_.z[who, 1])
         return cascade, steered.evaluate(cascade, open_.u[who], open_.z[who])[1]
 
     def _first(self, vectors: Array, of: Numbers) -> _Open:
@@ -316,7 +325,7 @@ class Trimmer:
             u, z, fine = self._opened(
                 own, open_.u[part], open_.z[part], open_.barren[part], 1, near
             )
-            cascade = self._cascade(own, self.stages, open_.barren[part], (-1, 1), z[:, 1])
+            cascade = self._cascade(own, open_.barren[part], (-1, 1), z[:, 1])
             with np.errstate(all="ignore"):
                 state = steered.evaluate(cascade, np.where(fine[:, None], u, 0.0), z)[1]
                 asked = self._ask(own, open_.barren[part], state, 2, False)
