@@ -37,7 +37,9 @@ Members = NDArray[np.int64]
 FINEST = 1e-3
 # Rounds of extraction and strip, and the change of what comes back at which they end, over what
 # the organic carries.
-ROUNDS, SETTLED = 12, 1e-10
+ROUNDS, SETTLED = 16, 1e-10
+# Share of an element that may seem to come back, at most, when its end is looked for.
+MOST_BACK = 0.9
 # Scrub against the design's, in ln: above it stages are missing, below it nothing is saved.
 MOST_SCRUB, LEAST_SCRUB = math.log(2.0), math.log(0.5)
 # With the scrub held back the separation is at least what is asked, within this.
@@ -336,37 +338,48 @@ class Trimmer:
     # --- both --------------------------------------------------------------------------------
 
     def _settle(self, of: Numbers, open_: _Open, strips: Strips) -> None:
-        """Extraction and strip in turn until what the organic brings back stands still."""
+        """Extraction and strip in turn until what the organic brings back stands still.
+
+        Every element comes back by itself: nearly the share of it that the strip left last time,
+        then, by the secant of the last two rounds, what it would in the end.
+        """
         going = np.arange(len(of.asked))
+        fed, left = np.zeros_like(open_.barren), np.zeros_like(open_.barren)
         for number in range(ROUNDS):
             if number:
                 self._improve(of, open_, going, near=True)
             going = going[open_.good[going]]
-            before = open_.barren.copy()
-            if going.size:
-                self._strip(of.take(going), strips, going, open_, number == 0)
-            moved = np.abs(open_.barren - before)[going] * np.exp(open_.z[going, :1])
-            moved *= of.organic[going, None]
-            still = moved <= SETTLED * np.maximum(of.feed[going], np.finfo(float).tiny)
-            still[:, -1] = True
-            going = going[open_.good[going] & ~still.all(axis=1)]
             if not going.size:
                 break
+            out, share = self._strip(of.take(going), strips, going, open_, number == 0)
+            before, last = fed[going], left[going]
+            fed[going], left[going] = open_.barren[going], out
+            if number:
+                moved = fed[going] - before
+                share = np.divide(out - last, moved, out=np.zeros_like(moved), where=moved != 0)
+            off = out - fed[going]
+            moles = np.abs(off) * np.exp(open_.z[going, :1]) * of.organic[going, None]
+            still = moles <= SETTLED * np.maximum(of.feed[going], np.finfo(float).tiny)
+            done = np.all(still, axis=1)
+            onward = np.maximum(fed[going] + off / (1 - np.clip(share, -MOST_BACK, MOST_BACK)), 0.0)
+            open_.barren[going] = np.where(done[:, None], out, onward)
+            going = going[open_.good[going] & ~done]
         open_.good[going] = False
 
     def _strip(
         self, own: Numbers, strips: Strips, rows: Members, open_: _Open, first: bool
-    ) -> None:
-        """The strip of some members for what extraction loads, and what it sends back."""
+    ) -> tuple[Array, Array]:
+        """The strip of some members for what extraction loads: what it sends back [mol/m3], and
+        the share of what it was fed."""
         state = self._at(own, open_, rows)[1]
         loaded = Loaded(flow=state.organic_flow, moles=state.product)
         fine = self.stripper.least(own, strips, rows, loaded)
         moles, solved = self.stripper.run(own, strips, rows, loaded, first)
         open_.good[rows] &= fine & solved
-        out = moles / loaded.flow[:, None]
+        moles = np.where(solved[:, None], moles, 0.0)
         # The counter-ion is given anew.
-        out[:, -1] = 0.0
-        open_.barren[rows] = np.where(solved[:, None], out, 0.0)
+        moles[:, -1] = 0.0
+        return moles / loaded.flow[:, None], moles / np.maximum(loaded.moles, np.finfo(float).tiny)
 
     def _told(
         self, jobs: Sequence[Job], of: Numbers, open_: _Open, strips: Strips
