@@ -172,7 +172,7 @@ NUMBERS = {
     ("extraction/steered.py", 50.0): "unknowns beyond which nothing is looked at, ln",
     ("extraction/steered.py", 20.0): "flows beyond which nothing is looked at, ln",
     ("plant/circuit_trims.py", 16): "rounds of extraction and strip in turn",
-    ("plant/circuit_trims.py", 0.9): "share that may seem to come back, of a secant",
+    ("plant/circuit_trims.py", 0.9): "share of the first secant's denominator, at most",
     ("plant/circuit_strips.py", 0.3): "where a strip's acid is sought again, ln",
     ("plant/circuit_strips.py", 0.8): "where a strip's acid is sought again, ln",
     ("plant/circuit_search.py", 12): "points of a grid",

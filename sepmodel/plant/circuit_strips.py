@@ -23,9 +23,9 @@ Array = NDArray[np.float64]
 Members = NDArray[np.int64]
 
 # Strip acid beside the design's least, in ln, from which a least that is far off is sought: ample,
-# then scarce. The way from there in so many strides, each time shorter by a factor where one is too
-# long, and the tries that it may take.
-BESIDE = (0.3, -0.8)
+# more than ample, scarce. The way from there in so many strides, each time shorter by a factor
+# where one is too long, and the tries that it may take.
+BESIDE = (0.3, 0.8, -0.8)
 STRIDES, SHORTER, TRIES = 6, 4, 16
 # Step of the numbers of a strip for the derivatives, and how far these are followed.
 STEP, FAR = 1e-6, 1.5

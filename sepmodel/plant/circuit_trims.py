@@ -26,6 +26,7 @@ from sepmodel.plant import circuit_told
 from sepmodel.plant.circuit_numbers import Job, Numbers, Reader
 from sepmodel.plant.circuit_strips import Loaded, Stripper, Strips
 from sepmodel.plant.circuits import Liquor, Solved, Task
+from sepmodel.solvers import Secants
 from sepmodel.species import CHARGES
 
 __all__ = ["Job", "Trimmer"]
@@ -38,7 +39,7 @@ FINEST = 1e-3
 # Rounds of extraction and strip, and the change of what comes back at which they end, over what
 # the organic carries.
 ROUNDS, SETTLED = 16, 1e-10
-# Share of an element that may seem to come back, at most, when its end is looked for.
+# Share of an element that counts as coming back, at most, before the secants know.
 MOST_BACK = 0.9
 # Scrub against the design's, in ln: above it stages are missing, below it nothing is saved.
 MOST_SCRUB, LEAST_SCRUB = math.log(2.0), math.log(0.5)
@@ -340,11 +341,13 @@ class Trimmer:
     def _settle(self, of: Numbers, open_: _Open, strips: Strips) -> None:
         """Extraction and strip in turn until what the organic brings back stands still.
 
-        Every element comes back by itself: nearly the share of it that the strip left last time,
-        then, by the secant of the last two rounds, what it would in the end.
+        An element comes back nearly by the share of it that the strip leaves at first; secants
+        learn the rest (``solvers.Secants``).
         """
         going = np.arange(len(of.asked))
-        fed, left = np.zeros_like(open_.barren), np.zeros_like(open_.barren)
+        secants: Secants | None = None
+        # What comes back is counted in what is fed.
+        unit = np.maximum(of.feed, np.finfo(float).tiny) / of.organic[:, None]
         for number in range(ROUNDS):
             if number:
                 self._improve(of, open_, going, near=True)
@@ -352,17 +355,15 @@ class Trimmer:
             if not going.size:
                 break
             out, share = self._strip(of.take(going), strips, going, open_, number == 0)
-            before, last = fed[going], left[going]
-            fed[going], left[going] = open_.barren[going], out
-            if number:
-                moved = fed[going] - before
-                share = np.divide(out - last, moved, out=np.zeros_like(moved), where=moved != 0)
-            off = out - fed[going]
-            moles = np.abs(off) * np.exp(open_.z[going, :1]) * of.organic[going, None]
-            still = moles <= SETTLED * np.maximum(of.feed[going], np.finfo(float).tiny)
+            if secants is None:
+                guess = np.zeros_like(open_.barren)
+                guess[going] = share
+                secants = Secants(guess, MOST_BACK)
+            fed, own = open_.barren[going], unit[going]
+            still = np.abs(out - fed) * np.exp(open_.z[going, :1]) <= SETTLED * own
             done = np.all(still, axis=1)
-            onward = np.maximum(fed[going] + off / (1 - np.clip(share, -MOST_BACK, MOST_BACK)), 0.0)
-            open_.barren[going] = np.where(done[:, None], out, onward)
+            onward = secants.onward(going, fed / own, out / own)
+            open_.barren[going] = np.where(done[:, None], out, np.maximum(onward, 0.0) * own)
             going = going[open_.good[going] & ~done]
         open_.good[going] = False
 
