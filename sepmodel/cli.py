@@ -187,7 +187,7 @@ def compare(
       sepmodel compare --no-ranges --set market=china-2025 --json -
       sepmodel compare --draw 3 --no-figures
     """
-    from sepmodel import report
+    from sepmodel import plot, report
     from sepmodel.case import parse_settings
     from sepmodel.plant import compare as plant
     from sepmodel.run import compare as compared
@@ -200,7 +200,14 @@ def compare(
     terminal.announce(loaded.path, loaded.shadows)
     targets.check(json_to, force)
     kept = _numbers(as_built) or None
+    workers = os.cpu_count() or 1
     with terminal.busy(f"comparing the routes of {loaded.name}") as step:
+
+        def tell(what: str, done: int, total: int) -> None:
+            step(what, done, total)
+            if figures and not done:
+                plot.prepare()  # others compute now
+
         found = compared(
             loaded,
             constants=_numbers(constants),
@@ -208,13 +215,13 @@ def compare(
             members=members,
             seed=seed,
             as_built=kept if draw is None else draw,
-            workers=os.cpu_count() or 1,
-            progress=step,
+            workers=workers,
+            progress=tell,
         )
         found = engine_answers.answered(found, run=engine, progress=step)
         name = f"{found.study.name}-{found.inputs_hash[:8]}"
         folder = Path(out) if out else Path("results") / name
-        page = report.write(found, folder, force=force, figures=figures)
+        page = report.write(found, folder, force=force, figures=figures, workers=workers)
     targets.deliver(plant.to_dict(found), json_to)
     if json_to != "-" and not quiet:
         click.echo(report.table(found, wide=wide), nl=False)
@@ -502,7 +509,11 @@ def fit(
 @click.argument("study")
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
 @click.option("--samples", type=int, metavar="N", help="Members of the sample (256).")
-@click.option("--design", metavar="NAME", help="sobol, latin-hypercube, random, saltelli, morris.")
+@click.option(
+    "--design",
+    metavar="NAME",
+    help="sobol (default of up to 30 inputs), random (of more), latin-hypercube, saltelli, morris.",
+)
 @click.option("--seed", type=int, metavar="N", help="Decides the sample (0).")
 @click.option("--time-limit", metavar="TIME", help='For one point, such as "60 s".')
 @click.option("--tornado", is_flag=True, help="Also move every input alone, and by its gradient.")
@@ -561,9 +572,8 @@ def sweep(
     loaded = load(study, {**parse_settings(settings), **chosen})
     terminal.announce(loaded.path, loaded.shadows)
     targets.check(json_to, force)
-    if parquet:
-        report_sweep.require_parquet()
     folder = targets.folder(out, default_folder(loaded.name))
+    report_sweep.require_room(folder, parquet=parquet, force=force)
     try:
         with terminal.counting(f"{loaded.name}", quiet) as step:
             found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)

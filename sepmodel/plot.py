@@ -91,6 +91,13 @@ def style() -> Iterator[None]:
         yield
 
 
+def prepare() -> None:
+    """Import what draws, which takes half a second, while there is nothing else to do."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
+
+
 def look(component: str) -> dict[str, Any]:
     """Colour and dashes of a component, the same in every figure.
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sepmodel import units
 from sepmodel.data import Constant
 from sepmodel.plant.compare import METRICS, Comparison, Driver, RouteResult, breakdown, drivers
 from sepmodel.plot import FAINT, INK, rendered, style
+from sepmodel.processes import shared_out
 from sepmodel.report_words import number, pretty, readable, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_Draw = Callable[[Sequence[RouteResult], Mapping[str, str]], "Figure"]
 # One colour a route (in the order of the study), one a line of a breakdown; Okabe and Ito, tinted.
 _ROUTES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _LINES = (
@@ -38,22 +42,35 @@ SLIGHT = "all else"
 _WIDE = 5
 
 
-def figures(comparison: Comparison) -> dict[str, bytes]:
-    """Names and contents (SVG and PNG) of the comparison's figures; none without a route."""
+def figures(comparison: Comparison, workers: int = 1) -> dict[str, bytes]:
+    """Names and contents (SVG and PNG) of the comparison's figures; none without a route.
+
+    So many processes draw.
+    """
     there = [r for r in comparison.routes if r.account is not None]
     if not there:
         return {}
-    written = {}
-    drawn: dict[str, Any] = {"headlines": headlines, "composition": composition}
+    drawn: list[_Draw] = [headlines, composition]
     if any(r.drivers.get("cost") for r in there):
-        drawn["drivers"] = cost_drivers
-    names = short(comparison)
-    for name, draw in drawn.items():
-        with style():
-            figure = draw(there, names)
-            written[f"{name}.svg"] = rendered(figure, "svg")
-            written[f"{name}.png"] = rendered(figure, "png")
-    return written
+        drawn.append(cost_drivers)
+    # What every draw gave is not needed for them, and long.
+    there = [replace(r, told=None) for r in there]
+    found = shared_out(partial(_drawn, there, short(comparison)), drawn, workers, quick=True)
+    names = ("headlines", "composition", "drivers")
+    return {
+        f"{name}.{form}": content
+        for name, forms in zip(names, found, strict=False)
+        for form, content in forms.items()
+    }
+
+
+def _drawn(
+    routes: Sequence[RouteResult], names: Mapping[str, str], draw: _Draw
+) -> dict[str, bytes]:
+    """One figure in both forms."""
+    with style():
+        figure = draw(routes, names)
+        return {form: rendered(figure, form) for form in ("svg", "png")}
 
 
 CAPTIONS = {

@@ -12,14 +12,18 @@ from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 from sepmodel.report_page import COMPUTED, LOW_CONFIDENCE, SHOWN, page
 from sepmodel.report_words import (
+    OUTSIDE,
+    OUTSIDE_MEANS,
     details,
     headlines,
     kept,
     met,
+    middle,
     number,
     pretty,
     purity,
     readable,
+    spread,
 )
 
 __all__ = ["PAGE", "number", "page", "pretty", "purity", "readable", "table", "write"]
@@ -70,9 +74,8 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             "",
             *_block(comparison, comparison.routes[start : start + per_block], shown, width),
         ]
-    spans = [r.ranges[metric] for r in comparison.routes for metric in shown if metric in r.ranges]
-    if not all(span.holds_base for span in spans):
-        lines.append("* the base lies outside 5 to 95 % of its draws")
+    if any(OUTSIDE in spread(r, metric) for r in comparison.routes for metric in shown):
+        lines.append(OUTSIDE_MEANS)
     lines += ["", *_bulleted(headlines(comparison), width)]
     if wide:
         lines += ["", *_bulleted(details(comparison), width)]
@@ -133,12 +136,7 @@ def _metric_lines(metric: str, results: Sequence[RouteResult], line: Any) -> lis
             spans.append("")
             continue
         values.append(number(units.to(r.account.metrics[metric], meta.unit)))
-        span = r.ranges.get(metric)
-        if span is None or span.low == span.high:
-            spans.append("")
-        else:
-            ends = (number(units.to(x, meta.unit), 2) for x in (span.low, span.high))
-            spans.append(" to ".join(ends) + ("" if span.holds_base else "*"))
+        spans.append(spread(r, metric))
     if all(v in ("0", "-") for v in values):
         return []
     unit = pretty(meta.unit)
@@ -151,12 +149,7 @@ def _metric_lines(metric: str, results: Sequence[RouteResult], line: Any) -> lis
     if any(spans) or spans_label:
         found.append(line(spans_label, spans))
     if metric == "cost" and any(r.ranges.get(metric) for r in results):
-        beside = []
-        for r in results:
-            span = r.ranges.get(metric)
-            told = (span.mean, span.median) if span else ()
-            beside.append(" / ".join(number(units.to(x, meta.unit)) for x in told))
-        found.append(line("  its mean / median", beside))
+        found.append(line("  its mean / median", [" / ".join(middle(r, metric)) for r in results]))
     return found
 
 
@@ -169,18 +162,23 @@ def _bulleted(sentences: Iterable[str], width: int) -> list[str]:
 
 
 def write(
-    comparison: Comparison, folder: str | Path, *, force: bool = False, figures: bool = True
+    comparison: Comparison,
+    folder: str | Path,
+    *,
+    force: bool = False,
+    figures: bool = True,
+    workers: int = 1,
 ) -> Path:
     """Write everything a comparison has to say into ``folder``; returns the page.
 
     comparison.json, comparison.csv, contributions.csv, draws.csv (with ranges), table.txt (wide),
     the figures as SVG and PNG, and report.html, one file that needs nothing beside it; of plants
     that are run as built constants.csv. Files that somebody changed are not replaced unless
-    ``force``.
+    ``force``. So many processes draw.
     """
     from sepmodel import plot_comparison
 
-    drawn = plot_comparison.figures(comparison) if figures else {}
+    drawn = plot_comparison.figures(comparison, workers) if figures else {}
     contents: dict[str, str | bytes] = {
         "comparison.json": files.json_text(compare.to_dict(comparison)),
         "comparison.csv": compare.csv_text(comparison),

@@ -14,17 +14,21 @@ from sepmodel.data import Constant, evidence, sources
 from sepmodel.plant import compare
 from sepmodel.plant.compare import METRICS, Comparison, RouteResult
 from sepmodel.report_words import (
+    OUTSIDE,
+    OUTSIDE_MEANS,
     WORDS,
     details,
     headlines,
     kept,
     met,
+    middle,
     number,
     percent,
     pretty,
     purity,
     readable,
     short,
+    spread,
 )
 
 LOW_CONFIDENCE = "the composition of this feed is itself a guess."
@@ -87,6 +91,9 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         "parts": [_page_parts(metric, results) for metric in ("cost", "carbon", "energy")],
         "words": [(_anchor(word), word, text) for word, text in sorted(WORDS.items(), key=_lower)],
         "with_ranges": comparison.with_ranges,
+        "outside": OUTSIDE_MEANS
+        if any(OUTSIDE in spread(r, metric) for r in results for metric in METRICS)
+        else "",
         "kept": kept(comparison),
         "functional_unit": compare.UNIT_OF_COMPARISON[study.functional_unit],
         "ranges": compare.RANGES[0].upper() + compare.RANGES[1:],
@@ -214,17 +221,16 @@ def _page_metrics(names: Sequence[str], results: Sequence[RouteResult]) -> list[
         cells = []
         for r in results:
             if r.account is None:
-                cells.append({"value": "-", "range": ""})
+                cells.append({"value": "-", "range": "", "middle": ""})
                 continue
-            span = r.ranges.get(metric)
-            spread = span is not None and span.low != span.high
-            ends = (
-                [number(units.to(x, meta.unit), 2) for x in (span.low, span.high)] if span else []
-            )
+            among = middle(r, metric) if metric == "cost" else ()
             cells.append(
                 {
                     "value": number(units.to(r.account.metrics[metric], meta.unit)),
-                    "range": " to ".join(ends) if spread else "",
+                    "range": spread(r, metric),
+                    "middle": ", ".join(
+                        map(" ".join, zip(("mean", "median"), among, strict=False))
+                    ),
                 }
             )
         if any(cell["value"] not in ("0", "-") for cell in cells):

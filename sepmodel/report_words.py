@@ -111,6 +111,26 @@ def percent(share: float) -> str:
     return "<1" if 0 < share < 0.01 else f"{100 * share:.0f}"
 
 
+# Stands behind a range; what it means stands below the table.
+OUTSIDE = "*"
+OUTSIDE_MEANS = f"{OUTSIDE} the base lies outside 5 to 95 % of its draws"
+
+
+def spread(result: RouteResult, metric: str) -> str:
+    """The range of a figure, marked where the base lies outside it; "" without any."""
+    span, unit = result.ranges.get(metric), METRICS[metric].unit
+    if span is None or span.low == span.high:
+        return ""
+    ends = " to ".join(number(units.to(end, unit), 2) for end in (span.low, span.high))
+    return ends if span.holds_base else ends + OUTSIDE
+
+
+def middle(result: RouteResult, metric: str) -> tuple[str, ...]:
+    """Mean and median of a figure's draws; none without draws."""
+    span, unit = result.ranges.get(metric), METRICS[metric].unit
+    return tuple(number(units.to(x, unit)) for x in (span.mean, span.median)) if span else ()
+
+
 def met(result: RouteResult, unit: str = "") -> str:
     """The share of draws that meet, in percent, with its 95 % interval."""
     if result.met is None:

@@ -93,9 +93,17 @@ def ranks(values: Array) -> Array:
     >>> ranks(np.array([3.0, 1.0, 1.0])).tolist()
     [3.0, 1.5, 1.5]
     """
-    from scipy.stats import rankdata
-
-    out: Array = rankdata(values, axis=0)
+    order = np.argsort(values, axis=0, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=0)
+    count = np.arange(len(values), dtype=float).reshape(-1, *(1,) * (values.ndim - 1))
+    # Of every run of equal values in a row: where it starts, and where it ends.
+    edge = np.ones_like(ordered[:1], dtype=bool)
+    fresh = np.concatenate([edge, ordered[1:] != ordered[:-1]])
+    ends = np.concatenate([fresh[1:], edge])
+    first = np.maximum.accumulate(np.where(fresh, count, 0.0))
+    last = np.minimum.accumulate(np.where(ends, count, len(values))[::-1])[::-1]
+    out: Array = np.empty(values.shape)
+    np.put_along_axis(out, order, (first + last) / 2 + 1, axis=0)
     return out
 
 

@@ -257,6 +257,12 @@ def test_members_depend_on_seed_and_count_alone():
     one, again = plants.draw(keys, 64), plants.draw(keys, 64)
     assert (one.values == again.values).all()
     assert (plants.draw(keys, 128).values[:64] == one.values).all()
+    # What members do not take is not drawn, and changes no other draw.
+    soap = load_set("extractants/soap")
+    names = ("dimers-Na", "log-K-Na")
+    all_ = plants.draw({f"extractants/soap:{n}": soap[n] for n in names}, 8)
+    assert all_.keys == ("extractants/soap:log-K-Na",)
+    assert plants.draw({"extractants/soap:dimers-Na": soap["dimers-Na"]}, 8).values.shape == (8, 0)
 
 
 def test_what_is_set_is_not_drawn():
@@ -276,7 +282,7 @@ def members():
     case = evaluation.Case(
         study=study, routes=tuple(routes), products=tuple(p.product for p in study.product)
     )
-    at_base = evaluation.evaluate_study(case, Book(), None, frozenset())
+    at_base = evaluation.evaluate_study(case, Book())
     drawn = plants.draw(evaluation.ranged(at_base), 64)
     return case, at_base, drawn, plants.evaluate(case, Book(), at_base, drawn)
 
@@ -313,11 +319,17 @@ def test_draws_are_independent_between_constants(members):
 
 def test_two_processes_give_what_one_gives(members):
     case, at_base, drawn, together = members
-    for name, told in plants.evaluate(case, Book(), at_base, drawn, workers=2).items():
-        assert told.status == together[name].status
-        assert told.reasons == together[name].reasons
+    others = evaluation.evaluate_study(case, Book(), workers=2)
+    for name, own in at_base.accounts.items():
+        assert compare.figures(others.accounts[name]) == compare.figures(own)
+        assert others.accounts[name].used.keys() == own.used.keys()
+        assert others.sheets[name].used.keys() == at_base.sheets[name].used.keys()
+    first = drawn.part(0, 24)
+    for name, told in plants.evaluate(case, Book(), others, first, workers=2).items():
+        assert told.status == together[name].status[:24]
+        assert told.reasons == together[name].reasons[:24]
         for figure, values in told.figures.items():
-            same = together[name].figures[figure]
+            same = together[name].figures[figure][:24]
             assert values == pytest.approx(same, rel=1e-10, abs=1e-300, nan_ok=True)
 
 

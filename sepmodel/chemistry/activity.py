@@ -38,6 +38,8 @@ _COMPLEX_STEP = 1e-30
 # Chebyshev interpolation of ln J over ln x: ends of the interval and degree.
 _J_RANGE = (1e-8, 1e5)
 _J_DEGREE = 64
+# Pieces of that interval, and the degree in each, that reproduce it to rounding.
+_J_PIECES, _J_PIECE_DEGREE = 256, 6
 
 
 class ActivityModel(Protocol):
@@ -163,7 +165,7 @@ def ionic_strength(molality: Array, charges: Array) -> Array:
     >>> float(ionic_strength(np.array([0.1, 0.3]), np.array([3.0, -1.0]))[0])
     0.6
     """
-    strength: Array = (molality * charges**2).sum(axis=-1, keepdims=True) / 2
+    strength: Array = molality @ (charges**2 / 2)[:, None]
     return strength
 
 
@@ -195,21 +197,29 @@ def pitzer_ln_gamma(p: Pitzer, molality: Array, strength: Array) -> Array:
     decay = np.exp(-x)
     g = 2 * (1 - (1 + x) * decay) / x**2
     g_slope = -2 * (1 - (1 + x + x**2 / 2) * decay) / x**2
+    size = np.abs(p.charges)
     m_beta1 = molality @ p.beta1
-    total_charge = (molality * np.abs(p.charges)).sum(axis=-1, keepdims=True)
+    total_charge = molality @ size[:, None]
     m_c = molality @ p.c
     f = -p.a_phi * (root / (1 + p.b * root) + 2 / p.b * np.log(1 + p.b * root))
-    f = f + g_slope / strength * (m_beta1 * molality).sum(axis=-1, keepdims=True) / 2
+    f = f + g_slope / strength * _sum(m_beta1, molality) / 2
     result: Array = 2 * (molality @ (p.beta0 + p.theta) + g * m_beta1) + total_charge * m_c
-    result = result + np.abs(p.charges) * (m_c * molality).sum(axis=-1, keepdims=True) / 2
+    result = result + size * _sum(m_c, molality) / 2
     if np.any(p.psi):
-        result = result + np.einsum("...j,...k,ijk->...i", molality, molality, p.psi) / 2
+        by_pairs = (molality @ p.psi.reshape(len(p.ions), -1)).reshape(*molality.shape, -1)
+        result = result + (by_pairs @ molality[..., None])[..., 0] / 2
     if p.electrostatic:
         value, slope = _electrostatic(p, molality, strength)
         result = result + 2 * value
-        f = f + (molality * slope).sum(axis=-1, keepdims=True) / 2
+        f = f + _sum(molality, slope) / 2
     total: Array = result + p.charges**2 * f
     return total
+
+
+def _sum(a: Array, b: Array) -> Array:
+    """sum_i a_i b_i, shape (..., 1)."""
+    out: Array = np.einsum("...i,...i->...", a, b)[..., None]
+    return out
 
 
 def _electrostatic(p: Pitzer, molality: Array, strength: Array) -> tuple[Array, Array]:
@@ -220,19 +230,20 @@ def _electrostatic(p: Pitzer, molality: Array, strength: Array) -> tuple[Array, 
     """
     value, slope = np.zeros_like(molality), np.zeros_like(molality)
     signed = sorted(set(p.charges.tolist()))
-    pairs = [(a, b) for a in signed for b in signed if a * b > 0 and a != b]
+    pairs = [(a, b) for a in signed for b in signed if a * b > 0 and a < b]
     if not pairs:
         return value, slope
-    products = sorted({a * b for pair in pairs for a in pair for b in pair})
+    products = sorted({v for a, b in pairs for v in (a * b, a * a, b * b)})
     j, x_slope = mixing_integral(6 * p.a_phi * np.sqrt(strength) * np.array(products))
     weights = np.array([1.0, -0.5, -0.5])
     for a, b in pairs:
         at = [products.index(a * b), products.index(a * a), products.index(b * b)]
         e_theta = a * b * (j[..., at] @ weights)[..., None] / (4 * strength)
         e_slope = a * b * (x_slope[..., at] @ weights)[..., None] / (8 * strength**2)
-        partner = molality[..., p.charges == b].sum(axis=-1, keepdims=True)
-        value[..., p.charges == a] += e_theta * partner
-        slope[..., p.charges == a] += (e_slope - e_theta / strength) * partner
+        one, other = p.charges == a, p.charges == b
+        partner = molality @ (np.outer(one, other) | np.outer(other, one)).astype(float)
+        value = value + e_theta * partner
+        slope = slope + (e_slope - e_theta / strength) * partner
     return value, slope
 
 
@@ -241,19 +252,26 @@ def mixing_integral(x: Array) -> tuple[Array, Array]:
 
     J(x) = x/4 - 1 + (1/x) int_0^inf [1 - exp(-q)] y^2 dy,  q = (x/y) exp(-y)
 
-    Evaluated from a Chebyshev interpolant of ln J over ln x, built once from the integral.
+    Evaluated from polynomials in pieces of ln x, made once from a Chebyshev interpolant of ln J
+    that rests on the integral.
 
     >>> j, _ = mixing_integral(np.array([1.0]))
     >>> round(float(j[0]), 6)
     0.116437
     """
-    coefficients, derivative = _interpolant()
+    table = _pieces()
     low, high = np.log(_J_RANGE[0]), np.log(_J_RANGE[1])
     s = np.log(x)
     inside = np.where(s.real < low, low, np.where(s.real > high, high, s))
-    t = (2 * inside - low - high) / (high - low)
-    j: Array = np.exp(np.polynomial.chebyshev.chebval(t, coefficients))
-    slope: Array = j * np.polynomial.chebyshev.chebval(t, derivative) * (2 / (high - low))
+    at = (inside - low) * (_J_PIECES / (high - low))
+    piece = np.minimum(at.real.astype(int), _J_PIECES - 1)
+    t = (2.0 * (at - piece) - 1.0)[..., None]
+    own = table[piece]
+    both = own[..., -1, :]
+    for k in range(own.shape[-2] - 2, -1, -1):
+        both = both * t + own[..., k, :]
+    j: Array = np.exp(both[..., 0])
+    slope: Array = j * both[..., 1]
     return j, slope
 
 
@@ -274,6 +292,24 @@ def mixing_quadrature(x: Array) -> Array:
 
 
 @lru_cache(maxsize=1)
+def _pieces() -> Array:
+    """Coefficients of ln J and its derivative by ln x, (pieces, powers, 2), in pieces of ln x."""
+    cheb: Any = np.polynomial.chebyshev
+    nodes = cheb.chebpts1(_J_PIECE_DEGREE + 1)
+    middle = (np.arange(_J_PIECES) + 0.5) / _J_PIECES
+    t = 2.0 * (middle[:, None] + 0.5 * nodes / _J_PIECES) - 1.0
+    low, high = np.log(_J_RANGE[0]), np.log(_J_RANGE[1])
+    coefficients, derivative = _interpolant()
+    values = np.stack(
+        [cheb.chebval(t, coefficients), cheb.chebval(t, derivative) * (2.0 / (high - low))],
+        axis=-1,
+    )
+    powers = np.linalg.inv(np.vander(nodes, increasing=True))
+    table: Array = powers @ values
+    return table
+
+
+@lru_cache(maxsize=1)
 def _interpolant() -> tuple[Array, Array]:
     """Chebyshev coefficients of ln J over ln x on ``_J_RANGE``, and of their derivative."""
     cheb = np.polynomial.chebyshev
@@ -288,12 +324,47 @@ def _interpolant() -> tuple[Array, Array]:
 def slopes(model: ActivityModel, molality: Array) -> Array:
     """d ln gamma_i / d m_j [kg/mol], shape (..., i, j), exact to rounding (complex step)."""
     molality = np.asarray(molality, dtype=float)
+    if isinstance(model, Pitzer):
+        return _pitzer_slopes(model, molality)
     columns = []
     for j in range(molality.shape[-1]):
         shifted: Any = molality.astype(complex)
         shifted[..., j] += 1j * _COMPLEX_STEP
         columns.append(model.ln_gamma(shifted).imag / _COMPLEX_STEP)
     return np.stack(columns, axis=-1)
+
+
+def _pitzer_slopes(p: Pitzer, molality: Array) -> Array:
+    """As ``slopes``: at constant ionic strength from the equations, by it with one complex step.
+
+    d ln gamma_i = 2 (B_ij + Phi_ij) + Z C_ij + |z_j| sum_k m_k C_ik + |z_i| sum_k m_k C_jk
+                   + sum_k m_k psi_ijk + z_i^2 sum_k m_k (B'_jk + Phi'_jk) at constant I
+    """
+    strength = _checked_strength(p, molality)
+    moved: Any = strength + 1j * _COMPLEX_STEP
+    held: Any = molality + 0j
+    by_strength = pitzer_ln_gamma(p, held, moved).imag / _COMPLEX_STEP
+    root = np.sqrt(strength)
+    x = p.alpha * root
+    decay = np.exp(-x)
+    g = 2 * (1 - (1 + x) * decay) / x**2
+    g_slope = -2 * (1 - (1 + x + x**2 / 2) * decay) / x**2
+    size = np.abs(p.charges)
+    total_charge = (molality @ size)[..., None, None]
+    m_c = molality @ p.c
+    out: Array = 2 * (p.beta0 + p.theta + g[..., None] * p.beta1) + total_charge * p.c
+    out = out + m_c[..., :, None] * size + size[:, None] * m_c[..., None, :]
+    by_f = g_slope / strength * (molality @ p.beta1)
+    if np.any(p.psi):
+        out = out + (molality @ p.psi.reshape(len(p.ions), -1)).reshape(out.shape)
+    if p.electrostatic:
+        # Both are linear in the molalities: what one mole of each ion does.
+        each = np.broadcast_to(np.eye(len(p.ions)), out.shape)
+        value, slope = _electrostatic(p, each, strength[..., None])
+        out = out + 2 * value.swapaxes(-1, -2)
+        by_f = by_f + (slope @ molality[..., None])[..., 0]
+    out = out + (p.charges**2)[:, None] * by_f[..., None, :]
+    return out + by_strength[..., None] * (p.charges**2 / 2)
 
 
 def unlimited(model: Any) -> Any:

@@ -82,6 +82,12 @@ class CationExchange:
         constant = self._constant
         if constant.ndim > 1:
             constant = constant.mean(axis=-2)
+        return self.search(constant, moles, aqueous, organic, totals)
+
+    def search(
+        self, constant: Array, moles: Array, aqueous: Array, organic: Array, totals: Array
+    ) -> Array:
+        """As ``guess``, with the ln K of each spot itself, ``constant`` (C,) or (..., C)."""
         dimer, charge = totals[..., 0, None], totals[..., 1, None]
         constant = constant + np.log(organic / aqueous)[..., None]
         parts = np.arange(1, PARTS) / PARTS

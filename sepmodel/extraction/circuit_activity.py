@@ -84,7 +84,7 @@ def solve(inputs: circuit.CircuitInputs, activity: ActivityModel) -> Settled:
             strength = activities.ionic_strength(
                 molalities(activity, inputs.components, model.charge, solved), _charges(activity)
             )[:, 0]
-            _require_range(inputs, activity, strength)
+            require_range(inputs, activity, strength)
             return Settled(
                 solved=solved,
                 log_gamma=used,
@@ -235,8 +235,13 @@ def _accelerated(points: list[tuple[Array, Array]]) -> Array:
     return out
 
 
-def _require_range(inputs: circuit.CircuitInputs, activity: ActivityModel, strength: Array) -> None:
-    """InputError naming the stage of the highest ionic strength beyond the model's range."""
+def require_range(
+    inputs: circuit.CircuitInputs, activity: ActivityModel, strength: Array, when: str = ""
+) -> None:
+    """InputError naming the stage of the highest ionic strength beyond the model's range.
+
+    ``strength`` (N,) [mol/kg]; ``when`` is said after the stage.
+    """
     stage = int(np.argmax(strength))
     if strength[stage] <= activity.limit:
         return
@@ -248,7 +253,7 @@ def _require_range(inputs: circuit.CircuitInputs, activity: ActivityModel, stren
     raise InputError(
         Problem(
             message=f"the {activity.name} activity model does not reach the ionic strength of "
-            f"stage {at + 1} of section {section.name!r}",
+            f"stage {at + 1} of section {section.name!r}{when}",
             key="model.activity",
             value=f"{strength[stage]:.3g} mol/kg",
             expected=f"at most {activity.limit:.3g} mol/kg in every stage",

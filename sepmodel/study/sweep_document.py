@@ -43,6 +43,7 @@ def document(result: SweepResult) -> dict[str, Any]:
             for key, moved in plan.space.moved.items()
         ],
         "independent_inputs": list(result.inputs),
+        "largest_correlation_of_inputs": result.entangled,
         "axes": [{"key": a.key, "unit": a.unit, "values": list(a.values)} for a in plan.axes],
         "outputs": [_output(result, answer) for answer in result.answers],
         "failed": [

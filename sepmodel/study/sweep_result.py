@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel import __version__, files, statistics
+from sepmodel import __version__, files, sampling, statistics
 from sepmodel.errors import InputError, Problem
 from sepmodel.statistics import Step, Summary
 from sepmodel.study import sensitivity, store
@@ -143,6 +143,11 @@ class SweepResult:
             rows: NDArray[np.int64] = np.arange(size).reshape(-1, step)[:, :2].ravel()
             return rows
         return np.arange(size if self.plan.sweep.design != "morris" else 0)
+
+    @property
+    def entangled(self) -> float:
+        """The largest correlation, in size, between two inputs of the sample."""
+        return sampling.entangled(self.plan.points[self.independent])
 
     def summary(self, name: str, grid: int = 0) -> Summary:
         """Deterministic value, mean, median and 5-95 % interval of an answer."""

@@ -125,7 +125,7 @@ def test_failed_members_are_counted_and_left_out():
 
 
 def test_rank_correlation_is_scipys():
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata, spearmanr
 
     generator = np.random.default_rng(2)
     x = generator.random((60, 3))
@@ -133,6 +133,8 @@ def test_rank_correlation_is_scipys():
     ours = statistics.rank_correlation(x, y)
     theirs = [spearmanr(x[:, i], y).statistic for i in range(3)]
     assert ours == pytest.approx(theirs, abs=1e-12)
+    tied = np.floor(5 * x)
+    assert np.array_equal(statistics.ranks(tied), rankdata(tied, axis=0))
     low, high = statistics.rank_interval(ours, 60)
     assert np.all((low < ours) & (ours < high))
 

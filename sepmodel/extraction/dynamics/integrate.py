@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 # Step control: aim below the tolerance, and at most this change of the step at once.
 SAFETY = 1.0 - 1.0 / 8.0
-SHRINK, GROW = 1.0 / 8.0, 8.0
+SHRINK, GROW = 1.0 / 8.0, 32.0
 # A polynomial is trusted for so many of its own steps ahead.
 AHEAD = 3.0
 # What a prediction leaves at least, as a part of what is there, and the degree where it would not.
@@ -36,7 +36,7 @@ LOW = 2
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
 LEFT = 1.0 / 32.0
-BEGIN = 0.5
+BEGIN = 1.0 / 32.0
 ROUNDS = 10
 RETRY = 1.0 / 2.0
 OVERSHOOT = 8.0
@@ -44,6 +44,8 @@ OVERSHOOT = 8.0
 CAUTION = 1e-2
 # Relative length within which the end of a stretch is reached.
 INSTANT = 1e-6
+# Part of the most any stage holds at the beginning that counts as held by all.
+FIRST = 1e-6
 # Carriers that change by less than this, relative to what passes, stand still.
 STILL = 1e-13
 
@@ -133,6 +135,9 @@ def scale(kernel: Kernel, memory: Memory, y: Array, options: Options) -> Array:
     out = np.abs(y[: lay.inner])
     layers = out.reshape(-1, lay.n, lay.k)
     held = layers[..., :c] @ kernel.counted
+    if not memory.most.size:
+        # A stage that holds nothing yet is measured by a little of what others hold.
+        held = np.maximum(held, FIRST * held.max())
     memory.most = np.maximum(memory.most, held) if memory.most.size else held
     if lay.bypass:
         # What passes by is measured by what its mixer holds.
@@ -165,7 +170,7 @@ def advance(
     """
     exponent = 1.0 / (STAGES + 1)
     kernel = kernels(memory.t)
-    inner = kernel.lay.inner
+    inner, moving = kernel.lay.inner, bool(kernel.t)
     weight = scale(kernel, memory, memory.y, options)
     if fresh or memory.h <= 0 or not memory.rate.size:
         memory.past = np.zeros((0, 0))
@@ -187,14 +192,15 @@ def advance(
             h = left
         elif h > 0.5 * left:
             h = 0.5 * left
-        # On a ramp carriers move even if they rest at its beginning.
-        kernel.moving = bool(kernel.t) and (not constant or _moving(kernel, memory.rate))
+        # On a ramp carriers move even if they rest at its beginning; otherwise they rest for good.
+        moving = moving and (not constant or _moving(kernel, memory.rate))
+        kernel.moving = moving
         solved = _solve(kernels, kernel, memory, h, weight, options, constant)
         if solved is None:
             memory.rejected += 1
             memory.failed = True
             memory.h = h * RETRY
-            if memory.h <= np.finfo(float).eps * max(abs(memory.t), h):
+            if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
         moved, moved_u, flows = solved.finish()
@@ -210,7 +216,7 @@ def advance(
             memory.failed = True
             factor = SHRINK if not np.isfinite(error) else max(SHRINK, SAFETY * error**-exponent)
             memory.h = h * factor
-            if memory.h <= np.finfo(float).eps * max(abs(memory.t), h):
+            if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
         factor = min(GROW, SAFETY * max(error, np.finfo(float).tiny) ** -exponent)
@@ -308,9 +314,10 @@ def _predicted(kernel: Kernel, memory: Memory, h: float) -> tuple[Array, Array]:
     part = radau.ahead(ratio)
     z, moved = part @ memory.past, (part @ past_u).reshape(memory.past_u.shape)
     least = (LITTLE - 1.0) * memory.y[:inner]
-    short = np.any(
-        (z < least).reshape(-1, kernel.lay.n, kernel.lay.k)[..., : kernel.c], axis=(0, 2)
-    )
+    below = z < least
+    if not below.any():
+        return z, moved
+    short = np.any(below.reshape(-1, kernel.lay.n, kernel.lay.k)[..., : kernel.c], axis=(0, 2))
     bad = np.flatnonzero(short)
     if bad.size:
         lower = radau.ahead(ratio, LOW)
@@ -347,8 +354,9 @@ def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> fl
         return h * CAUTION
     if second <= 0:
         return min(until - memory.t, options.longest)
-    # In so long the rate changes the state by one tolerance.
-    step = float(np.sqrt(2.0 / second))
+    # The time in which the rate changes, shortened as the error of a step falls with its length.
+    scale_of_time = first / second
+    step = float(scale_of_time * max(first * scale_of_time, 1.0) ** (-1.0 / (STAGES + 1)))
     return min(max(step, h * CAUTION), until - memory.t, options.longest)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chemistry.active_exchange import ActiveExchange
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import ConvergenceError
 from sepmodel.extraction.dynamics.mixers import CLOSE, LIMIT, Contents, Slopes, mixers
@@ -364,7 +365,7 @@ class Kernel:
         """Free dimer and protons (..., N, 2) [mol/m3], where the equilibrium knows them."""
         organic = found.y if found.aside is None else found.y + found.aside
         model = self.net.model
-        if isinstance(model, CationExchange):
+        if isinstance(model, CationExchange | ActiveExchange):
             return np.stack(model.free(found.u, found.totals, found.x, organic), axis=-1)
         free: Array | None = model.spot(found.u, found.totals, found.x, organic).free
         return free

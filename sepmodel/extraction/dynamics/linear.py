@@ -336,7 +336,7 @@ class Band:
             raise ConvergenceError("a singular step", trace=Trace(equation="time step"))
         # Mostly no rows were exchanged; then the two triangles are plain bands, solved faster.
         self.triangles: tuple[Numbers, Numbers] | None = None
-        if half and np.array_equal(self.pivots, _in_order(m * count)):
+        if half and bool((self.pivots == _in_order(m * count)).all()):
             # The same memory, seen from the first row of each: what is behind its last is not read.
             first = room[2 * half :][:length], room[half:][:length]
             lower, upper = (part.reshape(m * count, rows).T for part in first)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sepmodel.chemistry.active_exchange import ActiveExchange
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.chemistry.equilibrium import Equilibrium, Spot
 from sepmodel.chemistry.mass_flow import Competition
@@ -90,6 +91,11 @@ def mixers(model: Equilibrium, shift: Array, va: Array, vo: Array) -> Mixers:
         return ExchangeMixers(model, shift, va, vo)
     if isinstance(model, Competition):
         return CompetitionMixers(model, shift, va, vo)
+    if isinstance(model, ActiveExchange) and model.exchange.unknowns == 1:
+        # Its module needs this one.
+        from sepmodel.extraction.dynamics.active import ActiveMixers
+
+        return ActiveMixers(model, shift, va, vo)
     return GeneralMixers(model, shift, va, vo)
 
 
@@ -129,7 +135,7 @@ class GeneralMixers:
             if size < close:
                 break
         else:
-            raise _lost(step)
+            raise lost(step)
         d = d * np.exp((bare.slope * step[..., None, :]).sum(axis=-1))
         return u, d, 1.0 / (va + vo * d), size
 
@@ -138,7 +144,8 @@ class GeneralMixers:
         return -(x * in_org)[..., None] * slope, (y * (1.0 - in_org))[..., None] * slope
 
     def slopes(self, found: Contents, moving: bool) -> Slopes:
-        """As the protocol says; by the totals with central differences."""
+        """As the protocol says; by the totals with central differences where the model leaves
+        them out."""
         c = found.s.shape[-1]
         x, y = found.x[:, :c], found.y[:, :c]
         conc_org = y if found.aside is None else y + found.aside
@@ -149,7 +156,9 @@ class GeneralMixers:
         full = by_u + by_aq @ x_u + by_org @ y_u
         direct = by_aq * s[:, None] + by_org * (d * s)[:, None]
         u_t = None
-        if moving:
+        if moving and spot.by_totals is not None:
+            u_t = -_over(full, spot.by_totals)
+        elif moving:
             by = NUDGE * found.totals.max(axis=1)
             columns = []
             for j in range(found.totals.shape[1]):
@@ -242,7 +251,7 @@ class ExchangeMixers:
             if size < close:
                 break
         else:
-            raise _lost(step.reshape(*shape[:-1], 1))
+            raise lost(step.reshape(*shape[:-1], 1), None if aside is None else dimer)
         more = np.dot(step[:, None], row)
         np.exp(more, out=more)
         d *= more
@@ -317,7 +326,7 @@ class CompetitionMixers(GeneralMixers):
             if size < close:
                 break
         else:
-            raise _lost(step)
+            raise lost(step)
         d *= np.exp(step)
         return u, d, 1.0 / (va + vo * d), size
 
@@ -344,9 +353,25 @@ def _bounded(step: NDArray[Any]) -> tuple[Array, float]:
     return short, np.inf
 
 
-def _lost(step: Array) -> ConvergenceError:
+def lost(step: Array, dimer: Array | None = None) -> ConvergenceError:
+    """No equilibrium was found: the last steps (..., N, m) name the stage, or the extractant
+    (..., N) that what passes by leaves over."""
     worst = np.nan_to_num(np.abs(step), nan=np.inf).max(axis=-1)
     stage = int(np.argmax(worst.reshape(-1, worst.shape[-1]).max(axis=0)))
+    if dimer is not None:
+        left = dimer.reshape(-1, worst.shape[-1]).min(axis=0)
+        if left.min() <= 0:
+            stage = int(np.argmin(left))
+            return ConvergenceError(
+                f"the organic that passes stage {stage + 1} by is given more soap and metal than "
+                "its extractant can hold",
+                trace=Trace(
+                    equation="extractant balance",
+                    stage=stage + 1,
+                    advice="an organic that is not stripped returns loaded: leave a stage of the "
+                    "strip running, or take the soap away meanwhile (organic.saponification)",
+                ),
+            )
     return ConvergenceError(
         f"no equilibrium was found in the mixer of stage {stage + 1}",
         trace=Trace(equation="extractant and charge balance", stage=stage + 1),

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 # Newton steps in the mixers at one evaluation, which ends when they are this small: what is left of
 # them goes on with the step itself.
 INSIDE = 8
-ROUGH = 1.0 / 32.0
+ROUGH = 1.0 / 256.0
 
 
 class Stages:
@@ -361,11 +361,10 @@ def norm(v: Array, weight: Array) -> float:
 
 def _by_moles(u_m: Array, moles: Array) -> Array:
     """u_m (N, m, C) on moles (S, N, C)."""
-    ones = np.ones(moles.shape[-1])
-    if u_m.shape[1] == 1:
-        by_one: Array = (moles * u_m[:, 0]).dot(ones)[..., None]
-        return by_one
-    out = np.empty((*moles.shape[:-1], u_m.shape[1]))
+    lead, c = moles.shape[:-1], moles.shape[-1]
+    ones = np.ones(c)
+    out = np.empty((*lead, u_m.shape[1]))
     for i in range(out.shape[-1]):
-        out[..., i] = (moles * u_m[:, i]).dot(ones)
+        # As one matrix: numpy takes a vector to many small ones one by one.
+        out[..., i] = (moles * u_m[:, i]).reshape(-1, c).dot(ones).reshape(lead)
     return out

@@ -12,9 +12,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sepmodel.chemistry.active_exchange import ActiveExchange
+from sepmodel.chemistry.activity import ActivityModel
 from sepmodel.chemistry.cation_exchange import CationExchange
 from sepmodel.errors import InfeasibleError, InputError, Problem
-from sepmodel.extraction import cascade, circuit
+from sepmodel.extraction import cascade, circuit, circuit_activity
 from sepmodel.extraction.dynamics.network import AQUEOUS, ORGANIC, Holdup, Network, network
 
 Array = NDArray[np.float64]
@@ -215,14 +217,25 @@ def proportional(inputs: cascade.MassFlowInputs, time: float = 1.0) -> tuple[Arr
 class CircuitTrain:
     """A circuit with closed charge and extractant balances, and the hold-ups of its stages.
 
-    ``soap`` is the concentration of the counter-ion per unit of saponification [mol/m3].
-    ``bypass, entrained`` keep room for efficiencies and entrainments that events change.
+    ``activity`` is a model of the ions "H", the components and "Cl"; without one activities are
+    ideal. ``bypass`` keeps room for efficiencies that events change.
     """
 
     inputs: circuit.CircuitInputs
     holdup: Holdup
     bypass: bool = False
-    entrained: bool = False
+    activity: ActivityModel | None = None
+
+    def __post_init__(self) -> None:
+        if self.activity is not None and not isinstance(self.inputs.model, CationExchange):
+            raise InputError(
+                Problem(
+                    message="activity coefficients need a cation-exchange model",
+                    key="model.activity",
+                    value=self.activity.name,
+                    expected='"ideal"',
+                )
+            )
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -341,6 +354,11 @@ class CircuitTrain:
             feed[AQUEOUS, stage, 1] += flow * anions
             if t > 2:
                 feed[AQUEOUS, stage, 2] += flow * float(np.asarray(inlet.sulfate))
+        if self.activity is not None and isinstance(inputs.model, CationExchange):
+            active = ActiveExchange(
+                exchange=inputs.model, activity=self.activity, components=self.components
+            )
+            plan = replace(plan, model=active)
         return network(
             plan,
             self.holdup,
@@ -350,7 +368,8 @@ class CircuitTrain:
         )
 
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
-        """ "feed": extraction and scrub full of feed liquor, strip of its acid, fresh organic.
+        """ "feed": extraction and scrub full of feed liquor, strip of its acid, saponify of its
+        base, fresh organic.
 
         "fresh": every section full of its acid (the extraction of the scrub's), without metal.
         """
@@ -362,7 +381,8 @@ class CircuitTrain:
         fed = next(i for i in given.inlets if np.asarray(i.conc).any())
         for section in given.sections:
             own = [i for i in given.inlets if i.section == section.name]
-            own = [i for i in own if not np.asarray(i.conc).any()]
+            if section.name != "saponify":
+                own = [i for i in own if not np.asarray(i.conc).any()]
             with_feed = kind == "feed" and section.aqueous_to != "out"
             # Without an acid of its own a section is filled with that of the next.
             own = own or [i for i in given.inlets if not np.asarray(i.conc).any()]
@@ -408,8 +428,14 @@ class CircuitTrain:
 
     def steady(self, settings: Mapping[str, float]) -> tuple[Array, Array, Array]:
         """Concentrations and unknowns of the steady circuit."""
-        solved = circuit.solve(self.apply(settings))
-        return solved.conc_aq, solved.conc_org, solved.u
+        inputs = self.apply(settings)
+        if self.activity is None:
+            solved = circuit.solve(inputs)
+            return solved.conc_aq, solved.conc_org, solved.u
+        settled = circuit_activity.solve(inputs, self.activity)
+        solved = settled.solved
+        u = np.concatenate([solved.u, settled.log_gamma], axis=-1)
+        return solved.conc_aq, solved.conc_org, u
 
 
 def _running(flow: float, design: ArrayLike) -> float:
@@ -431,19 +457,28 @@ def _one_if_alike(rows: Array) -> Array:
     return first if np.all(rows == first) else rows
 
 
-def at_rest(train: Train, net: Network, settings: Mapping[str, float]) -> tuple[Array, Array]:
-    """Contents (N, K) of the mixers and unknowns (N, m) of the steady state."""
+def at_rest(
+    train: Train, net: Network, settings: Mapping[str, float]
+) -> tuple[Array, Array, Array]:
+    """Contents (N, K) of the mixers, unknowns (N, m), and what passes by [per organic] (N, C), of
+    the steady state."""
     x, y, u = train.steady(settings)
     moles = np.zeros((net.stages, net.species))
     c = net.components
-    pool = y
+    aside = np.zeros_like(y)
     if net.bypass is not None:
         # What passes by is not in the mixer: the cells beside it take it up.
         into = np.zeros_like(y)
         into[1:] = (net.keep[1, :-1] * net.flow[1, :-1])[:, None] * y[:-1]
         into += net.feed[1, :, :c]
-        pool = y - net.bypass * into / net.flow[1][:, None]
-    moles[:, :c] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * pool
+        for link in net.links:
+            stage, phase = link.source
+            where, which = link.target
+            if which == ORGANIC:
+                leaving = net.flow[phase, stage] * (x, y)[phase][stage]
+                into[where] += link.share[:c] * leaving
+        aside = net.bypass * into / net.flow[1][:, None]
+    moles[:, :c] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * (y - aside)
     if net.carriers:
         moles[:, c:] = train.carried(net)
-    return moles, u
+    return moles, u, aside

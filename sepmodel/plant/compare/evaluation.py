@@ -1,9 +1,10 @@
-"""A study evaluated at one set of constants, reusing what a change cannot touch."""
+"""A study evaluated at one set of constants."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from sepmodel import feed as feeds
 from sepmodel.data import Book, Constant
@@ -23,6 +24,7 @@ from sepmodel.plant.flowsheet import (
 )
 from sepmodel.plant.inputs import Route, Study
 from sepmodel.plant.operations import OPERATIONS
+from sepmodel.processes import shared_out
 from sepmodel.products import Product
 from sepmodel.stream import Stream
 
@@ -64,42 +66,37 @@ def feed_liquor(case: Case, book: Book) -> tuple[feeds.Feed, Stream]:
     return feed, liquor(kept, stream.flow)
 
 
-def evaluate_study(case: Case, book: Book, base: State | None, changed: frozenset[str]) -> State:
-    """Evaluate every route at the constants of ``book``; reuse what ``changed`` cannot touch."""
+def evaluate_study(case: Case, book: Book, workers: int = 1) -> State:
+    """Evaluate every route at the constants of ``book``; so many processes share the routes."""
     own = replace(book, used={})
-    if base is not None and not changed & base.feed_used.keys():
-        state = State(liquor=base.liquor, feed_used=base.feed_used)
-    else:
-        stream = feed_liquor(case, own)[1]
-        state = State(liquor=stream, feed_used=own.used)
+    state = State(liquor=feed_liquor(case, own)[1], feed_used=own.used)
+    evaluated = partial(_evaluated, case, book, state.liquor)
+    found = shared_out(evaluated, case.routes, workers)
+    for route, answer in zip(case.routes, found, strict=True):
+        if isinstance(answer, str):
+            state.failed[route.name] = answer
+        else:
+            state.sheets[route.name], state.accounts[route.name] = answer
+    return state
+
+
+def _evaluated(
+    case: Case, book: Book, entering: Stream, route: Route
+) -> tuple[Flowsheet, Account] | str:
+    """One route: its flowsheet and account, or why there are none."""
     context = Context(
         products=case.products,
-        feed=rare_earths(state.liquor),
+        feed=rare_earths(entering),
         effluent=case.study.effluent,
         memo=case.memo,
     )
-    for route in case.routes:
-        name = route.name
-        former = base.sheets.get(name) if base else None
-        if base is not None and name in base.failed:
-            continue
-        sheet = former
-        fed_anew = bool(changed & base.feed_used.keys()) if base else True
-        if former is None or fed_anew or changed & former.used.keys():
-            try:
-                sheet = flowsheet(route, state.liquor, context, book, former, changed)
-            except (InfeasibleError, ConvergenceError) as error:
-                state.failed[name] = str(error)
-                continue
-            except InputError as error:
-                raise error.inside(f"route {name}") from error
-        elif base and not changed & base.accounts[name].used.keys():
-            state.sheets[name], state.accounts[name] = former, base.accounts[name]
-            continue
-        assert sheet is not None
-        state.sheets[name] = sheet
-        state.accounts[name] = account(sheet, route, case.study, book)
-    return state
+    try:
+        sheet = flowsheet(route, entering, context, book)
+    except (InfeasibleError, ConvergenceError) as error:
+        return str(error)
+    except InputError as error:
+        raise error.inside(f"route {route.name}") from error
+    return sheet, account(sheet, route, case.study, book)
 
 
 def flowsheet(

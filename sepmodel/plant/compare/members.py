@@ -23,6 +23,7 @@ from sepmodel.chromatography.affinity import AffinityDesign
 from sepmodel.chromatography.affinity_built import BuiltColumns
 from sepmodel.data import Book, Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.plant.circuits import SOAP_DIMERS
 from sepmodel.plant.compare.accounting import Account, account, figures
 from sepmodel.plant.compare.evaluation import Case, State, feed_liquor, flowsheet
 from sepmodel.plant.flowsheet import (
@@ -43,6 +44,8 @@ _Read = dict[tuple[int, int], tuple[list[Book], list[Stream]]]
 # Members of a comparison unless the caller says otherwise, and their seed.
 MEMBERS = 1000
 SEED = 1
+# Constants that members take as stated: no figure moves by 1e-5 over their range.
+STAND = frozenset({SOAP_DIMERS})
 # Members that are evaluated together.
 TOGETHER = 512
 
@@ -102,9 +105,10 @@ def draw(
     """``count`` members of the constants that have a range, independent of one another.
 
     In hundreds of dimensions a thousand points of a Sobol' sequence hang together pair by pair.
+    What members do not take is left out last: the others are the same with and without it.
     """
     found = sampling.members(constants, count, seed=seed, design="random", book=book)
-    keys = tuple(key for key in constants if key in found)
+    keys = tuple(key for key in constants if key in found and key not in STAND)
     return Drawn(keys=keys, values=np.array([found[key] for key in keys]).T.reshape(count, -1))
 
 
@@ -192,21 +196,27 @@ def evaluate(
     found: dict[str, list[Outcome]] = {name: [] for name in built}
     done = 0
 
+    def tell() -> None:
+        if progress:
+            progress("computing the plants of all draws", done, total)
+
     def take(chunk: tuple[Route, Drawn], part: list[Outcome]) -> None:
         nonlocal done
         found[chunk[0].name] += part
         done += len(part)
-        if progress:
-            progress("computing the plants of all draws", done, total)
+        tell()
 
     if workers <= 1 or len(chunks) == 1:
+        tell()
         for chunk in chunks:
             take(chunk, outcomes(*alone, built, chunk, read))
     else:
         from concurrent.futures import ProcessPoolExecutor
 
         with ProcessPoolExecutor(workers, initializer=_share, initargs=(*alone, built)) as pool:
-            for chunk, part in zip(chunks, pool.map(_shared, chunks), strict=True):
+            parts = pool.map(_shared, chunks)
+            tell()  # while they work, this process is free
+            for chunk, part in zip(chunks, parts, strict=True):
                 take(chunk, part)
     return {name: _told(own) for name, own in found.items()}
 

@@ -276,7 +276,7 @@ def compare(
         stages and columns stand, flows and sizes are found anew, as for a draw. A number is the
         draw of that number, from 0: its figures are that member's. There are no ranges then.
     workers
-        processes that share the ranges; 1 computes everything in this one.
+        processes that share the routes and the ranges; 1 computes everything in this one.
     progress
         called with a text, the steps done and the steps in all.
 
@@ -292,7 +292,7 @@ def compare(
         products=tuple(p.product for p in study.product),
     )
     book = Book(overrides=dict(overrides or {}))
-    base = evaluate_study(case, book, None, frozenset())
+    base = evaluate_study(case, book, workers)
     # What the caller sets is taken as known.
     moving = {key: c for key, c in ranged(base).items() if key not in book.overrides}
     if not isinstance(ranges, bool):

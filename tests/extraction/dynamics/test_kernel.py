@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from trains_for_tests import binary, circuit_train
+from trains_for_tests import active_train, binary, circuit_train
 
 from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.kernel import Kernel
@@ -16,6 +16,8 @@ TRAINS = {
     "settler": lambda: circuit_train(settler=2.0, cells=3),
     "efficiency": lambda: circuit_train(efficiency=np.array([0.9, 0.8, 1.0])),
     "entrainment": lambda: circuit_train(carry_aq=0.01, carry_org=0.005, settler=1.0),
+    "activities": active_train,
+    "all, activities": lambda: active_train(efficiency=0.9, carry_aq=0.01, settler=1.0),
     "all": lambda: circuit_train(efficiency=0.85, carry_aq=0.01, settler=1.0, cells=2),
 }
 
@@ -112,7 +114,9 @@ def test_rates_lose_nothing(name):
     assert np.abs(gain + ports.sum(axis=0) - fed).max() < 1e-12 * through.max()
 
 
-@pytest.mark.parametrize("name", ["mass flow", "circuit", "efficiency"])
+@pytest.mark.parametrize(
+    "name", ["mass flow", "circuit", "efficiency", "activities", "all, activities"]
+)
 def test_written_out_mixers_are_the_general_ones(name):
     kernel, y, u = state(TRAINS[name]())
     net = kernel.net

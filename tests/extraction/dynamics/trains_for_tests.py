@@ -1,8 +1,12 @@
 """Small trains that several tests share."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from sepmodel.chemistry import activity
 from sepmodel.chemistry.cation_exchange import CationExchange
+from sepmodel.data import Book
 from sepmodel.extraction import cascade, circuit
 from sepmodel.extraction.dynamics.network import Holdup
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, proportional
@@ -82,3 +86,14 @@ def circuit_train(hours=0.2, settler=0.0, cells=1, **options):
         cells=cells,
     )
     return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass)
+
+
+def active_train(name="pitzer", **options):
+    """The circuit with activities of every mixer's own solution, its elements Nd and Pr."""
+    train = circuit_train(**options)
+    names = ("Nd", "Pr", "Na")
+    return replace(
+        train,
+        inputs=replace(train.inputs, components=names),
+        activity=activity.build(name, ("H", *names, "Cl"), Book()),
+    )

@@ -1,0 +1,35 @@
+"""Work shared between this process and others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
+
+
+def shared_out(
+    work: Callable[[Asked], Found], asked: Sequence[Asked], workers: int, *, quick: bool = False
+) -> list[Found]:
+    """``[work(one) for one in asked]``, by this process and ``workers`` - 1 others.
+
+    This process begins with the first and takes whatever no other has begun, so that it knows
+    afterwards most of what was learnt: files that were read, modules that were imported. ``work``
+    and what it is asked and finds have to survive a pipe. ``quick`` work is shared only where a
+    process is a copy of this one: it would be done before another had started.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    if quick and multiprocessing.get_start_method() != "fork":
+        workers = 1
+    if workers < 2 or len(asked) < 2:
+        return [work(one) for one in asked]
+
+    with ProcessPoolExecutor(min(workers, len(asked)) - 1) as pool:
+        others = [pool.submit(work, one) for one in asked[1:]]
+        found = [work(asked[0])]
+        for one, other in zip(asked[1:], others, strict=True):
+            found.append(work(one) if other.cancel() else other.result())
+    return found
