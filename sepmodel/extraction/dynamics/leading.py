@@ -20,7 +20,7 @@ from sepmodel.extraction.dynamics.inputs import (
 )
 from sepmodel.extraction.dynamics.network import AQUEOUS
 from sepmodel.extraction.dynamics.policies import CircuitPolicy, Lead, Leads, Outcome, Policy
-from sepmodel.extraction.dynamics.simulate import Specification
+from sepmodel.extraction.dynamics.simulate import Begin, Specification
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
 from sepmodel.result import Profile, amount
 
@@ -48,7 +48,7 @@ def led(
     case: DynamicMassFlowCase | DynamicCircuitCase,
     train: Train,
     specifications: Sequence[Specification],
-    begin: policies.Begin,
+    begin: Begin,
     rules: Rules | None,
     settings: Sequence[str],
 ) -> Led:
@@ -142,7 +142,7 @@ def _found(
     case: DynamicMassFlowCase | DynamicCircuitCase,
     train: Train,
     specifications: Sequence[Specification],
-    begin: policies.Begin,
+    begin: Begin,
     rules: Rules | None,
     find: Find,
     made: policies.Make,
@@ -259,7 +259,7 @@ def _design(train: Train) -> float:
     return found.made / found.fed
 
 
-def _filling(train: Train, begin: policies.Begin) -> float:
+def _filling(train: Train, begin: Begin) -> float:
     """Time [s] in which the feeds bring what the mixers hold at the beginning."""
     net = train.network(train.settings)
     moles = train.start(net, begin)[0] if isinstance(begin, str) else begin[0]

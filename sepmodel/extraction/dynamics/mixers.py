@@ -144,7 +144,8 @@ class GeneralMixers:
         return -(x * in_org)[..., None] * slope, (y * (1.0 - in_org))[..., None] * slope
 
     def slopes(self, found: Contents, moving: bool) -> Slopes:
-        """As the protocol says; by the totals with central differences."""
+        """As the protocol says; by the totals with central differences where the model leaves
+        them out."""
         c = found.s.shape[-1]
         x, y = found.x[:, :c], found.y[:, :c]
         conc_org = y if found.aside is None else y + found.aside
@@ -155,7 +156,9 @@ class GeneralMixers:
         full = by_u + by_aq @ x_u + by_org @ y_u
         direct = by_aq * s[:, None] + by_org * (d * s)[:, None]
         u_t = None
-        if moving:
+        if moving and spot.by_totals is not None:
+            u_t = -_over(full, spot.by_totals)
+        elif moving:
             by = NUDGE * found.totals.max(axis=1)
             columns = []
             for j in range(found.totals.shape[1]):

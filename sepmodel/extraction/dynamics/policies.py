@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sepmodel.errors import ConvergenceError, InfeasibleError
 from sepmodel.extraction.dynamics.hydraulics import Rules
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
-from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
+from sepmodel.extraction.dynamics.simulate import Begin, Run, Specification, simulate
 from sepmodel.extraction.dynamics.trains import TRICKLE, MassFlowTrain, Train
 
-# What the mixers hold at the beginning: a name, or moles and unknowns.
-Begin = str | tuple[NDArray[np.float64], NDArray[np.float64]]
 # A policy of a level (a factor, a part of the feed) and a duration [s], or None if there is none.
 Make = Callable[[float | None, float], "Leads | None"]
 # Rounds of refinement, points a side in each, and how much finer each is.

@@ -32,7 +32,7 @@ from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.network import Holdup, Network
 from sepmodel.extraction.dynamics.report import report
 from sepmodel.extraction.dynamics.schedule import Schedule
-from sepmodel.extraction.dynamics.simulate import Run, Specification, dry, simulate
+from sepmodel.extraction.dynamics.simulate import Begin, Run, Specification, dry, simulate
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train, at_rest
 from sepmodel.products import amounts
 
@@ -301,7 +301,7 @@ def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:
     return tuple(float(weighted.get(name, 0.0)) for name in train.components)
 
 
-def _start(case: DynamicCase, train: Train, net: Network) -> str | tuple[Array, Array]:
+def _start(case: DynamicCase, train: Train, net: Network) -> Begin:
     """What the mixers hold at the beginning, under the settings of the design."""
     if case.start.fill == "steady":
         return at_rest(train, net, train.settings)
