@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Asked = TypeVar("Asked")
 Found = TypeVar("Found")
@@ -28,8 +29,14 @@ def shared_out(
         return [work(one) for one in asked]
 
     with ProcessPoolExecutor(min(workers, len(asked)) - 1) as pool:
-        others = [pool.submit(work, one) for one in asked[1:]]
+        # Packed now: the executor would do so later, while this process works on the same objects.
+        others = [pool.submit(_unpacked, pickle.dumps((work, one))) for one in asked[1:]]
         found = [work(asked[0])]
         for one, other in zip(asked[1:], others, strict=True):
             found.append(work(one) if other.cancel() else other.result())
     return found
+
+
+def _unpacked(packed: bytes) -> Any:
+    work, one = pickle.loads(packed)
+    return work(one)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sepmodel import files
+from sepmodel import files, statistics
 from sepmodel.errors import InputError, Problem
-from sepmodel.statistics import noise
 from sepmodel.study.answers import Answer
 from sepmodel.study.store import SOLVED
 from sepmodel.study.sweep_document import tornado
@@ -32,7 +31,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d.e+-]*")
 DESIGNS = {
     "sobol": "Sobol' sample",
     "latin-hypercube": "Latin hypercube sample",
-    "random": "random sample",
+    "random": "Random sample",
     "saltelli": "Saltelli's sample for Sobol indices",
     "morris": "Morris' trajectories",
 }
@@ -112,7 +111,7 @@ def _entangled(result: SweepResult, width: int) -> list[str]:
     if not result.sampled or result.plan.sweep.design == "random":
         return []
     largest = result.entangled
-    if largest <= noise(count, inputs * (inputs - 1) // 2):
+    if largest <= statistics.noise(count, inputs * (inputs - 1) // 2):
         return []
     return textwrap.wrap(
         f"inputs hang together in this sample, two of them by {largest:.2f}: what one does may be "
@@ -196,8 +195,30 @@ def _sample(result: SweepResult, grid: int, width: int) -> list[str]:
         steps = ", ".join(f"{s.count}: {s.value:.3f}" for s in met.steps[-6:])
         found += textwrap.wrap(f"after {steps}", width, initial_indent="  ", subsequent_indent="  ")
     for answer in [*limited, *(a for a in chosen if a not in limited)][: max(len(limited), 2)]:
-        found += _driven(result, answer, grid, width)
+        driven = _driven(result, answer, grid, width)
+        if driven:
+            found += [*driven, *_settled(result, answer, grid, width)]
     return found
+
+
+def _settled(result: SweepResult, answer: Answer, grid: int, width: int) -> list[str]:
+    """How the mean settled with the number of members, and how much of it all is estimates."""
+    steps = statistics.convergence(result.at(answer.name, grid)[result.independent])
+    last = steps[-1]
+    values = told(tuple(s.value for s in steps[-4:]), last.high - last.low)
+    after = ", ".join(f"{s.count}: {v}" for s, v in zip(steps[-4:], values, strict=True))
+    half = _plain((last.high - last.low) / 2, 2)
+    guessed = result.estimates(answer.name, grid)
+    said = [f"mean after {after} (95 %: +- {half})"]
+    if guessed.count:
+        said.append(f"estimates are {guessed.count} of {_count(guessed.of, 'uncertain constant')}")
+        if guessed.share is not None:
+            said[-1] += f" and carry {guessed.share:.0%} of what moves it"
+    return [
+        line
+        for text in said
+        for line in textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
+    ]
 
 
 def _driven(result: SweepResult, answer: Answer, grid: int, width: int) -> list[str]:

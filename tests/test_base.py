@@ -4,12 +4,14 @@ import doctest
 import importlib
 import pickle
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
 from sepmodel import balance, data, errors, products, species, stream, units
 from sepmodel.errors import ConvergenceError, InputError
+from sepmodel.processes import shared_out
 
 MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
 
@@ -182,3 +184,23 @@ def test_what_is_no_number_does_not_close():
         balance.require(open_by, 1e-9, "the toy")
     with pytest.raises(ConvergenceError, match="balance of b"):
         balance.require({"a": 0.0, "b": nothing}, 1e-9, "the toy")
+
+
+def grow(bag, number):
+    """What the bag held, after which it holds more."""
+    held = len(bag)
+    bag.update({(number, k): k for k in range(50_000)})
+    return number, held
+
+
+def test_work_is_shared_out_as_it_stands_in_the_beginning():
+    """Whoever does it, in the order it was asked; what this process does to it stays here."""
+    found = shared_out(partial(grow, {}), [0, 1], workers=2)
+    assert found == [(0, 0), (1, 0)]
+    pairs = [divmod(n, 7) for n in range(9)]
+    assert shared_out(divmod_7, range(9), workers=1) == pairs
+    assert shared_out(divmod_7, range(9), workers=3, quick=True) == pairs
+
+
+def divmod_7(number):
+    return divmod(number, 7)

@@ -116,6 +116,12 @@ def _sampled(result: SweepResult, answer: Answer, grid: int) -> dict[str, Any]:
         which: [[s.count, s.value, s.low, s.high] for s in statistics.convergence(values, which)]
         for which in ("mean", "low", "high")
     }
+    guessed = result.estimates(answer.name, grid)
+    found["estimated"] = {
+        "count": guessed.count,
+        "of": guessed.of,
+        "share_of_sensitivity": guessed.share,
+    }
     found["linearity"] = result.linearity(answer.name, grid)
     found["drivers"] = [
         {"input": name, "rank_correlation": r, "low": low, "high": high, "share": share}

@@ -39,6 +39,17 @@ class Met:
     steps: tuple[Step, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimates:
+    """How far an answer rests on estimates: ``count`` of the ``of`` uncertain constants are, and
+    ``share`` of what moves the answer comes from them (squared rank correlations beyond noise);
+    None where nothing stands out."""
+
+    count: int
+    of: int
+    share: float | None
+
+
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class SweepResult:
     """The points of a study and what became of them.
@@ -197,6 +208,30 @@ class SweepResult:
             )
             for i in order
         ]
+
+    def estimates(self, name: str, grid: int = 0) -> Estimates:
+        """How much of an answer's uncertainty is that of constants which are estimates.
+
+        A level several constants share counts as an estimate when one of them is.
+        """
+        guessed = {
+            key: self.plan.used[key].provenance == "estimated"
+            for key in self.plan.space.moved
+            if key in self.plan.used
+        }
+        axes = {
+            axis
+            for key, parts in self.plan.space.weights.items()
+            for axis, _ in parts
+            if guessed.get(key)
+        }
+        names = {self.inputs[axis] for axis in axes}
+        shares = {driver: share for driver, *_, share in self.drivers(name, grid)}
+        total = sum(shares.values())
+        part = sum(share for driver, share in shares.items() if driver in names)
+        return Estimates(
+            count=sum(guessed.values()), of=len(guessed), share=part / total if total > 0 else None
+        )
 
     def linearity(self, name: str, grid: int = 0) -> float:
         """Share of an answer's variance that is linear in the inputs."""

@@ -485,6 +485,20 @@ def test_many_inputs_get_independent_points(monkeypatch):
     assert not any("hang together" in line for line in report_sweep.lines(found))
 
 
+def test_the_share_of_estimates_is_that_of_their_inputs():
+    found = here(study(sweep={"samples": 32}))
+    key = "separation_factors/pc88a-hcl:Nd/Pr"
+    measured = found.estimates("Pr")
+    assert (measured.count, measured.of, measured.share) == (0, 1, 0.0)
+    guess = replace(found.plan.used[key], provenance="estimated")
+    guessed = replace(found, plan=replace(found.plan, used={**found.plan.used, key: guess}))
+    share = {name: part for name, *_, part in found.drivers("Pr")}[key]
+    assert share > 0
+    assert guessed.estimates("Pr").share == pytest.approx(share)
+    assert any("1 of 1 uncertain constant" in line for line in report_sweep.lines(guessed))
+    assert not any("estimates" in line for line in report_sweep.lines(found))
+
+
 def test_inputs_that_hang_together_are_told():
     weighed = [name for name in RARE_EARTHS if name != "Pm"]
     many = [{"constant": f"elements:{name}", "relative": 0.01} for name in weighed]
