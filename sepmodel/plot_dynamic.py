@@ -35,6 +35,11 @@ def figures(result: Result) -> dict[str, bytes]:
             figure = loops(result)
             written["loops.svg"] = plot.rendered(figure, "svg")
             written["loops.png"] = plot.rendered(figure, "png")
+    if "mode_shapes" in result.profiles:
+        with plot.style():
+            figure = mode_shapes(result)
+            written["modes.svg"] = plot.rendered(figure, "svg")
+            written["modes.png"] = plot.rendered(figure, "png")
     if "policies" in result.profiles:
         with plot.style():
             figure = policies(result)
@@ -196,6 +201,40 @@ def loops(result: Result) -> Figure:
             axes.step(days, profile.values[:, index], where="post", color=plot.INK, linewidth=1.2)
             axes.set_title(f"{name.removeprefix('loop_')}: {label}")
             axes.set_xlabel("time (d)")
+    return figure
+
+
+def mode_shapes(result: Result) -> Figure:
+    """How the shares in the aqueous move in each slow mode, and the stage that shows most of it."""
+    from matplotlib.figure import Figure
+
+    profile = _profile(result, "mode_shapes")
+    stages = np.array([float(s) for s in profile.axes["stage"]])
+    count = profile.values.shape[0]
+    figure = Figure(figsize=(7.2, 0.8 + 1.7 * count), layout="constrained")
+    panels: list[Any] = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0].tolist()
+    for k, axes in enumerate(panels):
+        for i, name in enumerate(profile.axes["component"]):
+            axes.plot(stages, profile.values[k, :, i], label=name, **plot.look(str(name)))
+        head = f"mode_{k + 1}_stage_"
+        where = next((n, q) for n, q in result.quantities.items() if n.startswith(head))
+        stage, component = float(str(where[1]["value"])), where[0].removeprefix(head)
+        axes.axvline(stage, color=plot.FAINT, linewidth=0.9, linestyle=plot.DOTTED)
+        days = float(str(result.quantities[f"mode_{k + 1}_time"]["value"])) / 24.0
+        place = next(
+            f"{name} {stage - first + 1:.0f}"
+            for name, (first, last) in result.profiles["share_aq"].bands.items()
+            if first <= stage <= last
+        )
+        axes.set_title(f"falls by e in {days:.3g} d; {component} in {place} shows most")
+        axes.axhline(0.0, color=plot.FAINT, linewidth=0.6)
+        for first, _ in list(result.profiles["share_aq"].bands.values())[1:]:
+            axes.axvline(first - 0.5, color=plot.FAINT, linewidth=0.6)
+        axes.set_yticks([-1, 0, 1])
+    panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    panels[-1].set_xlabel("stage, from the raffinate end")
+    figure.supylabel("change of the share in the aqueous (largest: 1)", fontsize=9)
+    figure.suptitle(f"{result.name}: slowest modes", x=0.01, ha="left", fontweight="bold")
     return figure
 
 

@@ -34,7 +34,7 @@ LOOSEST = 1e-3
 FOLLOWS = "a relative tolerance that follows upsets to their end,"
 Tolerance = Annotated[float, Number(FOLLOWS, low=1e-10, high=LOOSEST)]
 SectionName = Literal["extraction", "scrub", "strip", "saponify"]
-MOST_OUTPUTS, MOST_MAPS, MOST_ROUNDS = 4096, 512, 8
+MOST_OUTPUTS, MOST_MAPS, MOST_ROUNDS, MOST_MODES = 4096, 512, 8, 8
 # Cells of a settler in plug flow: what a train's outlets do then differs from a true delay in every
 # settler by less than 0.1 % of the time, and by half as much with twice as many.
 PLUG = 16
@@ -336,6 +336,12 @@ class Controller(Table):
         return self
 
 
+class Modes(Table):
+    """How many of the slowest modes about the steady state are to be told, and where they show."""
+
+    count: Annotated[int, Number("a count from 1", low=1, high=MOST_MODES, whole=True)] = 3
+
+
 class Timed(Protocol):
     """The tables that both kinds of dynamic cases have."""
 
@@ -370,6 +376,7 @@ class DynamicMassFlowCase(CascadeCase):
     time: Time
     specification: tuple[Specification, ...] = ()
     controller: tuple[Controller, ...] = ()
+    modes: Modes | None = None
 
     @model_validator(mode="after")
     def _no_volumes(self) -> DynamicMassFlowCase:
@@ -394,6 +401,7 @@ class DynamicCircuitCase(CircuitCase):
     time: Time
     specification: tuple[Specification, ...] = ()
     controller: tuple[Controller, ...] = ()
+    modes: Modes | None = None
 
     @model_validator(mode="after")
     def _no_shares(self) -> DynamicCircuitCase:
