@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import os
 import pickle
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 Asked = TypeVar("Asked")
 Found = TypeVar("Found")
+# Where a container's share of the processors stands: quota and period, or "max" for all.
+_QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+
+
+def processors(quotas: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processors this process may use: of the machine, and of its container's share."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for names in _QUOTAS:
+        try:
+            words = " ".join((quotas / name).read_text(encoding="ascii") for name in names).split()
+            quota, period = (float(word) for word in words)
+        except (OSError, ValueError):
+            continue
+        if quota > 0 and period > 0:
+            count = min(count, math.ceil(quota / period))
+    return count
 
 
 def shared_out(

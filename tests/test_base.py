@@ -11,7 +11,7 @@ import pytest
 
 from sepmodel import balance, data, errors, products, species, stream, units
 from sepmodel.errors import ConvergenceError, InputError
-from sepmodel.processes import shared_out
+from sepmodel.processes import processors, shared_out
 
 MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
 
@@ -204,3 +204,17 @@ def test_work_is_shared_out_as_it_stands_in_the_beginning():
 
 def divmod_7(number):
     return divmod(number, 7)
+
+
+def test_a_containers_share_of_the_processors_counts(tmp_path):
+    all_of_them = processors(tmp_path)
+    assert all_of_them >= 1
+    for said, count in (("max 100000", all_of_them), ("50000 100000", 1), ("word", all_of_them)):
+        (tmp_path / "cpu.max").write_text(said)
+        assert processors(tmp_path) == count
+    (tmp_path / "cpu.max").unlink()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    for said, count in (("-1", all_of_them), ("80000", 1)):
+        (tmp_path / "cpu/cpu.cfs_quota_us").write_text(said)
+        assert processors(tmp_path) == count
