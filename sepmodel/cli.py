@@ -190,6 +190,7 @@ def compare(
     from sepmodel import plot, report
     from sepmodel.case import parse_settings
     from sepmodel.plant import compare as plant
+    from sepmodel.processes import processors
     from sepmodel.run import compare as compared
     from sepmodel.run import load
     from sepmodel.study import engine_answers
@@ -200,7 +201,7 @@ def compare(
     terminal.announce(loaded.path, loaded.shadows)
     targets.check(json_to, force)
     kept = _numbers(as_built) or None
-    workers = os.cpu_count() or 1
+    workers = processors()
     with terminal.busy(f"comparing the routes of {loaded.name}") as step:
 
         def tell(what: str, done: int, total: int) -> None:

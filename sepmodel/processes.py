@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import os
+import pickle
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 Asked = TypeVar("Asked")
 Found = TypeVar("Found")
+# Where a container's share of the processors stands: quota and period, or "max" for all.
+_QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+
+
+def processors(quotas: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processors this process may use: of the machine, and of its container's share."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    for names in _QUOTAS:
+        try:
+            words = " ".join((quotas / name).read_text(encoding="ascii") for name in names).split()
+            quota, period = (float(word) for word in words)
+        except (OSError, ValueError):
+            continue
+        if quota > 0 and period > 0:
+            count = min(count, math.ceil(quota / period))
+    return count
 
 
 def shared_out(
@@ -28,8 +49,14 @@ def shared_out(
         return [work(one) for one in asked]
 
     with ProcessPoolExecutor(min(workers, len(asked)) - 1) as pool:
-        others = [pool.submit(work, one) for one in asked[1:]]
+        # Packed now: the executor would do so later, while this process works on the same objects.
+        others = [pool.submit(_unpacked, pickle.dumps((work, one))) for one in asked[1:]]
         found = [work(asked[0])]
         for one, other in zip(asked[1:], others, strict=True):
             found.append(work(one) if other.cancel() else other.result())
     return found
+
+
+def _unpacked(packed: bytes) -> Any:
+    work, one = pickle.loads(packed)
+    return work(one)

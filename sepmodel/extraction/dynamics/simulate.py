@@ -187,6 +187,25 @@ def simulate(
     return _Runner(run, checkpoint, every, progress).go(resumed=False)
 
 
+def fill(kernel: Kernel, y: Array, moles: Array, u: Array, aside: Array | None = None) -> None:
+    """Fill a state: mixers as given, everything behind them at the mixers' concentrations.
+
+    ``aside`` (N, C) [mol/m3] is what passes by, if that is known.
+    """
+    net = kernel.net
+    mixer, bypass, aq, org, _, _ = kernel.lay.split(y)
+    mixer[:] = moles
+    if bypass is not None and aside is not None:
+        bypass[:, : kernel.c] = aside * net.aside[:, None]
+    found = kernel.contents(y, u)
+    aqueous, organic = kernel.concentrations(y, found)
+    aq[:] = aqueous * net.cell[0][:, None]
+    org[:] = organic * net.cell[1][:, None]
+    if bypass is not None and aside is None:
+        # The organic that passes by is shared out of the mixer's at equal concentrations.
+        bypass[:] = kernel.k_by * organic * net.aside[:, None]
+
+
 class _Runner:
     """State of a run while it goes on."""
 
@@ -216,7 +235,7 @@ class _Runner:
         u = begin[1]
         self.names = tuple(net.ports)
         y = np.zeros(self.kernel.lay.size)
-        self._fill(y, *begin)
+        fill(self.kernel, y, *begin)
         self.memory = Memory(t=0.0, y=y, u=np.array(u))
         self.held = self._inventory(self.memory.y)
         outputs = np.asarray(run.outputs, dtype=float)
@@ -244,25 +263,6 @@ class _Runner:
                 Problem(message="no such outlet", value=outlet, expected=", ".join(self.names))
             )
         return self.names.index(outlet)
-
-    def _fill(self, y: Array, moles: Array, u: Array, aside: Array | None = None) -> None:
-        """Mixers as given, everything behind them at the mixers' concentrations.
-
-        ``aside`` (N, C) [mol/m3] is what passes by, if that is known.
-        """
-        kernel, net = self.kernel, self.kernel.net
-        mixer, bypass, aq, org, _, _ = kernel.lay.split(y)
-        mixer[:] = moles
-        if bypass is not None and aside is not None:
-            bypass[:, : kernel.c] = aside * net.aside[:, None]
-        found = kernel.contents(y, u)
-        aqueous, organic = kernel.concentrations(y, found)
-        aq[:] = aqueous * net.cell[0][:, None]
-        org[:] = organic * net.cell[1][:, None]
-        if bypass is not None and aside is None:
-            # The organic that passes by is shared out of the mixer's at equal concentrations.
-            part = self.kernel.k_by * organic
-            bypass[:] = part * net.aside[:, None]
 
     def _kernel(self, settings: Mapping[str, float], t: float = 0.0) -> Kernel:
         key = tuple(settings.values())

@@ -262,6 +262,22 @@ def test_slowest_mode_is_the_observed_decay():
     assert ours == pytest.approx(shape, abs=0.02)
 
 
+def test_modes_from_a_file_tell_the_time_and_where_to_measure():
+    found = run("control-nd-pr", {"modes.count": 2, "time.end": "1 d"})
+    # 5,962 residence times of 0.2 h.
+    assert found.quantities["mode_1_time"]["value"] == pytest.approx(0.2 * 5962, rel=1e-3)
+    assert found.quantities["mode_1_stage_Nd"]["value"] == 15
+    shapes = found.profiles["mode_shapes"].values
+    assert np.abs(shapes).max(axis=(1, 2)) == pytest.approx([1, 1])
+    again = run("control-nd-pr", {"modes.count": 2, "time.end": "1 d"})
+    assert np.array_equal(shapes, again.profiles["mode_shapes"].values)
+    # Where next to no metal is nobody measures: not at the acid end of the strip.
+    circuit = run({**circuit_case(), "modes": {"count": 1}, "specification": []})
+    stages = [v["value"] for k, v in circuit.quantities.items() if k.startswith("mode_1_stage")]
+    assert stages[0] <= 9
+    assert circuit.quantities["mode_1_time"]["value"] > 5
+
+
 def test_modes_of_a_circuit_are_stable():
     train = circuit_train(settler=1.0)
     net = train.network(train.settings)
