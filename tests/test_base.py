@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pickle
+import re
 import time
 from functools import partial
 
@@ -184,6 +185,21 @@ def test_what_is_no_number_does_not_close():
         balance.require(open_by, 1e-9, "the toy")
     with pytest.raises(ConvergenceError, match="balance of b"):
         balance.require({"a": 0.0, "b": nothing}, 1e-9, "the toy")
+
+
+def test_the_table_of_common_units_is_what_the_registry_says():
+    for unit, (value, kind) in units._common().items():
+        assert units._parsed(unit) == (pytest.approx(value, rel=1e-14), kind), unit
+    assert units._parsed("furlong/fortnight")[1] == units._factor("m/s")[1]
+
+
+def test_every_unit_of_the_shipped_data_is_in_the_table():
+    """A missing one is no error, only slow: add what ``units._parsed`` says of it to units.json."""
+    root = data.models_dir()
+    texts = [p.read_text(encoding="utf-8") for p in sorted((root / "data").rglob("*.toml"))]
+    found = {unit for text in texts for unit in re.findall(r'^unit = "([^"]+)"', text, re.M)}
+    assert len(found) > 50
+    assert not found - units._common().keys() - {"degC"}
 
 
 def grow(bag, number):
