@@ -81,17 +81,35 @@ def order_of_constants(
 
 def require_possible_inlets(case: CircuitCase, book: Book, inputs: circuit.CircuitInputs) -> None:
     """InputError for liquors nobody can make: more salt than dissolves, acid beyond commerce."""
+    base = [("base", f"inlet.{given.name}.base", given.base) for given in case.inlet]
+    if case.model.equilibrium == "mass-action":
+        base.append(("extractant", "organic.extractant", case.organic.extractant))
+    _require(case, book, [*_liquors(case, inputs), *base])
+
+
+def require_possible_liquors(case: CircuitCase, book: Book, inputs: circuit.CircuitInputs) -> None:
+    """The same of inlets and organic as they are in ``inputs``, whatever the case says of them."""
+    amounts = _liquors(case, inputs)
+    if case.model.equilibrium == "mass-action":
+        amounts.append(("extractant", "organic.extractant", 2.0 * float(np.asarray(inputs.dimer))))
+    _require(case, book, amounts)
+
+
+def _liquors(case: CircuitCase, inputs: circuit.CircuitInputs) -> list[tuple[str, str, float]]:
+    """Metals, acid and salt of every inlet."""
     amounts: list[tuple[str, str, float]] = []
     rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]
     for given, inlet in zip(case.inlet, inputs.inlets, strict=True):
         conc, key = np.asarray(inlet.conc), f"inlet.{given.name}"
         amounts.append(("rare earths", f"{key}.composition", float(conc[rare].sum())))
-        amounts.append(("acid", f"{key}.acid", given.acid))
-        amounts.append(("base", f"{key}.base", given.base))
+        # What a base brings is less than no acid.
+        amounts.append(("acid", f"{key}.acid", max(float(np.asarray(inlet.acid)), 0.0)))
         if case.model.counter_ion == "Na" and not given.base:
             amounts.append(("sodium", f"{key}.composition", float(conc[-1])))
-    if case.model.equilibrium == "mass-action":
-        amounts.append(("extractant", "organic.extractant", case.organic.extractant))
+    return amounts
+
+
+def _require(case: CircuitCase, book: Book, amounts: list[tuple[str, str, float]]) -> None:
     problems = limits.impossible(amounts, book, _extractant(case))
     if problems:
         raise InputError(problems)

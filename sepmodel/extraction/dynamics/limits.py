@@ -6,7 +6,7 @@ must suffice, an organic that must hold its soap) by building the train as it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from sepmodel import units
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction import inputs as mass_flow
+from sepmodel.extraction.circuit import CircuitInputs
 from sepmodel.extraction.circuit_inputs import Draw, Inlet, Organic, Section
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase, happenings
@@ -44,6 +45,10 @@ TABLES: dict[str, type[Table]] = {
 MASS_FLOW: dict[str, type[Table]] = {
     "inlet": mass_flow.Inlet, "draw": mass_flow.Draw, "section": mass_flow.Section,
 }  # fmt: skip
+
+
+# Raises an InputError for what cannot be made.
+Possible = Callable[[CircuitInputs], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +98,16 @@ def _rule(parts: list[str], circuit: bool) -> Quantity | Number | None:
 
 
 def along(
-    train: Train, schedule: Schedule, said: Mapping[Event, Said], loops: Sequence[tuple[Loop, str]]
+    train: Train,
+    schedule: Schedule,
+    said: Mapping[Event, Said],
+    loops: Sequence[tuple[Loop, str]],
+    possible: Possible | None = None,
 ) -> list[Problem]:
     """Problems of the train as it is after every event, and with every loop at its limits.
 
-    ``said`` are the events of the case with their keys; ``loops`` the loops with theirs.
+    ``said`` are the events of the case with their keys; ``loops`` the loops with theirs;
+    ``possible`` raises for liquors that nobody can make.
     """
     out: list[Problem] = []
     blamed: set[str] = set()
@@ -112,7 +122,7 @@ def along(
         if settings == last:
             continue
         last = settings
-        wrong = _wrong(train, settings)
+        wrong = _wrong(train, settings, possible)
         if wrong is None:
             continue
         active = [e for e in said if e.start <= t < e.end + e.ramp or t == e.end]
@@ -121,7 +131,7 @@ def along(
         if event is None or said[event].key in blamed:
             continue
         blamed.add(said[event].key)
-        nearest = _nearest(train, schedule, settings, event)
+        nearest = _nearest(train, schedule, settings, event, possible)
         if said[event].key.startswith("outage") and isinstance(train, MassFlowTrain):
             nearest = SPARED
         with_others = sorted({said[e].key for e in active} - {said[event].key})
@@ -139,7 +149,7 @@ def along(
         return out
     for loop, key in loops:
         for name in ("low", "high"):
-            wrong = _wrong(train, {**schedule.at(0.0), loop.setting: getattr(loop, name)})
+            wrong = _wrong(train, {**schedule.at(0.0), loop.setting: getattr(loop, name)}, possible)
             if wrong is not None:
                 out.append(
                     Problem(
@@ -169,6 +179,8 @@ def idle(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[Warned]:
         for key, at in listed
         if at >= end
     }
+    if case.start.policy != "none" and case.start.duration >= end:
+        found["start.duration"] = "leads-to-the-end", f"it leads for {_days(case.start.duration)}"
     for loop in case.controller:
         key = f"controller.{loop.name}"
         if loop.start >= end:
@@ -191,10 +203,14 @@ def _days(t: float) -> str:
     return f"{t / units.factor('d'):.4g} d"
 
 
-def _wrong(train: Train, settings: Mapping[str, float]) -> str | None:
+def _wrong(
+    train: Train, settings: Mapping[str, float], possible: Possible | None = None
+) -> str | None:
     """Why a train cannot run with these settings."""
     try:
         train.network(settings)
+        if possible is not None and isinstance(train, CircuitTrain):
+            possible(train.apply(settings))
     except InputError as error:
         return "; ".join(f"{f'{p.key}: ' if p.key else ''}{p.message}" for p in error.problems)
     except InfeasibleError as error:
@@ -210,17 +226,21 @@ def _wrong(train: Train, settings: Mapping[str, float]) -> str | None:
 
 
 def _nearest(
-    train: Train, schedule: Schedule, settings: dict[str, float], event: Event
+    train: Train,
+    schedule: Schedule,
+    settings: dict[str, float],
+    event: Event,
+    possible: Possible | None = None,
 ) -> str | None:
     """The nearest value of the event's setting that the train could run with, in words."""
     beside = replace(schedule, events=tuple(e for e in schedule.events if e is not event))
     good = beside.at(event.start)[event.setting]
     bad = event.value
-    if _wrong(train, settings | {event.setting: good}) is not None:
+    if _wrong(train, settings | {event.setting: good}, possible) is not None:
         return None
     for _ in range(HALVINGS):
         middle = 0.5 * (good + bad)
-        if _wrong(train, settings | {event.setting: middle}) is None:
+        if _wrong(train, settings | {event.setting: middle}, possible) is None:
             good = middle
         else:
             bad = middle

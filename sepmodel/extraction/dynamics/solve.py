@@ -16,7 +16,7 @@ from sepmodel import files, units
 from sepmodel.chemistry import activity as activities
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
+from sepmodel.extraction import cascade, circuit, circuit_limits, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
 from sepmodel.extraction.dynamics import leading, limits, modes
 from sepmodel.extraction.dynamics import settings as paths
@@ -160,6 +160,9 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     least = dry(train, weights)
     loops = table.loops(weights, least)
     held = table.lead()
+    for i, wanted in enumerate(case.specification):
+        if wanted.component not in case.components:
+            table.unknown(f"specification.{i}.component", wanted.component)
     table.check()
     net = train.network(base)
     names = list(net.ports)
@@ -197,7 +200,14 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         events += table.led(led.leads)
     schedule = Schedule(base=base, events=tuple(events))
     keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
-    table.problems += limits.along(train, schedule, table.said, keyed)
+    possible: limits.Possible | None = None
+    if isinstance(case, DynamicCircuitCase) and case.purpose != circuit_limits.REGRESSION:
+        given = case
+
+        def possible(inputs: circuit.CircuitInputs) -> None:
+            circuit_limits.require_possible_liquors(given, book, inputs)
+
+    table.problems += limits.along(train, schedule, table.said, keyed, possible)
     table.check()
     run = Run(
         train=train,

@@ -251,11 +251,15 @@ class CircuitTrain:
         conc = np.asarray(given.organic_conc, dtype=float)
         for name, value in zip(self.components, conc, strict=True):
             out[f"organic.composition.{name}"] = float(value)
+        # Cation exchange alone knows no sulfate.
+        sulfate = not isinstance(given.model, CationExchange)
+        sulfate = sulfate or any(np.any(np.asarray(i.sulfate)) for i in given.inlets)
         for inlet in given.inlets:
             head = f"inlet.{inlet.name}"
             out[f"{head}.flow"] = float(np.asarray(inlet.flow))
             out[f"{head}.acid"] = float(np.asarray(inlet.acid))
-            out[f"{head}.sulfate"] = float(np.asarray(inlet.sulfate))
+            if sulfate:
+                out[f"{head}.sulfate"] = float(np.asarray(inlet.sulfate))
             for name, value in zip(self.components, np.asarray(inlet.conc), strict=True):
                 out[f"{head}.composition.{name}"] = float(value)
         for draw in given.draws:
@@ -310,7 +314,7 @@ class CircuitTrain:
                     inlet,
                     flow=_running(settings[f"{head}.flow"], inlet.flow),
                     acid=_running(settings[f"{head}.acid"], inlet.acid),
-                    sulfate=settings[f"{head}.sulfate"],
+                    sulfate=settings.get(f"{head}.sulfate", inlet.sulfate),
                     conc=np.array([settings[f"{head}.composition.{n}"] for n in self.components]),
                 )
             )

@@ -334,6 +334,46 @@ def test_a_pump_may_stop():
         run({**document, "event": [{"setting": "organic.flow", "at": "1 h", "value": "-1 L/h"}]})
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "key", "part"),
+    [
+        ("small", {"event": {"setting": "inlet.feed.acid", "value": "1e7 mol/L"}},
+         "event.0.value", "impossible-concentration"),
+        ("small", {"event": {"setting": "inlet.feed.composition.Nd", "value": "20 mol/L"}},
+         "event.0.value", "less than 5.16"),
+        ("small", {"event": {"setting": "organic.composition.Nd", "factor": 2.0}},
+         "event.0.factor", "factor on nothing"),
+        ("small", {"event": {"setting": "inlet.feed.sulfate", "value": "0.1 mol/L"}},
+         "event.0.setting", "nothing that can change"),
+        ("small", {"disturbance": {"kind": "crud", "section": "strip", "first": 3, "size": 0.1}},
+         "disturbance.0.first", "1 to 2"),
+        ("start-nd-pr", {"specification": {"outlet": "raffinate", "component": "Sm",
+                                           "purity": 0.9}},
+         "specification.0.component", "one of Nd, Pr"),
+        ("small", {"specification": {"outlet": "raffinate", "component": "Na", "purity": 0.9}},
+         "specification.0.component", "Pr, Nd, Tb, Dy"),
+        ("control-nd-pr", {"controller": {"measure": "pH"}}, "controller.0.measure", "no pH"),
+        ("control-nd-pr", {"controller": {"component": "Sm"}}, "controller.0.component", "Nd, Pr"),
+        ("control-nd-pr", {"controller": {"interval": "1 s"}}, "controller.0.interval", "looks"),
+        ("small", {"holdup": {"cells": 1000000}}, "holdup.cells", "256"),
+    ],
+)  # fmt: skip
+def test_what_a_user_may_mistake_is_named(name, changes, key, part):
+    given = load("upsets-pr-nd" if name == "small" else name).document
+    document = small(given) if name == "small" else copy.deepcopy(dict(given))
+    for table, values in changes.items():
+        if table in ("event", "disturbance"):
+            values = {"at": "0.1 d", **values}
+        if table == "controller":
+            values = {**document["controller"][0], **values}
+        document[table] = {**document[table], **values} if table == "holdup" else [values]
+    with pytest.raises(InputError) as caught:
+        run(document)
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert part in str(problem)
+
+
 def test_limits_of_controllers_are_limits():
     document = dict(load("control-nd-pr").document)
     loop = document["controller"][0]
