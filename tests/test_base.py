@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import os
 import pickle
 import re
 import time
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from sepmodel import balance, data, errors, products, species, stream, units
-from sepmodel.errors import ConvergenceError, InputError
-from sepmodel.processes import processors, shared_out
+from sepmodel.errors import ConvergenceError, InputError, SepmodelError
+from sepmodel.processes import helpers, processors, shared_out
 
 MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
 
@@ -216,6 +217,11 @@ def test_work_is_shared_out_as_it_stands_in_the_beginning():
     pairs = [divmod(n, 7) for n in range(9)]
     assert shared_out(divmod_7, range(9), workers=1) == pairs
     assert shared_out(divmod_7, range(9), workers=3, quick=True) == pairs
+
+
+def test_a_helper_that_dies_is_an_error():
+    with pytest.raises(SepmodelError, match="died"), helpers(1) as pool:
+        pool.submit(os._exit, 9).result()
 
 
 def divmod_7(number):
