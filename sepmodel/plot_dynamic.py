@@ -69,13 +69,16 @@ def outlets(result: Result) -> Figure:
     days = _days(next(iter(traces.values())))
     for axes, (name, profile) in zip(panels, traces.items(), strict=True):
         floor = max(plot.share_floor([profile.values[1:]]), 1e-4)
+        # A specification is never the edge of its panel.
+        floor = min([floor, *(0.1 * (1.0 - least) for least in profile.marks.values())])
         _share_axis(axes, floor)
         for index, component in enumerate(profile.axes["component"]):
             # What never comes into the panel has no place in its legend.
             shows = np.nanmax(profile.values[1:, index]) > floor
             axes.plot(
                 days,
-                plot.opened(profile.values[:, index]),
+                # What is purer than the panel shows runs along its edge.
+                plot.opened(np.minimum(profile.values[:, index], 1.0 - floor)),
                 label=component if shows else None,
                 **plot.look(str(component)),
             )
@@ -126,8 +129,11 @@ def _share_axis(axes: Any, floor: float) -> None:
 
 
 def _share_ticks(floor: float) -> list[float]:
-    every = (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
-    return [t for t in every if floor <= t <= 1 - floor]
+    ends = [10.0**-k for k in range(6, 0, -1)]
+    every = [*ends, 0.5, *(1.0 - t for t in reversed(ends))]
+    # Rounding must not cost the last tick.
+    least = floor * (1.0 - 1e-6)
+    return [t for t in every if least <= t <= 1.0 - least]
 
 
 def _percent(shares: list[float]) -> list[str]:

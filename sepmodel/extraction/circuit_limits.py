@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,23 @@ REGRESSION = "code regression"
 NOTABLE = 0.01
 # The solid whose constant decides, in this order: what base precipitates first is amorphous.
 SOLIDS = ("amorphous", "crystalline")
+
+
+class Liquors(Protocol):
+    """What limits are read from: ``conc_aq, conc_org`` (N, C) [mol/m3] and ``ph`` (N,)."""
+
+    @property
+    def conc_aq(self) -> Array: ...
+
+    @property
+    def conc_org(self) -> Array: ...
+
+    @property
+    def ph(self) -> Array: ...
+
+
+# Says where a liquor is, from its row.
+Place = Callable[[int], str]
 
 
 def order_of_constants(
@@ -129,11 +148,20 @@ def limits_left(
     return [
         *_phase_ratios(case, book, solved),
         *_soap(case, book, inputs, solved),
-        *_loading(case, book, inputs, solved),
+        *liquors_left(case, book, inputs, solved, partial(place, case)),
         *_recycled(case, book, inputs, solved),
-        *_hydroxides(case, book, inputs, solved),
-        *_saturated(case, book, inputs, solved),
         *_impurities(case, book, inputs, solved),
+    ]
+
+
+def liquors_left(
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
+) -> list[Warned]:
+    """Those of the liquors themselves: loading, hydroxides, saturation."""
+    return [
+        *_loading(case, book, inputs, solved, where),
+        *_hydroxides(case, book, inputs, solved, where),
+        *_saturated(case, book, inputs, solved, where),
     ]
 
 
@@ -204,7 +232,7 @@ def _soap(
 
 
 def _loading(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
 ) -> list[Warned]:
     """Rare earths per extractant against the highest loading that was ever measured."""
     extractant = _extractant(case)
@@ -222,7 +250,7 @@ def _loading(
             message=f"{loaded[stage]:.3f} mol of rare earth per mol of extractant: above the "
             f"highest measured, {seen:g} (stoichiometric limit {most:.4g}); the organic grows "
             "viscous and may gel",
-            where=place(case, stage),
+            where=where(stage),
         )
     ]
 
@@ -256,7 +284,7 @@ def hydroxide_constants(book: Book, names: Sequence[str]) -> dict[str, float]:
 
 
 def hydroxide_margin(
-    constants: Mapping[str, float], components: Sequence[str], solved: circuit.CircuitResult
+    constants: Mapping[str, float], components: Sequence[str], solved: Liquors
 ) -> Array:
     """pH still to go until a hydroxide precipitates, (N, elements); infinite for absent ones.
 
@@ -271,7 +299,7 @@ def hydroxide_margin(
 
 
 def _hydroxides(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
 ) -> list[Warned]:
     constants = hydroxide_constants(
         book, [name for name in inputs.components if name in RARE_EARTHS]
@@ -288,14 +316,14 @@ def _hydroxides(
                 code="hydroxide",
                 message=f"pH {solved.ph[stage]:.2f} is {-margin[stage, i]:.2f} above the pH at "
                 f"which the hydroxide of {names[i]} precipitates",
-                where=place(case, stage),
+                where=where(stage),
             )
         )
     return out
 
 
 def _saturated(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
 ) -> list[Warned]:
     """Aqueous stages that hold more salt than water dissolves."""
     rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]
@@ -311,7 +339,7 @@ def _saturated(
                     code="saturated",
                     message=f"{to(values[stage], 'mol/L'):.3g} mol/L of {label} in the aqueous: "
                     f"chlorides dissolve to about {to(most, 'mol/L'):g} mol/L",
-                    where=place(case, stage),
+                    where=where(stage),
                 )
             )
     return out

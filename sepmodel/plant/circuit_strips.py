@@ -88,6 +88,7 @@ class Stripper:
         self.closing, self.place = closing, place
         self.numbers, self.loaded = numbers, loaded
         self._lengths: dict[int, _Known | None] = {}
+        self._chain: dict[int, tuple[Array, Array, Array]] = {}
 
     def _read(self, of: Numbers, loaded: Loaded) -> Array:
         """What a strip of one length depends on, as logarithms (B, P)."""
@@ -119,6 +120,9 @@ class Stripper:
         centre = self._read(self.numbers, self.loaded)
         of, loaded = self._written(np.repeat(centre, size, axis=0))
         strips = self._as_built(stages)
+        for i, k in enumerate(lengths):
+            first = strips.least.shape[1] - k
+            strips.least[i, first:], strips.z[i], strips.running[i, first:] = self._of_length(k)
         fine = self.least(of, strips, np.arange(size), loaded)
         count = centre.shape[1]
         moved = np.concatenate([centre, centre + STEP * np.eye(count)])
@@ -128,6 +132,35 @@ class Stripper:
             fine[good] &= ran
         for i, k in enumerate(lengths):
             self._lengths[k] = self._one(k, moved, strips, i) if fine[i] else None
+
+    def _of_length(self, k: int) -> tuple[Array, Array, Array]:
+        """Where the built circuit's strip of some length is looked for: unknowns at the least acid,
+        ln of that, unknowns with the margin.
+
+        From the strip that is built, one stage at a time, each solved if it can be.
+        """
+        if k not in self._chain:
+            built = len(self.closing)
+            if k == built:
+                u, z, running = self.closing, np.array([self.place]), self.closing
+            else:
+                more = k > built
+                u, z, running = self._of_length(k - 1 if more else k + 1)
+                u, running = _by_a_stage(u, more), _by_a_stage(running, more)
+            of, loaded = self._written(self._read(self.numbers, self.loaded))
+            stages = np.array([k], dtype=np.int64)
+            asked = _asked(of, loaded)
+            found, acid, fine = self._sought(of, stages, u[None], z[None], loaded, asked)
+            if fine[0]:
+                u, z = found[0], acid[0]
+            cascade = self._cascade(
+                of, stages, k, self.acid(of, z[None], loaded) * of.excess, loaded
+            )
+            found, _, fine = steered.solve(
+                cascade, running[None], np.zeros((1, 0)), _nothing, LIMIT
+            )
+            self._chain[k] = u, z, found[0] if fine[0] else running
+        return self._chain[k]
 
     def _one(self, k: int, moved: Array, strips: Strips, i: int) -> _Known:
         """The derivatives of strip ``i`` of length k, by differences of its closures alone."""
@@ -428,6 +461,12 @@ def _in_strides(
         length[on[~there]] /= SHORTER
     arrived: NDArray[np.bool_] = who & (way == 0)
     return arrived
+
+
+def _by_a_stage(u: Array, more: bool) -> Array:
+    """A strip's unknowns with a stage more or less where they hardly change."""
+    flat = int(np.argmin(np.abs(np.diff(u))))
+    return np.insert(u, flat, u[flat]) if more else np.delete(u, flat)
 
 
 def _last(u: Array, stages: Members) -> Array:

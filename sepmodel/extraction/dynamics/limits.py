@@ -11,24 +11,33 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
 from sepmodel import units
+from sepmodel.chemistry.cation_exchange import C_STANDARD
+from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction import circuit_limits
 from sepmodel.extraction import inputs as mass_flow
 from sepmodel.extraction.circuit import CircuitInputs
 from sepmodel.extraction.circuit_inputs import Draw, Inlet, Organic, Section
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase, happenings
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
+from sepmodel.extraction.dynamics.simulate import RunResult
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
 from sepmodel.fields import Number, Quantity, Table
 
 if TYPE_CHECKING:
     from sepmodel.result import Warned
 
+Array = NDArray[np.float64]
+
 # Bisections that find the nearest value a train could run with.
 HALVINGS = 32
+# Protons [mol/m3] below which there are none.
+TINY = 1e-30
 # Efficiencies may fall to nothing for a time, and pumps may stop.
 STANDING = Number("a stage efficiency", low=0, high=1)
 # What an outage by mass flow may be.
@@ -159,6 +168,36 @@ def along(
                     )
                 )
     return out
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Moments:
+    """Liquors of all stages at all recorded times, one after the other (T N, C)."""
+
+    conc_aq: Array
+    conc_org: Array
+    ph: Array
+
+
+def left(
+    case: DynamicCircuitCase, book: Book, train: CircuitTrain, found: RunResult
+) -> list[Warned]:
+    """Where and when liquors leave what is known (loading, hydroxides, salt), at their worst."""
+    if found.proton is None:
+        return []
+    stages = found.conc_aq.shape[1]
+    flat = (-1, found.conc_aq.shape[2])
+    moments = Moments(
+        conc_aq=np.maximum(found.conc_aq, 0.0).reshape(flat),
+        conc_org=found.conc_org.reshape(flat),
+        ph=-np.log10(np.maximum(found.proton, TINY) / C_STANDARD).reshape(-1),
+    )
+
+    def where(row: int) -> str:
+        at = circuit_limits.place(case, row % stages)
+        return f"{at}, {_days(float(found.times[row // stages]))}"
+
+    return circuit_limits.liquors_left(case, book, train.inputs, moments, where)
 
 
 def idle(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[Warned]:

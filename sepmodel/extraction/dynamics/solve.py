@@ -104,9 +104,12 @@ def solve_case(
         )
         more = modes_shown(case, found_modes, assembled.weights)
         profiles, quantities = profiles | more[0], quantities | more[1]
+    beyond: list[Warned] = []
+    if isinstance(case, DynamicCircuitCase) and isinstance(assembled.train, CircuitTrain):
+        beyond = limits.left(case, book, assembled.train, found)
     return replace(
         made,
-        warnings=[*assembled.warnings, *made.warnings],
+        warnings=[*assembled.warnings, *made.warnings, *beyond],
         profiles={**made.profiles, **profiles},
         quantities={**made.quantities, **quantities},
     )

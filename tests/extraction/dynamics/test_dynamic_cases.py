@@ -74,7 +74,8 @@ def saponified():
 def test_steady_cases_in_time_stay_and_come_to_rest(name):
     """Efficiencies by mass flow, two acids, a saponify section."""
     document = saponified() if name == "saponified" else copy.deepcopy(dict(load(name).document))
-    document |= {"kind": "cascade-dynamic", "holdup": {"mixer": "0.1 h", "settler": "0.1 h"}}
+    settler = "0 h" if name == "magnet-two-acids" else "0.1 h"
+    document |= {"kind": "cascade-dynamic", "holdup": {"mixer": "0.1 h", "settler": settler}}
     document["time"] = {"end": "400 d", "outputs": 3, "maps": 2, "tolerance": 1e-4}
     steady = run({**document, "start": {"fill": "steady"}})
     for key, profile in steady.profiles.items():
@@ -103,7 +104,7 @@ def test_plug_flow_and_staged_filling_from_a_file(binary):
             binary,
             holdup={"mixer": "0.1 h", "settler": "0.2 h", "cells": "plug", "dead": 0.1},
             start={"policy": "staged", "product": 1.0, "duration": "200 h", "steps": 4},
-            time={"end": "40 d", "tolerance": 1e-3},
+            time={"end": "15 d", "tolerance": 1e-3, "outputs": 64, "maps": 4},
         )
     )
     assert found.balance["max"] < 1e-11
@@ -214,17 +215,17 @@ def test_time_and_product_missed_add_up(binary):
 
 
 def test_usual_disturbances_are_the_events_they_stand_for():
-    document = dict(load("upsets-pr-nd").document)
-    base = {**document, "start": {"fill": "steady"}, "time": {"end": "2 d", "tolerance": 1e-3}}
+    base = small(load("upsets-pr-nd").document)
+    base["time"] = {"end": "2 d", "tolerance": 1e-3, "outputs": 32, "maps": 4}
     named = [
         {"kind": "feed-surge", "size": 0.02, "at": "0.5 d"},
         {"kind": "acid-weaker", "size": 0.01, "at": "1 d", "until": "1.5 d", "inlet": "scrub-acid"},
-        {"kind": "crud", "size": 0.3, "at": "1 d", "section": "scrub", "first": 3, "last": 5},
+        {"kind": "crud", "size": 0.3, "at": "1 d", "section": "scrub", "first": 2, "last": 3},
     ]
     events = [
         {"setting": "inlet.feed.flow", "at": "0.5 d", "factor": 1.02},
         {"setting": "inlet.scrub-acid.acid", "at": "1 d", "until": "1.5 d", "factor": 0.99},
-        {"setting": "section.scrub.efficiency", "at": "1 d", "factor": 0.7, "first": 3, "last": 5},
+        {"setting": "section.scrub.efficiency", "at": "1 d", "factor": 0.7, "first": 2, "last": 3},
     ]
     ours = run({**base, "event": [], "disturbance": named})
     theirs = run({**base, "event": events})
@@ -306,6 +307,16 @@ def test_an_outage_of_all_stages_is_one_clear_error(binary):
         run(document)
     del document["outage"][2]
     assert run(document).balance["max"] < 1e-11
+
+
+def test_limits_of_liquors_are_told_with_their_moment():
+    event = {"setting": "organic.saponification", "at": "2 h", "until": "20 h", "value": 0.48}
+    found = run(small(load("upsets-pr-nd").document, event=[event]))
+    (loading,) = [w for w in found.warnings if w.code == "loading"]
+    assert "may gel" in loading.message
+    assert loading.where.startswith("extraction, stage ")
+    assert 2 / 24 < float(loading.where.split()[-2]) <= 1.0
+    assert "loading" not in {w.code for w in run(small(load("upsets-pr-nd").document)).warnings}
 
 
 def test_soap_beyond_the_extractant_is_refused_in_an_event_too():
