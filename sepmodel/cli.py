@@ -752,6 +752,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         terminal.mute()
         code = _fail(InputError(Problem(message=str(error.strerror))), BAD_INPUT, False)
+    if arguments is None:
+        gc.freeze()  # the process ends: what is left need not be searched for garbage once more
     sys.exit(code)
 
 

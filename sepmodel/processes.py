@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 import os
 import pickle
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sepmodel.errors import SepmodelError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 Asked = TypeVar("Asked")
 Found = TypeVar("Found")
@@ -41,14 +48,12 @@ def shared_out(
     process is a copy of this one: it would be done before another had started.
     """
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
 
     if quick and multiprocessing.get_start_method() != "fork":
         workers = 1
     if workers < 2 or len(asked) < 2:
         return [work(one) for one in asked]
-
-    with ProcessPoolExecutor(min(workers, len(asked)) - 1) as pool:
+    with helpers(min(workers, len(asked)) - 1) as pool:
         # Packed now: the executor would do so later, while this process works on the same objects.
         others = [pool.submit(_unpacked, pickle.dumps((work, one))) for one in asked[1:]]
         found = [work(asked[0])]
@@ -60,3 +65,36 @@ def shared_out(
 def _unpacked(packed: bytes) -> Any:
     work, one = pickle.loads(packed)
     return work(one)
+
+
+@contextmanager
+def helpers(
+    count: int, begin: Callable[..., None] | None = None, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that work for this one, each after ``begin(*arguments)``.
+
+    An interrupt from the keyboard ends them at once, whatever they are at.
+
+    Raises
+    ------
+    SepmodelError
+        when one of them dies.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        with ProcessPoolExecutor(
+            count, initializer=_begin, initargs=(begin, arguments)
+        ) as executor:
+            yield executor
+    except BrokenProcessPool:
+        raise SepmodelError(
+            "a process that worked for this one died; was there memory enough?"
+        ) from None
+
+
+def _begin(begin: Callable[..., None] | None, arguments: Sequence[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if begin is not None:
+        begin(*arguments)

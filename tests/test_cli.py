@@ -319,6 +319,8 @@ def quickest(*words, cwd):
 def test_help_and_import_are_fast(tmp_path):
     assert quickest("-m", "sepmodel", "--help", cwd=tmp_path) < 0.2
     assert quickest("-c", "import sepmodel", cwd=tmp_path) < 0.6
+    short = "import sepmodel, sys; sepmodel.run('nd-pr'); assert 'pint' not in sys.modules"
+    assert quickest("-c", short, cwd=tmp_path) < 1
 
 
 def examples(command):
