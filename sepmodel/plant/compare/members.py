@@ -35,7 +35,7 @@ from sepmodel.plant.flowsheet import (
     rare_earths,
 )
 from sepmodel.plant.inputs import Route
-from sepmodel.plant.train_trims import Running, TrainTrimmer
+from sepmodel.plant.train_trims import Failure, Running, TrainTrimmer
 from sepmodel.processes import helpers
 from sepmodel.stream import Stream
 
@@ -142,7 +142,7 @@ class _Trims:
     """The built plant as one member's units see it, with the answers found so far."""
 
     designs: Mapping[str, Any]
-    answers: dict[str, Running | AffinityDesign | InfeasibleError] = field(default_factory=dict)
+    answers: dict[str, Running | AffinityDesign | Failure] = field(default_factory=dict)
 
     def built(self, unit: str) -> Any:
         """What was designed for a unit when it was built."""
@@ -153,7 +153,7 @@ class _Trims:
         if unit not in self.answers:
             raise WaitingError(unit, asks)
         answer = self.answers[unit]
-        if isinstance(answer, InfeasibleError):
+        if isinstance(answer, InfeasibleError | ConvergenceError):
             raise answer
         return answer
 
