@@ -146,7 +146,7 @@ def limits_left(
 ) -> list[Warned]:
     """Every limit of a mixer-settler, a solvent or a liquor that the solved circuit leaves."""
     return [
-        *_phase_ratios(case, book, solved),
+        *phase_ratios(case, book, solved.flow_aq, solved.flow_org),
         *_soap(case, book, inputs, solved),
         *liquors_left(case, book, inputs, solved, partial(place, case)),
         *_recycled(case, book, inputs, solved),
@@ -174,12 +174,15 @@ def place(case: CircuitCase, stage: int) -> str:
     raise IndexError(stage)
 
 
-def _phase_ratios(case: CircuitCase, book: Book, solved: circuit.CircuitResult) -> list[Warned]:
+def phase_ratios(
+    case: CircuitCase, book: Book, flow_aq: Array, flow_org: Array, when: str = ""
+) -> list[Warned]:
+    """Sections whose organic to aqueous no mixer likes, from flows (N,); ``when`` is added."""
     low, high = book[f"{DEFAULTS}:phase_ratio_low"], book[f"{DEFAULTS}:phase_ratio_high"]
     out = []
     at = 0
     for section in case.section:
-        ratios = (solved.flow_org / solved.flow_aq)[at : at + section.stages]
+        ratios = (flow_org / flow_aq)[at : at + section.stages]
         at += section.stages
         worst = float(max(ratios, key=lambda r: abs(np.log(r / np.sqrt(low * high)))))
         if not low <= worst <= high:
@@ -188,33 +191,38 @@ def _phase_ratios(case: CircuitCase, book: Book, solved: circuit.CircuitResult) 
                     code="phase-ratio",
                     message=f"organic to aqueous {worst:.3g} lies outside {low:g} to {high:g}: "
                     "a mixer needs some of the scarcer phase returned to it",
-                    where=section.name,
+                    where=f"{section.name}{when}",
                 )
             )
     return out
+
+
+def gelling(book: Book, degree: float, where: str) -> list[Warned]:
+    """Whether so much of the extractant as soap may gel."""
+    limit = book["extractants/pc88a:soap_limit"]
+    if not degree > limit:
+        return []
+    return [
+        Warned(
+            code="gel",
+            message=f"{degree:.3g} of the extractant as soap: beyond {limit:g} it may gel "
+            "without a modifier",
+            where=where,
+        )
+    ]
 
 
 def _soap(
     case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
 ) -> list[Warned]:
     """Soap beyond what gels, and base that finds no acid left in the organic."""
-    out = []
     at_end = case.section[-1].name == "saponify"
     degree = case.organic.saponification
     if at_end:
         degree = float(solved.conc_org[-1, -1] * inputs.charge[-1]) / case.organic.extractant
     if not degree:
         return []
-    limit = book["extractants/pc88a:soap_limit"]
-    if degree > limit:
-        out.append(
-            Warned(
-                code="gel",
-                message=f"{degree:.3g} of the extractant as soap: beyond {limit:g} it may gel "
-                "without a modifier",
-                where="saponify" if at_end else "organic",
-            )
-        )
+    out = gelling(book, degree, "saponify" if at_end else "organic")
     if at_end and isinstance(inputs.model, SoapExchange):
         liquor = solved.outlets["saponify"]
         free = float(liquor.flow * inputs.model.kw / liquor.proton)

@@ -200,6 +200,26 @@ def left(
     return circuit_limits.liquors_left(case, book, train.inputs, moments, where)
 
 
+def driven(
+    case: DynamicCircuitCase, book: Book, train: CircuitTrain, schedule: Schedule
+) -> list[Warned]:
+    """Phase ratios and soaps that the schedule asks for, each at its first moment."""
+    found: dict[tuple[str, str], Warned] = {}
+    ion = case.model.counter_ion
+    for t in (0.0, *(t for t in schedule.breaks if t < case.time.end)):
+        settings = schedule.at(t)
+        net = train.network(settings)
+        when = f", {_days(t)}"
+        listed = circuit_limits.phase_ratios(case, book, net.flow[0], net.flow[1], when)
+        if ion is not None and case.section[-1].name != "saponify":
+            soap = settings[f"organic.composition.{ion}"] * float(train.inputs.charge[-1])
+            degree = 0.5 * soap / settings["organic.dimer"]
+            listed += circuit_limits.gelling(book, degree, f"organic{when}")
+        for warning in listed:
+            found.setdefault((warning.code, warning.where.split(",")[0]), warning)
+    return list(found.values())
+
+
 def idle(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[Warned]:
     """Warnings of what a run is too short for: events after its end, loops that never act."""
     from sepmodel.result import Warned

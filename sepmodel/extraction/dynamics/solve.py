@@ -106,7 +106,8 @@ def solve_case(
         profiles, quantities = profiles | more[0], quantities | more[1]
     beyond: list[Warned] = []
     if isinstance(case, DynamicCircuitCase) and isinstance(assembled.train, CircuitTrain):
-        beyond = limits.left(case, book, assembled.train, found)
+        beyond = limits.driven(case, book, assembled.train, assembled.run.schedule)
+        beyond += limits.left(case, book, assembled.train, found)
     return replace(
         made,
         warnings=[*assembled.warnings, *made.warnings, *beyond],

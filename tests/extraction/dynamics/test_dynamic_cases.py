@@ -311,7 +311,10 @@ def test_an_outage_of_all_stages_is_one_clear_error(binary):
 
 def test_limits_of_liquors_are_told_with_their_moment():
     event = {"setting": "organic.saponification", "at": "2 h", "until": "20 h", "value": 0.48}
-    found = run(small(load("upsets-pr-nd").document, event=[event]))
+    thin = {"setting": "inlet.scrub-acid.flow", "at": "6 h", "until": "7 h", "factor": 0.05}
+    found = run(small(load("upsets-pr-nd").document, event=[event, thin]))
+    ratios = [w.where for w in found.warnings if w.code == "phase-ratio"]
+    assert ratios == ["extraction, 0.25 d", "scrub, 0.25 d"]
     (loading,) = [w for w in found.warnings if w.code == "loading"]
     assert "may gel" in loading.message
     assert loading.where.startswith("extraction, stage ")

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from trains_for_tests import binary, circuit_train
+from trains_for_tests import binary, circuit_train, integrated
 
 from sepmodel import load, run
 from sepmodel.data import Book
@@ -158,6 +158,29 @@ def test_policies_of_a_circuit_do_what_they_say():
     assert through == pytest.approx(1.0, rel=0.02)
     assert trickle < 0.02
     assert closed.balance["max"] < 1e-11
+
+
+@pytest.mark.slow
+def test_a_circuits_policy_is_faster_confirmed_by_a_program_of_its_own():
+    hour = 3600.0
+    train = circuit_train(closed=False, stages=(6, 5, 2))
+    wanted = [Specification(outlet="raffinate", component=1, least=0.68, weights=(1.0, 1.0, 0.0))]
+    plain = outcome(train, Policy(), wanted, 20 * hour, rtol=1e-6)
+    policy = on_circuit(train, Policy(kind="split", product=1.0, duration=2 * hour))
+    led = outcome(train, policy, wanted, 20 * hour, rtol=1e-6)
+    assert led.time < plain.time / 1.5
+    base = train.settings
+    (event,) = policy.events(base)
+    for stretches, ours in (
+        ([(base, 2.2 * hour)], plain),
+        ([(base | {event.setting: event.value}, 2 * hour), (base, 0.2 * hour)], led),
+    ):
+        times, x, _ = integrated(train, stretches, moments=100)
+        share = x[:, 0, 1] / x[:, 0, :2].sum(axis=1)
+        i = np.flatnonzero(share < 0.68)[-1]
+        part = (0.68 - share[i]) / (share[i + 1] - share[i])
+        after = times[i] + part * (times[i + 1] - times[i])
+        assert ours.time == pytest.approx(after, rel=1e-3)
 
 
 def test_staged_filling_of_a_circuit():
