@@ -346,13 +346,19 @@ def _by_route(
     return members
 
 
+def _below(reached: float, demanded: float) -> str:
+    """What is reached and demanded, with as many digits as tell them apart."""
+    digits = next((d for d in range(4, 10) if round(reached, d) < round(demanded, d)), 10)
+    return f"{reached:.{digits}f}, demanded {demanded:.4f}"
+
+
 def _outcome(built: _Built, member: _Member) -> Outcome:
     sheet, booked = member.sheet, member.account
     if sheet is None or booked is None:
         return Outcome(status=MISSES, reason=member.reason)
     closure = max(sheet.closure.values())
     short = [
-        f"{product}: {what} {reached:.4f}, demanded {demanded:.4f}"
+        f"{product}: {what} {_below(reached, demanded)}"
         for product, entry in booked.products.items()
         for what, (reached, demanded) in entry["missed"].items()
     ]
