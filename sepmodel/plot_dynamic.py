@@ -205,7 +205,9 @@ def loops(result: Result) -> Figure:
         days = _days(profile)
         for axes, index, label in zip(row, (0, 1), ("measured", "setting"), strict=True):
             axes.step(days, profile.values[:, index], where="post", color=plot.INK, linewidth=1.2)
-            axes.set_title(f"{name.removeprefix('loop_')}: {label}")
+            unit = profile.unit_of(label)
+            told = "" if unit == "1" else f" ({unit})"
+            axes.set_title(f"{name.removeprefix('loop_')}: {label}{told}")
             axes.set_xlabel("time (d)")
     return figure
 

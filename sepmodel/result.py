@@ -64,7 +64,8 @@ class Profile:
     ``axes`` maps each axis to its labels, in the order of the dimensions:
     ``{"stage": range(1, 46), "component": ("Nd", "Pr")}``. ``bands`` name stretches of the first
     axis by their first and last label (the sections of a cascade: ``{"extraction": (1, 24)}``),
-    ``marks`` single labels (``{"feed": 24}``); figures shade and name them.
+    ``marks`` single labels (``{"feed": 24}``); figures shade and name them. ``units`` are those of
+    labels of the last axis that have another one than ``unit``.
     """
 
     unit: str
@@ -72,6 +73,7 @@ class Profile:
     values: NDArray[np.float64]
     bands: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     marks: Mapping[str, Any] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=float)
@@ -87,6 +89,10 @@ class Profile:
                 )
             )
 
+    def unit_of(self, label: Any) -> str:
+        """The unit of the values at a label of the last axis."""
+        return self.units.get(label, self.unit)
+
     def to_dict(self) -> dict[str, Any]:
         """The profile as the JSON object of a result."""
         document: dict[str, Any] = files.plain(
@@ -97,6 +103,7 @@ class Profile:
                 "values": self.values,
                 "bands": self.bands,
                 "marks": self.marks,
+                **({"units": self.units} if self.units else {}),
             }
         )
         return document
@@ -212,8 +219,9 @@ class Result:
         for name, profile in self.profiles.items():
             size = profile.values.size
             columns["profile"] += [name] * size
-            columns["unit"] += [profile.unit] * size
             places = np.indices(profile.values.shape).reshape(profile.values.ndim, size)
+            last = [profile.unit_of(label) for label in list(profile.axes.values())[-1]]
+            columns["unit"] += [last[i] for i in places[-1]]
             for axis in axes:
                 labels = list(profile.axes.get(axis, ()))
                 row = list(profile.axes).index(axis) if labels else 0
@@ -294,7 +302,10 @@ def _profile_csv(name: str, profile: Profile) -> str:
         header = [last, f"{name} [{profile.unit}]"]
         pairs = zip(profile.axes[last], files.plain(profile.values), strict=True)
         return files.csv_text(header, [list(pair) for pair in pairs])
-    header = [*leading, *(f"{name} {label} [{profile.unit}]" for label in labels)]
+    header = [
+        *leading,
+        *(f"{name} {label} [{profile.unit_of(label)}]" for label in labels),
+    ]
     rows = []
     for index in np.ndindex(*profile.values.shape[:-1]):
         where = [profile.axes[axis][i] for axis, i in zip(leading, index, strict=True)]

@@ -109,6 +109,9 @@ def require_possible_inlets(case: CircuitCase, book: Book, inputs: circuit.Circu
 def require_possible_liquors(case: CircuitCase, book: Book, inputs: circuit.CircuitInputs) -> None:
     """The same of inlets and organic as they are in ``inputs``, whatever the case says of them."""
     amounts = _liquors(case, inputs)
+    for given, inlet in zip(case.inlet, inputs.inlets, strict=True):
+        base = max(-float(np.asarray(inlet.acid)), 0.0)
+        amounts.append(("base", f"inlet.{given.name}.base", base))
     if case.model.equilibrium == "mass-action":
         amounts.append(("extractant", "organic.extractant", 2.0 * float(np.asarray(inputs.dimer))))
     _require(case, book, amounts)

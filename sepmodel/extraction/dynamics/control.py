@@ -31,7 +31,8 @@ class Loop:
 
     kept between ``low`` and ``high``; the integral stops while it is held there. ``time`` infinite:
     proportional only. From ``start`` [s] on. An outlet with no more than ``dry`` (weighted, per s)
-    has no purity, and the setting stays as it is.
+    has no purity, and the setting stays as it is. The setting is shown in ``unit``, ``per`` of the
+    train's own.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Loop:
     start: float = 0.0
     weights: tuple[float, ...] = ()
     dry: float = 0.0
+    unit: str = "1"
+    per: float = 1.0
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
+from sepmodel import units
 from sepmodel.extraction.circuit_inputs import CircuitCase
 from sepmodel.extraction.inputs import CascadeCase, Member
 from sepmodel.fields import (
@@ -31,6 +32,8 @@ Shares = dict[Member, NonNegative]
 Purity = OpenFraction
 # With larger ones what an upset leaves for later is lost in the errors of the steps.
 LOOSEST = 1e-3
+# A pH beyond which no liquor is.
+ACIDIC, ALKALINE = -2, 16
 FOLLOWS = "a relative tolerance (looser ones lose what an upset leaves for later)"
 Tolerance = Annotated[float, Number(FOLLOWS, low=1e-10, high=LOOSEST)]
 SectionName = Literal["extraction", "scrub", "strip", "saponify"]
@@ -38,9 +41,18 @@ MOST_OUTPUTS, MOST_MAPS, MOST_ROUNDS, MOST_MODES = 4096, 512, 8, 8
 # Looks of a controller in a run, and cells of a settler (16 are plug flow within 0.1 %).
 MOST_LOOKS, MOST_CELLS = 100_000, 256
 Cells = Annotated[int, Number("a count", low=1, high=MOST_CELLS, whole=True)]
+VOLUMES = ("mixer_aq", "mixer_org", "settler_aq", "settler_org")
 # Cells of a settler in plug flow: what a train's outlets do then differs from a true delay in every
 # settler by less than 0.1 % of the time, and by half as much with twice as many.
 PLUG = 16
+
+
+def _over(at: float, until: float | None, ramp: float = 0.0) -> None:
+    """Refuse what ends before it has come about."""
+    if until is not None and (until <= at or until < at + ramp):
+        begins = f"{at / units.factor('h'):.6g} h{' and its ramp' if ramp else ''}"
+        ends = f"{until / units.factor('h'):.6g} h"
+        refuse("it ends before it has come about", f"after at, {begins}", ends, "until")
 
 
 class Holdup(Table):
@@ -84,7 +96,16 @@ class Holdup(Table):
             refuse("a hold-up is a time or two volumes", "mixer, or mixer_aq and mixer_org")
         if (self.settler_aq is None) != (self.settler_org is None):
             refuse("a settler holds both phases", "settler_aq and settler_org")
+        by_time = self.mixer is not None
+        idle = VOLUMES if by_time else ("settler", "basis")
+        for name in idle:
+            if name in self.model_fields_set and getattr(self, name) is not None:
+                refuse("a hold-up is a time or volumes, not both",
+                       "times" if by_time else "volumes", key=name)  # fmt: skip
         settled = self.settler > 0 or self.settler_aq is not None
+        for name in ("cells", "dead"):
+            if name in self.model_fields_set and not settled:
+                refuse("there is no settler", "a settler", getattr(self, name), name)
         if self.weir is not None and (self.phases == "fixed" or not settled or self.cells != 1):
             refuse("an interface moves in a mixed settler behind a mixer that runs over",
                    'phases = "overflow", a settler, cells = 1')  # fmt: skip
@@ -157,6 +178,10 @@ class Start(Table):
             refuse("a product's part belongs to a policy", 'policy = "split" or "staged"')
         if self.factor is not None and self.policy != "lead":
             refuse("a factor is that of a lead's setting", 'policy = "lead"')
+        if "steps" in self.model_fields_set and self.policy != "staged":
+            refuse("steps are those of staged filling", 'policy = "staged"', self.steps, "steps")
+        if self.profile and self.fill == "steady":
+            refuse("a steady state has its own shares", 'fill = "feed"', key="profile")
         if self.policy == "none" and (self.duration > 0 or self.find is not None):
             refuse("what lasts, or is found, is a policy", 'policy = "split"')
         if self.find is None:
@@ -175,7 +200,7 @@ class Event(Table):
     """From ``at`` a setting has another value, reached over ``ramp``; until ``until``, if given.
 
     ``setting`` is a path into the case ("inlet.feed.flow", "inlet.feed.composition.Nd",
-    "inlet.acid.acid", "organic.flow", "organic.saponification", "mass_flow.scrub",
+    "inlet.acid.acid", "inlet.soda.base", "organic.flow", "organic.saponification", "mass_flow.scrub",
     "section.extraction.efficiency", "section.scrub.entrainment_aq"; with ``first`` and ``last`` for
     some stages of a section only). The value is as in the case, or a ``factor`` on it.
     """
@@ -194,8 +219,7 @@ class Event(Table):
     def _one_value(self) -> Event:
         if (self.value is None) == (self.factor is None):
             refuse("an event sets a value or a factor", "one of value and factor")
-        if self.until is not None and self.until < self.at + self.ramp:
-            refuse("an event ends before its ramp does", "until after at and ramp")
+        _over(self.at, self.until, self.ramp)
         return self
 
 
@@ -234,6 +258,15 @@ class Disturbance(Table):
         }.get(self.kind, ())
         if any(getattr(self, name) is None for name in wanted):
             refuse(f"{self.kind} names its {' and '.join(wanted)}", ", ".join(wanted))
+        known = {
+            "feed-surge": ("inlet",),
+            "crud": ("section", "first", "last"),
+            "entrainment": ("section", "first", "last"),
+        }.get(self.kind, wanted)
+        for name in ("inlet", "component", "section", "first", "last"):
+            if name not in known and getattr(self, name) is not None:
+                refuse(f"{self.kind} knows no {name}", ", ".join(known), getattr(self, name), name)
+        _over(self.at, self.until, self.ramp)
         return self
 
     def events(self, feeds: Sequence[str]) -> list[Event]:
@@ -268,6 +301,11 @@ class Outage(Table):
     last: Count | None = None
     at: Duration
     until: LongTime
+
+    @model_validator(mode="after")
+    def _lasts(self) -> Outage:
+        _over(self.at, self.until)
+        return self
 
 
 class Time(Table):
@@ -328,6 +366,8 @@ class Controller(Table):
     def _complete(self) -> Controller:
         if (self.gain is None) == (self.tune is None) or (self.tune is not None and self.time):
             refuse("a controller has a gain and a time, or is tuned", "gain, or tune")
+        if self.tune == 0.0:
+            refuse("a step of nothing moves nothing", "a small part such as 0.01", 0.0, "tune")
         if self.target is None and self.tune is None:
             refuse("a controller has a target", "target")
         if self.measure == "purity" and (self.outlet is None or self.component is None):
@@ -336,6 +376,16 @@ class Controller(Table):
             refuse("a measurement is taken at a stage of a section", "section and stage")
         if self.measure.startswith("share") and self.component is None:
             refuse("a share is that of a component", "component")
+        used = {"purity": ("outlet", "component"), "pH": ("section", "stage")}.get(
+            self.measure, ("section", "stage", "component")
+        )
+        for name in ("section", "stage", "component", "outlet"):
+            if name in self.model_fields_set and name not in used:
+                refuse(f"{self.measure} is not measured by its {name}", ", ".join(used),
+                       getattr(self, name), name)  # fmt: skip
+        low, high = (ACIDIC, ALKALINE) if self.measure == "pH" else (0.0, 1.0)
+        if self.target is not None and not low <= self.target <= high:
+            refuse(f"no {self.measure} comes there", f"{low:g} to {high:g}", self.target, "target")
         return self
 
 

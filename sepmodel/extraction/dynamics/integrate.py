@@ -345,6 +345,8 @@ def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> fl
     if first == 0.0:
         return min(until - memory.t, options.longest)
     h = CAUTION / (options.rtol * first)
+    if not h > 0.0:
+        raise _stuck(kernel, memory, options, "its rates are beyond all numbers")
     moved = memory.y.copy()
     moved[:inner] += h * memory.rate
     try:

@@ -218,12 +218,14 @@ def _profiles(
                     axes={"time_h": shown, "stage": stages["stage"]},
                     values=found.volumes[chosen, row],
                 )
-    for name, seen in found.signals.items():
+    for loop in run.loops:
+        seen = found.signals[loop.name]
         if seen.size:
-            out[f"loop_{name}"] = Profile(
+            out[f"loop_{loop.name}"] = Profile(
                 unit="1",
                 axes={"time_h": _hours(seen[:, 0]), "signal": ("measured", "setting")},
-                values=seen[:, 1:],
+                values=seen[:, 1:] / (1.0, loop.per),
+                units={"setting": loop.unit},
             )
     return out
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sepmodel import units
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction.dynamics.control import Loop
@@ -16,14 +19,18 @@ from sepmodel.extraction.dynamics.inputs import (
     happenings,
 )
 from sepmodel.extraction.dynamics.limits import Said, beyond
+from sepmodel.extraction.dynamics.network import Network
 from sepmodel.extraction.dynamics.policies import Leads
 from sepmodel.extraction.dynamics.schedule import Event
 from sepmodel.extraction.dynamics.trains import Train
 from sepmodel.fields import meant
-from sepmodel.species import molar_mass
+from sepmodel.species import CHARGES, molar_mass
+
+Array = NDArray[np.float64]
 
 # Unit of a setting by the last word of its path; a composition is recognised by its table.
-UNITS = {"flow": "m^3/s", "acid": "mol/m^3", "sulfate": "mol/m^3", "extractant": "mol/m^3"}
+UNITS = {"flow": "m^3/s", "acid": "mol/m^3", "base": "mol/m^3",
+         "sulfate": "mol/m^3", "extractant": "mol/m^3"}  # fmt: skip
 # What names of a start-up policy's events begin with.
 BEGIN = "start: "
 PER_STAGE = ("efficiency", "entrainment_aq", "entrainment_org")
@@ -59,7 +66,7 @@ class Paths:
             for k, (setting, scale) in enumerate(
                 self.targets(
                     event.setting,
-                    f"{key}.kind" if key.startswith("disturbance") else f"{key}.setting",
+                    f"{key}.{self.blamed(key)}",
                     event.first,
                     event.last,
                 )
@@ -118,6 +125,17 @@ class Paths:
                 self.said[out[-1]] = Said(key=f"outage.{i}", value=f"{outage.first} to {last}")
         return out
 
+    def blamed(self, key: str) -> str:
+        """What an event or disturbance says its setting with."""
+        table, number = key.split(".")
+        if table == "event":
+            return "setting"
+        given = self.case.disturbance[int(number)]
+        if given.inlet is not None and given.component is not None:
+            known = any(inlet.name == given.inlet for inlet in self.case.inlet)
+            return "component" if known else "inlet"
+        return next((n for n in ("inlet", "section") if getattr(given, n) is not None), "kind")
+
     def lead(self) -> list[str]:
         """The train's settings behind what a lead of the start holds."""
         start = self.case.start
@@ -159,12 +177,20 @@ class Paths:
 
     def loops(self, weights: tuple[float, ...], dry: float) -> list[Loop]:
         """The controllers of the case; an outlet with no more than ``dry`` has no purity."""
-        out = []
+        out: list[Loop] = []
+        names: set[str] = set()
         moved = {event.setting: said.key for event, said in self.said.items()}
         for i, given in enumerate(self.case.controller):
             key = f"controller.{i}"
             targets = self.targets(given.setting, f"{key}.setting", None, None)
+            if given.name in names:
+                self.refuse(f"{key}.name", given.name, "a name twice", "a name of its own")
+            names.add(given.name)
             if not targets:
+                continue
+            if len(targets) > 1:
+                self.refuse(f"{key}.setting", given.setting, "these are several settings at once",
+                            "a single one")  # fmt: skip
                 continue
             setting, scale = targets[0]
             if setting in moved:
@@ -184,20 +210,15 @@ class Paths:
                 if getattr(given, name) is not None
             }
             numbers.setdefault("gain", 0.0)
+            unit, per = "1", scale
             if len(self.problems) == found:
-                for name in ("low", "high"):
-                    text = getattr(given, name)
-                    self.within(given.setting, numbers[name] / scale, f"{key}.{name}", text)
-                if not numbers["low"] < numbers["high"]:
-                    self.problems.append(
-                        Problem(
-                            message="a controller's limits rise",
-                            key=f"{key}.low",
-                            value=given.low,
-                            expected=f"below high, {given.high}",
-                        )
-                    )
-            self.measured(i, given)
+                if isinstance(given.low, str):
+                    unit = units.split(given.low)[1]
+                    per = scale * self.number(given.setting, f"1 {unit}", f"{key}.low")
+                shown = {name: number / scale for name, number in numbers.items()}
+                design = self.train.settings[setting]
+                self.limits(key, given, shown, design / scale, f"{design / per:.6g} {unit}")
+            self.measured(i, given, weights)
             stage = 1
             if given.section is not None:
                 bounds = self.sections()
@@ -221,13 +242,37 @@ class Paths:
                     outlet=given.outlet or "",
                     start=given.start,
                     weights=weights,
+                    unit=unit,
+                    per=per,
                     dry=dry if given.measure == "purity" else 0.0,
                     **numbers,
                 )
             )
         return out
 
-    def measured(self, i: int, given: Controller) -> None:
+    def limits(
+        self, key: str, given: Controller, numbers: dict[str, float], design: float, said: str
+    ) -> None:
+        """Note limits that cannot be, or leave out the design's value, from which a loop begins."""
+        for name in ("low", "high"):
+            self.within(given.setting, numbers[name], f"{key}.{name}", getattr(given, name))
+        if not numbers["low"] < numbers["high"]:
+            self.refuse(f"{key}.low", given.low, "a controller's limits rise",
+                        f"below high, {given.high}")  # fmt: skip
+            return
+        beyond_it = {"low": numbers["low"] > design, "high": numbers["high"] < design}
+        for name, outside in beyond_it.items():
+            if outside:
+                self.refuse(
+                    f"{key}.{name}", getattr(given, name),
+                    f"{given.setting} of the design is beyond the controller's limits",
+                    f"at {'most' if name == 'low' else 'least'} {said.removesuffix(' 1')}",
+                )  # fmt: skip
+        if given.gain is not None and numbers["gain"] == 0.0:
+            self.refuse(f"{key}.gain", given.gain, "a controller without a gain does nothing",
+                        "more or less than zero")  # fmt: skip
+
+    def measured(self, i: int, given: Controller, weights: tuple[float, ...]) -> None:
         """Note what a controller cannot measure, or would look at too often."""
         key = f"controller.{i}"
         if given.measure == "pH" and isinstance(self.case, DynamicMassFlowCase):
@@ -239,8 +284,8 @@ class Paths:
                     expected='"share_aq", "share_org" or "purity"',
                 )
             )
-        if given.component is not None and given.component not in self.train.components:
-            self.unknown(f"{key}.component", given.component)
+        if given.component is not None:
+            self.counted(f"{key}.component", given.component, weights)
         looks = (self.case.time.end - given.start) / given.interval
         if looks > MOST_LOOKS:
             self.problems.append(
@@ -253,16 +298,58 @@ class Paths:
                 )
             )
 
-    def unknown(self, key: str, name: str) -> None:
-        """Note a component that the case has not, or that is no product."""
-        self.problems.append(
-            Problem(
-                message="no such component",
-                key=key,
-                value=name,
-                expected=f"one of {', '.join(self.case.components)}",
-            )
-        )
+    def refuse(self, key: str, value: object, message: str, expected: str) -> None:
+        """Note that something is wrong."""
+        self.problems.append(Problem(message=message, key=key, value=value, expected=expected))
+
+    def counted(self, key: str, name: str, weights: tuple[float, ...]) -> None:
+        """Note a component that the case has not, or that counts for nothing in purities."""
+        pairs = zip(self.train.components, weights, strict=True)
+        counted = [other for other, weight in pairs if weight > 0]
+        if name not in counted:
+            self.refuse(key, name, "no such component", f"one of {', '.join(counted)}")
+
+    def outlet(
+        self, key: str, name: str, net: Network, labels: dict[str, str], weights: tuple[float, ...]
+    ) -> str:
+        """The train's own name of an outlet by which product leaves; noted where there is none."""
+        counted = np.array(weights) > 0
+        known = {labels.get(own, own): own for own in net.ports}
+        leaving = [
+            label for label, own in known.items()
+            if net.ports[own].share[: counted.size][counted].any()
+        ]  # fmt: skip
+        if name not in leaving:
+            message = "nothing leaves there: it returns" if name in known else "no such outlet"
+            self.refuse(key, name, message, f"one of {', '.join(leaving)}")
+        return known.get(name, "")
+
+    def rows(self) -> dict[int, Array]:
+        """Shares (C,) of the stages (from 0) that the start's profile gives."""
+        names = self.train.components
+        out: dict[int, Array] = {}
+        for i, part in enumerate(self.case.start.profile):
+            key = f"start.profile.{i}"
+            if part.section not in self.sections():
+                self.refuse(f"{key}.section", part.section, "no such section",
+                            f"one of {', '.join(self.sections())}")  # fmt: skip
+                continue
+            before, count = self.sections()[part.section]
+            last = count if part.last is None else part.last
+            if not part.first <= last <= count:
+                self.refuse(key, f"{part.first} to {last}", "no such stages", f"1 to {count}")
+                continue
+            unknown = sorted(set(part.composition) - set(names))
+            if unknown:
+                self.refuse(f"{key}.composition", unknown, "no such component",
+                            f"one of {', '.join(names)}")  # fmt: skip
+            shares = np.array([part.composition.get(name, 0.0) for name in names])
+            if not unknown and not shares.sum() > 0:
+                self.refuse(f"{key}.composition", part.composition, "nothing is in these stages",
+                            "shares that are not all zero")  # fmt: skip
+            for k in range(before + part.first - 1, before + last):
+                out[k] = shares / max(shares.sum(), np.finfo(float).tiny)
+        return out
 
     def sections(self) -> dict[str, tuple[int, int]]:
         """Stages before each section, and its own number."""
@@ -279,6 +366,18 @@ class Paths:
         """Settings of the train behind a path, and what a value of the path is multiplied with."""
         parts = path.split(".")
         base = self.train.settings
+        for name, value in (("first", first), ("last", last)):
+            if value is not None and not (parts[0] == "section" and parts[-1] in PER_STAGE):
+                self.problems.append(
+                    Problem(
+                        message="stages are those of a section's efficiency or entrainment",
+                        key=f"{key.rsplit('.', 1)[0]}.{name}",
+                        value=value,
+                        expected=f"no {name} beside {path}",
+                    )
+                )
+        based = self.based()
+        hidden = {name for each in based.values() for name, _ in each}
         if parts[0] == "section" and len(parts) == 3 and parts[2] in PER_STAGE:
             bounds = self.sections()
             if parts[1] in bounds:
@@ -302,6 +401,10 @@ class Paths:
         ):
             organic = self.case.organic
             ion = self.case.model.counter_ion
+            if path == "organic.saponification" and self.case.section[-1].name == "saponify":
+                self.refuse(key, path, "the organic is saponified by its section",
+                            " or ".join(based))  # fmt: skip
+                return []
             if path == "organic.saponification" and ion is not None:
                 return [(f"organic.composition.{ion}", organic.extractant)]
             if path == "organic.extractant":
@@ -309,11 +412,21 @@ class Paths:
                 if ion is not None and organic.saponification:
                     out.append((f"organic.composition.{ion}", organic.saponification))
                 return out
+        elif path in based:
+            # A salt of the ion beside its base would go with it.
+            held = [base[name] / scale for name, scale in based[path]]
+            if np.allclose(held, held[0]):
+                return based[path]
         else:
             name = path.removeprefix("mass_flow.")
-            if name in base:
+            if name in base and name not in hidden:
                 return [(name, 1.0)]
-        known = [name for name in base if not name.startswith("stage.")]
+            for own, each in based.items():
+                if name in dict(each):
+                    self.refuse(key, path, "acid or soap beside a base", own)
+                    return []
+        known = [name for name in base if not name.startswith("stage.") and name not in hidden]
+        known += based
         known += [f"section.{name}.efficiency" for name in self.sections()]
         self.problems.append(
             Problem(
@@ -324,6 +437,20 @@ class Paths:
             )
         )
         return []
+
+    def based(self) -> dict[str, list[tuple[str, float]]]:
+        """Paths of bases, with the train's settings behind each: less acid, and its own ion."""
+        if not isinstance(self.case, DynamicCircuitCase) or self.case.model.counter_ion is None:
+            return {}
+        ion = self.case.model.counter_ion
+        return {
+            f"inlet.{inlet.name}.base": [
+                (f"inlet.{inlet.name}.acid", -1.0),
+                (f"inlet.{inlet.name}.composition.{ion}", 1.0 / CHARGES[ion]),
+            ]
+            for inlet in self.case.inlet
+            if inlet.base
+        }
 
     def number(self, path: str, value: str | float, key: str) -> float:
         """A value as the train takes it: SI, or as it stands where the case has bare numbers."""

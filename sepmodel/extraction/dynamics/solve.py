@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sepmodel import files, units
 from sepmodel.chemistry import activity as activities
 from sepmodel.data import Book
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import InputError
 from sepmodel.extraction import cascade, circuit, circuit_limits, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
 from sepmodel.extraction.dynamics import leading, limits, modes
@@ -164,33 +164,30 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     least = dry(train, weights)
     loops = table.loops(weights, least)
     held = table.lead()
-    for i, wanted in enumerate(case.specification):
-        if wanted.component not in case.components:
-            table.unknown(f"specification.{i}.component", wanted.component)
-    table.check()
     net = train.network(base)
-    names = list(net.ports)
+    loops = [
+        replace(loop, outlet=table.outlet(key, loop.outlet, net, labels, weights))
+        if loop.outlet
+        else loop
+        for key, loop in ((f"controller.{i}.outlet", loop) for i, loop in enumerate(loops))
+    ]
     specifications = []
     for i, wanted in enumerate(case.specification):
-        known = [labels.get(name, name) for name in names]
-        if wanted.outlet not in known:
-            raise InputError(
-                Problem(
-                    message="no such outlet",
-                    key=f"specification.{i}.outlet",
-                    value=wanted.outlet,
-                    expected=f"one of {', '.join(known)}",
+        key = f"specification.{i}"
+        table.counted(f"{key}.component", wanted.component, weights)
+        outlet = table.outlet(f"{key}.outlet", wanted.outlet, net, labels, weights)
+        if not table.problems:
+            specifications.append(
+                Specification(
+                    outlet=outlet,
+                    component=train.components.index(wanted.component),
+                    least=wanted.purity,
+                    weights=weights,
+                    dry=least,
                 )
             )
-        specifications.append(
-            Specification(
-                outlet=names[known.index(wanted.outlet)],
-                component=train.components.index(wanted.component),
-                least=wanted.purity,
-                weights=weights,
-                dry=least,
-            )
-        )
+    rows = table.rows()
+    table.check()
     rules = None
     if case.holdup.phases == "overflow":
         reset = float("inf") if case.holdup.reset is None else case.holdup.reset
@@ -198,7 +195,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         hydraulics = Hydraulics(rules=rules, design=net)
         warnings = (*warnings, *_swinging(hydraulics))
         net = hydraulics.apply(net, 0.0)
-    begin = _start(case, train, net)
+    begin = _start(case, train, net, rows)
     led = leading.led(case, train, specifications, begin, rules, held)
     if led.leads is not None:
         events += table.led(led.leads)
@@ -222,8 +219,8 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         outputs=np.linspace(0.0, case.time.end, case.time.outputs),
         specifications=specifications,
         loops=[
-            _with_gains(_outlet_named(loop, names, labels), given, train)
-            for loop, given in zip(loops, case.controller, strict=True)
+            _with_gains(loop, given, key, train)
+            for (loop, key), given in zip(keyed, case.controller, strict=True)
         ],
         options=Options(rtol=case.time.tolerance),
     )
@@ -252,29 +249,18 @@ def _swinging(hydraulics: Hydraulics) -> list[Warned]:
     ]
 
 
-def _with_gains(loop: Loop, given: Controller, train: Train) -> Loop:
+def _with_gains(loop: Loop, given: Controller, key: str, train: Train) -> Loop:
     """A loop as it stands, or tuned by a step test."""
     if given.tune is None:
         return loop
     from sepmodel.extraction.dynamics.tuning import tuned
 
-    return tuned(train, loop, given.tune)
-
-
-def _outlet_named(loop: Loop, names: list[str], labels: dict[str, str]) -> Loop:
-    if not loop.outlet:
-        return loop
-    known = [labels.get(name, name) for name in names]
-    if loop.outlet not in known:
+    try:
+        return tuned(train, loop, given.tune)
+    except InputError as error:
         raise InputError(
-            Problem(
-                message="no such outlet",
-                key=f"controller.{loop.name}.outlet",
-                value=loop.outlet,
-                expected=f"one of {', '.join(known)}",
-            )
-        )
-    return replace(loop, outlet=names[known.index(loop.outlet)])
+            [replace(p, key=f"{key}.setting", value=given.setting) for p in error.problems]
+        ) from error
 
 
 def _mass_flow_train(
@@ -348,50 +334,8 @@ def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:
     return tuple(float(weighted.get(name, 0.0)) for name in train.components)
 
 
-def _start(case: DynamicCase, train: Train, net: Network) -> Begin:
+def _start(case: DynamicCase, train: Train, net: Network, rows: dict[int, Array]) -> Begin:
     """What the mixers hold at the beginning, under the settings of the design."""
     if case.start.fill == "steady":
         return at_rest(train, net, train.settings)
-    if not case.start.profile:
-        return case.start.fill
-    names = train.components
-    rows: dict[int, Array] = {}
-    at = 0
-    for section in case.section:
-        for i, part in enumerate(case.start.profile):
-            if part.section != section.name:
-                continue
-            last = section.stages if part.last is None else part.last
-            if last > section.stages or part.first > last:
-                raise InputError(
-                    Problem(
-                        message="no such stages",
-                        key=f"start.profile.{i}",
-                        value=f"{part.first} to {last}",
-                        expected=f"1 to {section.stages}",
-                    )
-                )
-            unknown = set(part.composition) - set(names)
-            if unknown:
-                raise InputError(
-                    Problem(
-                        message="no such component",
-                        key=f"start.profile.{i}.composition",
-                        value=sorted(unknown),
-                        expected=f"one of {', '.join(names)}",
-                    )
-                )
-            shares = np.array([part.composition.get(name, 0.0) for name in names])
-            if not shares.sum() > 0:
-                raise InputError(
-                    Problem(
-                        message="nothing is in these stages",
-                        key=f"start.profile.{i}.composition",
-                        value=part.composition,
-                        expected="shares that are not all zero",
-                    )
-                )
-            for k in range(part.first, last + 1):
-                rows[at + k - 1] = shares / shares.sum()
-        at += section.stages
-    return train.seeded(net, case.start.fill, rows)
+    return train.seeded(net, case.start.fill, rows) if rows else case.start.fill

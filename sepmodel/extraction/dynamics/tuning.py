@@ -41,7 +41,11 @@ def identified(times: Array, values: Array, step: float) -> tuple[float, float, 
     end = float(change[-1])
     if abs(end) < NOTHING * max(1.0, abs(float(values[0]))):
         raise InputError(
-            Problem(message="the setting does not move what the loop measures", value=end)
+            Problem(
+                message="the setting does not move what the loop measures",
+                value=end,
+                expected="one that does",
+            )
         )
     part = change / end
     reached = []

@@ -384,6 +384,13 @@ def test_a_pump_may_stop():
         run({**document, "event": [{"setting": "organic.flow", "at": "1 h", "value": "-1 L/h"}]})
 
 
+LOOP = {
+    "name": "scrub", "measure": "share_aq", "section": "extraction", "stage": 2, "component": "Nd",
+    "setting": "inlet.scrub-acid.flow", "target": 0.5, "gain": "0.1 L/h", "time": "10 h",
+    "interval": "1 h", "low": "8 L/h", "high": "8.5 L/h",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "key", "part"),
     [
@@ -402,26 +409,158 @@ def test_a_pump_may_stop():
          "specification.0.component", "one of Nd, Pr"),
         ("small", {"specification": {"outlet": "raffinate", "component": "Na", "purity": 0.9}},
          "specification.0.component", "Pr, Nd, Tb, Dy"),
-        ("control-nd-pr", {"controller": {"measure": "pH"}}, "controller.0.measure", "no pH"),
+        ("control-nd-pr", {"controller": {"measure": "pH", "component": None}},
+         "controller.0.measure", "no pH"),
         ("control-nd-pr", {"controller": {"component": "Sm"}}, "controller.0.component", "Nd, Pr"),
         ("control-nd-pr", {"controller": {"interval": "1 s"}}, "controller.0.interval", "looks"),
         ("small", {"holdup": {"cells": 1000000}}, "holdup.cells", "256"),
+        ("small", {"holdup": {"settler_aq": "1 L", "settler_org": "1 L"}}, "holdup.settler_aq",
+         "a time or volumes"),
+        ("small", {"holdup": {"cells": 4}}, "holdup.cells", "no settler"),
+        ("small", {"holdup": {"dead": 0.1}}, "holdup.dead", "no settler"),
+        ("small", {"event": {"setting": "inlet.feed.flow", "factor": 1.1, "first": 1}},
+         "event.0.first", "section's efficiency"),
+        ("small", {"event": {"setting": "inlet.feed.flow", "factor": 1.1, "until": "2.4 h"}},
+         "event.0.until", "before it has come about"),
+        ("small", {"disturbance": {"kind": "crud", "section": "scrub", "size": 0.1, "first": 3,
+                                   "last": 2}}, "disturbance.0.first", "1 to 4"),
+        ("small", {"disturbance": {"kind": "feed-surge", "size": 0.1, "first": 1}},
+         "disturbance.0.first", "knows no first"),
+        ("small", {"disturbance": {"kind": "feed-surge", "size": 0.1, "inlet": "fed"}},
+         "disturbance.0.inlet", "did you mean"),
+        ("small", {"disturbance": {"kind": "soap-lower", "size": 0.1, "until": "1 h"}},
+         "disturbance.0.until", "after at, 2.4 h"),
+        ("small", {"outage": {"section": "scrub", "first": 3, "until": "1 h"}},
+         "outage.0.until", "after at, 2.4 h"),
+        ("small", {"outage": {"section": "scrub", "first": 3, "until": "2.4 h"}},
+         "outage.0.until", "before it has come about"),
+        ("small", {"start": {"steps": 3}}, "start.steps", "staged"),
+        ("small", {"start": {"profile": [{"section": "scrub", "composition": {"Nd": 1.0}}]}},
+         "start.profile", "its own shares"),
+        ("small", {"specification": {"outlet": "barren_organic", "component": "Nd",
+                                     "purity": 0.9}},
+         "specification.0.outlet", "it returns"),
     ],
 )  # fmt: skip
 def test_what_a_user_may_mistake_is_named(name, changes, key, part):
     given = load("upsets-pr-nd" if name == "small" else name).document
     document = small(given) if name == "small" else copy.deepcopy(dict(given))
     for table, values in changes.items():
-        if table in ("event", "disturbance"):
+        if table in ("event", "disturbance", "outage"):
             values = {"at": "0.1 d", **values}
         if table == "controller":
             values = {**document["controller"][0], **values}
-        document[table] = {**document[table], **values} if table == "holdup" else [values]
+            values = {k: v for k, v in values.items() if v is not None}
+        document[table] = (
+            {**document[table], **values} if table in ("holdup", "start") else [values]
+        )
     with pytest.raises(InputError) as caught:
         run(document)
     (problem,) = caught.value.problems
     assert problem.key == key
     assert part in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "part"),
+    [
+        ({"component": "Na"}, "0.component", "Pr, Nd, Tb, Dy"),
+        ({"target": 39.2}, "scrub.target", "0 to 1"),
+        ({"measure": "pH", "component": None, "target": 39.2}, "scrub.target", "-2 to 16"),
+        ({"low": "8.3 L/h"}, "0.low", "at most 8.2296 L/h"),
+        ({"high": "8.1 L/h"}, "0.high", "at least 8.2296 L/h"),
+        ({"gain": "0 L/h"}, "0.gain", "does nothing"),
+        ({"gain": None, "time": None, "tune": 0.0}, "scrub.tune", "step of nothing"),
+        ({"outlet": "raffinate"}, "scrub.outlet", "section, stage, component"),
+        ({"measure": "purity", "section": None, "stage": None, "outlet": "barren_organic"},
+         "0.outlet", "it returns"),
+        ({"setting": "section.scrub.efficiency", "gain": 0.1, "low": 0.5, "high": 1.0},
+         "0.setting", "several settings"),
+    ],
+)  # fmt: skip
+def test_what_a_controller_cannot_do_is_named(changes, key, part):
+    document = small(load("upsets-pr-nd").document)
+    loop = {k: v for k, v in {**LOOP, **changes}.items() if v is not None}
+    with pytest.raises(InputError) as caught:
+        run({**document, "controller": [loop]})
+    (problem,) = caught.value.problems
+    assert problem.key == f"controller.{key}"
+    assert part in str(problem)
+
+
+def test_what_is_wrong_with_loops_outlets_and_fillings_is_said_at_once():
+    document = small(load("upsets-pr-nd").document)
+    filled = [
+        {"section": "scrub", "first": 3, "last": 2, "composition": {"Nd": 1.0}},
+        {"section": "strip", "composition": {"Sm": 1.0}},
+    ]
+    document["start"] = {"fill": "feed", "profile": filled}
+    document["specification"] = [{"outlet": "oil", "component": "Sm", "purity": 0.9}]
+    strip = {"setting": "inlet.strip-acid.flow", "low": "9 L/h", "high": "11 L/h"}
+    with pytest.raises(InputError) as caught:
+        run({**document, "controller": [LOOP, {**LOOP, **strip}]})
+    assert {p.key for p in caught.value.problems} == {
+        "controller.1.name",
+        "specification.0.component",
+        "specification.0.outlet",
+        "start.profile.0",
+        "start.profile.1.composition",
+    }
+
+
+def test_a_step_test_that_moves_nothing_names_its_controller(monkeypatch):
+    document = small(load("upsets-pr-nd").document)
+    monkeypatch.setattr("sepmodel.extraction.dynamics.tuning.NOTHING", 1e3)
+    loop = {k: v for k, v in LOOP.items() if k not in ("gain", "time")} | {"tune": 0.01}
+    with pytest.raises(InputError) as caught:
+        run({**document, "controller": [loop]})
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.value) == ("controller.0.setting", "inlet.scrub-acid.flow")
+
+
+def test_loops_are_told_in_the_units_of_their_limits():
+    document = small(load("upsets-pr-nd").document)
+    soap = {k: v for k, v in LOOP.items() if k != "component"} | {
+        "name": "soap", "measure": "pH", "setting": "organic.saponification", "target": 1.5,
+        "gain": 0.01, "low": 0.3, "high": 0.4,
+    }  # fmt: skip
+    feed = {**LOOP, "name": "feed", "setting": "inlet.feed.composition.Nd", "gain": "1 g/L",
+            "low": "80 g/L", "high": "90 g/L"}  # fmt: skip
+    found = run({**document, "controller": [LOOP, soap, feed]})
+    for name, unit, low, high in (
+        ("scrub", "L/h", 8.0, 8.5),
+        ("soap", "1", 0.34, 0.36),
+        ("feed", "g/L", 86.0, 87.5),
+    ):
+        profile = found.profiles[f"loop_{name}"]
+        settings = profile.values[:, 1]
+        assert profile.units == {"setting": unit}
+        assert low < settings.min() < settings.max() < high
+    # 0.6 mol/L of Nd, and gain times error.
+    measured, setting = found.profiles["loop_scrub"].values[0]
+    error = 0.5 - measured
+    assert setting == pytest.approx(8.2296 + 0.1 * error * (1 + 1 / 10), rel=1e-9)
+    head = found.csv_files()["profile_loop_scrub.csv"].splitlines()[0]
+    assert head == "time_h,loop_scrub measured [1],loop_scrub setting [L/h]"
+
+
+def test_a_base_that_weakens_comes_to_the_steady_state_with_it():
+    document = saponified()
+    document |= {"kind": "cascade-dynamic", "holdup": {"mixer": "0.1 h"}}
+    document["time"] = {"end": "300 d", "outputs": 2, "maps": 2, "tolerance": 1e-4}
+    weaker = copy.deepcopy(document)
+    weaker["inlet"][-1]["base"] = "4.4 mol/L"
+    steady = run({**weaker, "start": {"fill": "steady"}, "time": {"end": "1 h"}})
+    event = {"setting": "inlet.base.base", "at": "1 h", "value": "4.4 mol/L"}
+    found = run({**document, "event": [event]})
+    for name, outlet in steady.streams.items():
+        wanted = [m["value"] for m in outlet.moles.values()]
+        given = [m["value"] for m in found.streams[name].moles.values()]
+        assert given == pytest.approx(wanted, rel=1e-8, abs=1e-12), name
+    for setting in ("inlet.base.acid", "inlet.base.composition.Na", "organic.saponification"):
+        with pytest.raises(InputError) as caught:
+            run({**document, "event": [{**event, "setting": setting, "value": 0.3}]})
+        assert caught.value.problems[-1].expected == "inlet.base.base"
 
 
 def test_limits_of_controllers_are_limits():
