@@ -43,6 +43,10 @@ class Train(Protocol):
         """The network under these settings."""
         ...
 
+    def undivided(self) -> Train:
+        """The same train with all of the organic in its mixers, and room for what passes by."""
+        ...
+
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """Contents of the mixers (N, K) and unknowns (N, m) of a named start."""
         ...
@@ -162,6 +166,10 @@ class MassFlowTrain:
             carrier_feed=np.zeros((2, n, 0)),
             always_bypass=self.bypass,
         )
+
+    def undivided(self) -> MassFlowTrain:
+        """The same train with all of the organic in its mixers, and room for what passes by."""
+        return replace(self, inputs=replace(self.inputs, efficiency=1.0), bypass=True)
 
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """ "feed": aqueous of feed composition everywhere, organic in equilibrium with it."""
@@ -370,6 +378,11 @@ class CircuitTrain:
             carrier_feed=feed,
             always_bypass=self.bypass,
         )
+
+    def undivided(self) -> CircuitTrain:
+        """The same train with all of the organic in its mixers, and room for what passes by."""
+        sections = tuple(replace(section, efficiency=1.0) for section in self.inputs.sections)
+        return replace(self, inputs=replace(self.inputs, sections=sections), bypass=True)
 
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """ "feed": extraction and scrub full of feed liquor, strip of its acid, saponify of its

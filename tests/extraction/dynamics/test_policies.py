@@ -9,7 +9,7 @@ from trains_for_tests import binary, circuit_train, integrated
 
 from sepmodel import load, run
 from sepmodel.data import Book
-from sepmodel.errors import InputError
+from sepmodel.errors import InfeasibleError, InputError
 from sepmodel.extraction import cascade
 from sepmodel.extraction.dynamics import solve
 from sepmodel.extraction.dynamics.integrate import Options
@@ -261,6 +261,17 @@ def test_a_policy_needs_an_acid_to_set_and_a_specification_to_find():
         run(document)
     with pytest.raises(InputError, match="found for specifications"):
         run(circuit_case(policy="reflux", find={}) | {"specification": []})
+
+
+def test_more_than_the_scrub_acid_gives_way_for_is_refused():
+    case = "start-nd-dy-pitzer"
+    given = {"start.policy": "split", "start.product": 1.0, "start.duration": "3 h"}
+    with pytest.raises(InputError, match=r"no more than 0\.4\d+ of the feed") as caught:
+        run(case, given)
+    assert caught.value.problems[0].key == "start.product"
+    sought = {"start.find.levels": [1.0], "start.find.durations": ["3 h"]}
+    with pytest.raises(InfeasibleError, match="no more than"):
+        run(case, {"start.policy": "split", **sought})
 
 
 def test_slowest_mode_is_the_observed_decay():
