@@ -509,7 +509,11 @@ def fit(
 @click.argument("study")
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a value.")
 @click.option("--samples", type=int, metavar="N", help="Members of the sample (256).")
-@click.option("--design", metavar="NAME", help="sobol, latin-hypercube, random, saltelli, morris.")
+@click.option(
+    "--design",
+    metavar="NAME",
+    help="sobol (default of up to 30 inputs), random (of more), latin-hypercube, saltelli, morris.",
+)
 @click.option("--seed", type=int, metavar="N", help="Decides the sample (0).")
 @click.option("--time-limit", metavar="TIME", help='For one point, such as "60 s".')
 @click.option("--tornado", is_flag=True, help="Also move every input alone, and by its gradient.")
@@ -568,9 +572,8 @@ def sweep(
     loaded = load(study, {**parse_settings(settings), **chosen})
     terminal.announce(loaded.path, loaded.shadows)
     targets.check(json_to, force)
-    if parquet:
-        report_sweep.require_parquet()
     folder = targets.folder(out, default_folder(loaded.name))
+    report_sweep.require_room(folder, parquet=parquet, force=force)
     try:
         with terminal.counting(f"{loaded.name}", quiet) as step:
             found = swept(loaded, out=folder, workers=workers, retry=retry, progress=step)

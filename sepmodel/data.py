@@ -392,6 +392,7 @@ class Book:
     used: dict[str, Constant] = field(default_factory=dict)
     _sets: dict[str, dict[str, Constant]] = field(default_factory=dict, repr=False)
     _read: dict[str, tuple[Constant, float]] = field(default_factory=dict, repr=False)
+    _positive: dict[str, bool] = field(default_factory=dict, repr=False)
     _checked: Mapping[str, float] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -400,10 +401,12 @@ class Book:
             return
         self._checked = self.overrides
         for key, value in self.overrides.items():
-            constant = self._find(key)
-            # A pure number may be a logarithm: its range's sign binds only where its kind does.
-            kind = constant.distribution == "lognormal" or constant.unit != "1"
-            positive = kind and min(constant.si_range) > 0
+            positive = self._positive.get(key)
+            if positive is None:
+                constant = self._find(key)
+                # A pure number may be a logarithm: its range's sign binds only where its kind does.
+                kind = constant.distribution == "lognormal" or constant.unit != "1"
+                positive = self._positive[key] = kind and min(constant.si_range) > 0
             if not math.isfinite(value) or (positive and not value > 0):
                 raise InputError(
                     Problem(

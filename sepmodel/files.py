@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -17,9 +18,16 @@ import numpy as np
 
 from sepmodel.errors import InputError, Problem
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a file in use cannot be removed anyway
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_atomic(path: str | Path, content: str | bytes) -> Path:
     """Write a whole file or nothing: a temporary file beside it, then a rename.
+
+    What a writer of this file left behind that was killed is removed.
 
     Raises
     ------
@@ -31,8 +39,10 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as stream:
+            _claim(handle)
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
@@ -53,6 +63,23 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
     return path
+
+
+def _claim(handle: int) -> None:
+    """Lock a file while this process writes it; OSError when another one does."""
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _tidy(path: Path) -> None:
+    """Remove temporary files for ``path`` that nobody writes any more."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        try:
+            with left.open("r+b") as stream:
+                _claim(stream.fileno())
+            left.unlink()
+        except OSError:
+            continue
 
 
 def plain(value: Any) -> Any:
@@ -119,23 +146,7 @@ def write_folder(
     """
     folder = Path(folder)
     payloads = {n: c.encode("utf-8") if isinstance(c, str) else c for n, c in contents.items()}
-    before = _manifest(folder)
-    in_the_way = [
-        folder / name
-        for name in [*payloads, MANIFEST]
-        if _occupied(folder / name) and not _ours(folder / name, before)
-    ]
-    if in_the_way and not force:
-        raise InputError(
-            [
-                Problem(
-                    message="is in the way: not written by sepmodel, or changed since",
-                    file=str(path),
-                    expected="another folder (--out), or --force to replace it",
-                )
-                for path in in_the_way
-            ]
-        )
+    before = require_free(folder, payloads, force=force)
     hashes = {name: _sha256(payload) for name, payload in payloads.items()}
     # Both generations are ours until the last file is in place, so that a run that was cut short
     # can be repeated.
@@ -159,6 +170,37 @@ def write_folder(
             (folder / name).unlink()
     _write_manifest(folder, about, {name: [value] for name, value in hashes.items()})
     return [folder / name for name in [*payloads, MANIFEST]]
+
+
+def require_free(
+    folder: str | Path, names: Iterable[str], *, force: bool = False
+) -> dict[str, list[str]]:
+    """Hashes of what an earlier run wrote into ``folder``, by name.
+
+    Raises
+    ------
+    InputError
+        naming every file there that stands in the way of one of ``names``, unless ``force``.
+    """
+    folder = Path(folder)
+    before = _manifest(folder)
+    in_the_way = [
+        folder / name
+        for name in [*names, MANIFEST]
+        if _occupied(folder / name) and not _ours(folder / name, before)
+    ]
+    if in_the_way and not force:
+        raise InputError(
+            [
+                Problem(
+                    message="is in the way: not written by sepmodel, or changed since",
+                    file=str(path),
+                    expected="another folder (--out), or --force to replace it",
+                )
+                for path in in_the_way
+            ]
+        )
+    return before
 
 
 def _write_manifest(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Frames of an animation and how long each is shown [ms].
 FRAMES, SHOWN = 25, 160
+# An event within this part of the run from its beginning is named to the right of its line.
+NEAR_START = 1e-1 / 2
 
 
 def figures(result: Result) -> dict[str, bytes]:
@@ -33,6 +35,11 @@ def figures(result: Result) -> dict[str, bytes]:
             figure = loops(result)
             written["loops.svg"] = plot.rendered(figure, "svg")
             written["loops.png"] = plot.rendered(figure, "png")
+    if "policies" in result.profiles:
+        with plot.style():
+            figure = policies(result)
+            written["policies.svg"] = plot.rendered(figure, "svg")
+            written["policies.png"] = plot.rendered(figure, "png")
     written["profile.gif"] = animation(result)
     return written
 
@@ -81,13 +88,18 @@ def outlets(result: Result) -> Figure:
                 moment = result.quantities.get(key, {}).get("value")
                 if moment is not None:
                     axes.axvline(moment / 24.0, color=colour, linewidth=0.9, linestyle=dashes)
-        for event, (begins, _) in profile.bands.items():
-            axes.axvline(begins / 24.0, color=plot.FAINT, linewidth=0.7, alpha=0.6)
+        for event, (begins, ends) in profile.bands.items():
+            led = event.startswith("start: ")
+            moment = ends if led else begins
+            axes.axvline(moment / 24.0, color=plot.FAINT, linewidth=0.7, alpha=0.6)
             if axes is not panels[0]:
                 continue
+            # What begins with the run is named inside it.
+            inside = begins / 24.0 < NEAR_START * days[-1] and not led
             axes.text(
-                begins / 24.0, 0.02, f" {event}", transform=axes.get_xaxis_transform(), fontsize=7,
-                rotation=90, ha="right", va="bottom", color=plot.INK,
+                moment / 24.0, 0.02, f" {event} ends" if led else f" {event}",
+                transform=axes.get_xaxis_transform(), fontsize=7, rotation=90,
+                ha="left" if inside else "right", va="bottom", color=plot.INK,
             )  # fmt: skip
         axes.set_ylabel(name.replace("_", " "))
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -184,6 +196,44 @@ def loops(result: Result) -> Figure:
             axes.step(days, profile.values[:, index], where="post", color=plot.INK, linewidth=1.2)
             axes.set_title(f"{name.removeprefix('loop_')}: {label}")
             axes.set_xlabel("time (d)")
+    return figure
+
+
+def policies(result: Result) -> Figure:
+    """Every start-up policy tried: how long it led, at what level, how soon all was met for good.
+
+    The cross is the best one by what was sought; open circles never met every specification.
+    """
+    from matplotlib.figure import Figure
+
+    profile = _profile(result, "policies")
+    rows = profile.values
+    level, days, time = rows[:, 0], rows[:, 1] / 24.0, rows[:, 2] / 24.0
+    flat = not np.isfinite(level).any()
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    where, met = time if flat else level, np.isfinite(time) & (days > 0)
+    never = ~np.isfinite(time) & (days > 0)
+    if flat:
+        axes.scatter(days[met], where[met], color=plot.INK)
+        axes.set_ylabel("all specifications met for good (d)")
+    else:
+        shown = axes.scatter(days[met], where[met], c=time[met], cmap="viridis", s=36)
+        axes.scatter(days[never], where[never], facecolor="none", edgecolor=plot.FAINT, s=24)
+        if met.any():
+            figure.colorbar(shown, ax=axes, label="all specifications met for good (d)")
+        axes.set_ylabel("level: part of the setting, or of the feed")
+    best = result.quantities["policy_duration"]["value"] / 24.0
+    own = result.quantities["policy_level"]["value"]
+    there = result.quantities["policy_time"]["value"]
+    height = (None if there is None else there / 24.0) if flat else own
+    if best > 0 and height is not None:
+        axes.scatter([best], [height], marker="x", color="black", s=64, zorder=3)
+    axes.set_xlabel("how long it leads (d)")
+    plain = result.quantities["plain_time"]["value"]
+    words = "never" if plain is None else f"{plain / 24.0:.3g} d"
+    title = f"{result.name}: {len(rows) - 1} policies tried; without one: {words}"
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sepmodel import files
+from sepmodel import files, statistics
 from sepmodel.errors import InputError, Problem
 from sepmodel.study.answers import Answer
 from sepmodel.study.store import SOLVED
@@ -30,25 +31,35 @@ _NUMBER = re.compile(r"[-+]?\d[\d.e+-]*")
 DESIGNS = {
     "sobol": "Sobol' sample",
     "latin-hypercube": "Latin hypercube sample",
-    "random": "random sample",
+    "random": "Random sample",
     "saltelli": "Saltelli's sample for Sobol indices",
     "morris": "Morris' trajectories",
 }
+# The files of a study's folder beside its store and figures.
+DOCUMENT, TABLE, PARQUET = "sweep.json", "members.csv", "members.parquet"
 
 
 def contents(result: SweepResult, *, parquet: bool = False) -> dict[str, str | bytes]:
     """Names and contents of the files of a study's folder, its store excepted."""
     found: dict[str, str | bytes] = {
-        "sweep.json": files.json_text(result.to_dict()),
-        "members.csv": result.csv(),
+        DOCUMENT: files.json_text(result.to_dict()),
+        TABLE: result.csv(),
     }
     if parquet:
-        found["members.parquet"] = result.parquet()
+        found[PARQUET] = result.parquet()
     return found
 
 
+def require_room(folder: Path, *, parquet: bool = False, force: bool = False) -> None:
+    """InputError when a study's tables could not be written: said before hours of work."""
+    names = [DOCUMENT, TABLE, *([PARQUET] if parquet else [])]
+    files.require_free(folder, names, force=force)
+    if parquet:
+        require_parquet()
+
+
 def require_parquet() -> None:
-    """InputError when Parquet cannot be written here: said before hours of work, not after."""
+    """InputError when Parquet cannot be written here."""
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is None:
@@ -74,11 +85,12 @@ def lines(result: SweepResult, width: int = 80) -> list[str]:
     if plan.axes:
         about.append(f"grid of {_count(len(plan.grid), 'point')}")
     if result.sampled:
-        about.append(f"{DESIGNS[plan.sweep.design]} of {_count(len(result.inputs), 'input')}")
+        about.append(f"{DESIGNS[plan.sweep.design or '']} of {_count(len(result.inputs), 'input')}")
         about.append(f"seed {plan.sweep.seed}")
     if result.stored:
         about.append(f"{result.stored} of {len(plan.jobs)} points were there")
     found += textwrap.wrap("; ".join(about), width)
+    found += _entangled(result, width)
     found += _failures(result, width)
     if not result.sampled:
         return found + _grid(result, width)
@@ -91,6 +103,21 @@ def lines(result: SweepResult, width: int = 80) -> list[str]:
     if len(plan.grid) > POINTS:
         found += ["", f"and {len(plan.grid) - POINTS} more points of the grid, in the files"]
     return found
+
+
+def _entangled(result: SweepResult, width: int) -> list[str]:
+    """A word of caution where inputs of the sample hang together more than by chance."""
+    count, inputs = len(result.independent), len(result.inputs)
+    if not result.sampled or result.plan.sweep.design == "random":
+        return []
+    largest = result.entangled
+    if largest <= statistics.noise(count, inputs * (inputs - 1) // 2):
+        return []
+    return textwrap.wrap(
+        f"inputs hang together in this sample, two of them by {largest:.2f}: what one does may be "
+        "told of the other; more samples, or --design random",
+        width,
+    )
 
 
 def _failures(result: SweepResult, width: int) -> list[str]:
@@ -168,8 +195,30 @@ def _sample(result: SweepResult, grid: int, width: int) -> list[str]:
         steps = ", ".join(f"{s.count}: {s.value:.3f}" for s in met.steps[-6:])
         found += textwrap.wrap(f"after {steps}", width, initial_indent="  ", subsequent_indent="  ")
     for answer in [*limited, *(a for a in chosen if a not in limited)][: max(len(limited), 2)]:
-        found += _driven(result, answer, grid, width)
+        driven = _driven(result, answer, grid, width)
+        if driven:
+            found += [*driven, *_settled(result, answer, grid, width)]
     return found
+
+
+def _settled(result: SweepResult, answer: Answer, grid: int, width: int) -> list[str]:
+    """How the mean settled with the number of members, and how much of it all is estimates."""
+    steps = statistics.convergence(result.at(answer.name, grid)[result.independent])
+    last = steps[-1]
+    values = told(tuple(s.value for s in steps[-4:]), last.high - last.low)
+    after = ", ".join(f"{s.count}: {v}" for s, v in zip(steps[-4:], values, strict=True))
+    half = _plain((last.high - last.low) / 2, 2)
+    guessed = result.estimates(answer.name, grid)
+    said = [f"mean after {after} (95 %: +- {half})"]
+    if guessed.count:
+        said.append(f"estimates are {guessed.count} of {_count(guessed.of, 'uncertain constant')}")
+        if guessed.share is not None:
+            said[-1] += f" and carry {guessed.share:.0%} of what moves it"
+    return [
+        line
+        for text in said
+        for line in textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
+    ]
 
 
 def _driven(result: SweepResult, answer: Answer, grid: int, width: int) -> list[str]:

@@ -121,11 +121,12 @@ class Sweep(Table):
     """How a case is moved: a grid of axes, a sample of its uncertainty, or the product of both.
 
     ``design`` and ``samples`` (base points of "saltelli", trajectories of "morris") draw the
-    uncertainty. ``refine`` rounds of a grid add points between neighbours where an answer changes
-    by more than ``change`` of its whole span, or where a specification is met on one side only.
+    uncertainty; by default "sobol" for up to 30 inputs, beyond them "random". ``refine`` rounds of
+    a grid add points between neighbours where an answer changes by more than ``change`` of its
+    whole span, or where a specification is met on one side only.
     """
 
-    design: Literal["sobol", "latin-hypercube", "random", "saltelli", "morris"] = "sobol"
+    design: Literal["sobol", "latin-hypercube", "random", "saltelli", "morris"] | None = None
     samples: Annotated[int, Number("a count of members", low=0, high=MOST, whole=True)] | None = (
         None
     )

@@ -112,6 +112,7 @@ NUMBERS = {
     ("study/fit_statistics.py", 0.95): "correlation worth naming",
     ("data.py", 1.6448536269514722): "95 % point of the standard normal distribution",
     ("distributions.py", 1.6448536269514722): "95 % point of the standard normal distribution",
+    ("sampling.py", 30): "inputs whose pairs a Sobol' sample keeps apart",
     ("sampling.py", 21201): "dimensions scipy has direction numbers for",
     ("statistics.py", 1.959963984540054): "97.5 % point of the standard normal distribution",
     ("statistics.py", 0.025): "tail of a 95 % interval",

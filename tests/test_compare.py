@@ -257,6 +257,12 @@ def test_members_depend_on_seed_and_count_alone():
     one, again = plants.draw(keys, 64), plants.draw(keys, 64)
     assert (one.values == again.values).all()
     assert (plants.draw(keys, 128).values[:64] == one.values).all()
+    # What members do not take is not drawn, and changes no other draw.
+    soap = load_set("extractants/soap")
+    names = ("dimers-Na", "log-K-Na")
+    all_ = plants.draw({f"extractants/soap:{n}": soap[n] for n in names}, 8)
+    assert all_.keys == ("extractants/soap:log-K-Na",)
+    assert plants.draw({"extractants/soap:dimers-Na": soap["dimers-Na"]}, 8).values.shape == (8, 0)
 
 
 def test_what_is_set_is_not_drawn():

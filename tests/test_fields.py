@@ -204,4 +204,12 @@ def test_a_write_is_whole_or_nothing(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
         files.write_atomic(tmp_path / "file" / "inside", "text")
+    # What a killed writer left goes; what another one writes now stays.
+    (tmp_path / ".file.deadbeef").write_text("ha")
+    with (tmp_path / ".file.written1").open("w") as other:
+        if files.fcntl is not None:
+            files.fcntl.flock(other, files.fcntl.LOCK_EX)
+        files.write_atomic(tmp_path / "file", "y")
+        assert (tmp_path / ".file.written1").exists()
+    files.write_atomic(tmp_path / "file", "z")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

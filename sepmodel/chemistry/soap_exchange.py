@@ -102,6 +102,9 @@ class SoapExchange:
         by_aq[..., 1, :] = self.charge / cations[..., None]
         by_org = np.zeros_like(by_aq)
         by_org[..., 0, :] = self.dimers / bound[..., None]
+        by_totals = np.zeros((*u.shape[:-1], 2, totals.shape[-1]))
+        by_totals[..., 0, 0] = -1.0 / totals[..., 0]
+        by_totals[..., 1, 1] = -1.0 / anions
         return Spot(
             log_d=log_d,
             slope=slope,
@@ -109,5 +112,6 @@ class SoapExchange:
             by_u=by_u,
             by_aq=by_aq,
             by_org=by_org,
+            by_totals=by_totals,
             free=np.stack([d, h], axis=-1),
         )

@@ -33,6 +33,8 @@ Array = NDArray[np.float64]
 
 SOAP = "extractants/soap"
 COUNTER_ION = "Na"
+# Dimers the counter-ion takes; circuits that are built already take one for one.
+SOAP_DIMERS = f"{SOAP}:dimers-{COUNTER_ION}"
 DEFAULTS = "extractants/circuit-defaults"
 # Relative shortfall of a specification that is taken for rounding.
 ROUNDING = 1e-6
@@ -252,7 +254,7 @@ def chemistry(
     return Chemistry(
         log_k=log_k,
         level=base,
-        dimers=book[f"{SOAP}:dimers-{COUNTER_ION}"],
+        dimers=book[SOAP_DIMERS],
         extractant=book[f"{extractant}:concentration"],
         saponification=book[f"{extractant}:saponification"],
         feed_acid=book[f"{process}:feed_acid"],

@@ -204,6 +204,8 @@ def plan(loaded: LoadedCase) -> Plan:
             ]
     if problems:
         raise InputError(problems)
+    if drawing and sweep.design is None:
+        sweep = sweep.model_copy(update={"design": sampling.suited(len(space.inputs))})
     points = _points(sweep, space) if drawing else np.empty((0, 0))
     grid = tuple(itertools.product(*(axis.values for axis in axes)))
     total = len(grid) * max(len(points), 1)
@@ -527,6 +529,7 @@ def setting(number: float, unit: str) -> Any:
 
 
 def _points(sweep: Sweep, space: Space) -> Array:
+    assert sweep.design is not None
     size = SAMPLES[sweep.design] if sweep.samples is None else sweep.samples
     dims = len(space.inputs)
     if size == 0:

@@ -124,9 +124,14 @@ class Store:
         """What SQLite or the system says, as one problem with what to do."""
         text = str(getattr(error, "strerror", None) or error)
         message, expected = f"cannot be written: {text}", "a folder that can be written"
-        if "locked" in text:
+        if isinstance(error, ValueError) or "malformed" in text or "Could not decode" in text:
+            message, expected = (
+                f"is damaged: {text}",
+                "a copy of it, or another --out to begin anew",
+            )
+        elif "locked" in text:
             message, expected = "another sweep is at work here", "wait for it, or another --out"
-        elif "not a database" in text or "malformed" in text:
+        elif "not a database" in text:
             message = "is in the way: not a store that sepmodel wrote"
             expected = "another folder (--out)"
         elif "full" in text:
@@ -193,21 +198,9 @@ class Store:
         wanted = set(ids)
         try:
             rows = self._base.execute("SELECT * FROM outcomes ORDER BY id, attempt").fetchall()
-        except sqlite3.Error as error:
+            return {row[0]: _outcome(row) for row in rows if row[0] in wanted}
+        except (sqlite3.Error, ValueError) as error:
             raise self._refused(error) from None
-        return {
-            row[0]: Outcome(
-                id=row[0],
-                status=row[2],
-                reason=row[3],
-                inputs=json.loads(row[4]),
-                answers=json.loads(row[5]),
-                closure=row[6],
-                seconds=row[7],
-            )
-            for row in rows
-            if row[0] in wanted
-        }
 
     def __len__(self) -> int:
         count: int = self._base.execute("SELECT count(DISTINCT id) FROM outcomes").fetchone()[0]
@@ -222,6 +215,18 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    return Outcome(
+        id=row[0],
+        status=row[2],
+        reason=row[3],
+        inputs=json.loads(row[4]),
+        answers=json.loads(row[5]),
+        closure=row[6],
+        seconds=row[7],
+    )
 
 
 def _text(value: Mapping[str, Any]) -> str:

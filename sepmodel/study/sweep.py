@@ -106,6 +106,10 @@ def sweep(
         a file that cannot be used, a folder that cannot be written. Points that fail are no error:
         they are kept with their status and reason.
     """
+    if workers is not None and workers < 1:
+        raise InputError(
+            Problem(message="not a number of workers", value=workers, expected="1 or more")
+        )
     if isinstance(study, LoadedCase):
         loaded = changed(study, set) if set else study
     else:
@@ -307,9 +311,5 @@ class _Run:
 
 def _count(workers: int | None, points: int, pace: float | None) -> int:
     """Processes to start: no more than there are points, by default no more than pay off."""
-    if workers is not None and workers < 1:
-        raise InputError(
-            Problem(message="not a number of workers", value=workers, expected="1 or more")
-        )
     paying = points if pace is None else int(points * pace / WORTH_STARTING) + 1
     return max(min(workers or min(os.cpu_count() or 1, paying), points), 1)

@@ -43,6 +43,7 @@ def document(result: SweepResult) -> dict[str, Any]:
             for key, moved in plan.space.moved.items()
         ],
         "independent_inputs": list(result.inputs),
+        "largest_correlation_of_inputs": result.entangled,
         "axes": [{"key": a.key, "unit": a.unit, "values": list(a.values)} for a in plan.axes],
         "outputs": [_output(result, answer) for answer in result.answers],
         "failed": [
@@ -114,6 +115,12 @@ def _sampled(result: SweepResult, answer: Answer, grid: int) -> dict[str, Any]:
     found["convergence"] = {
         which: [[s.count, s.value, s.low, s.high] for s in statistics.convergence(values, which)]
         for which in ("mean", "low", "high")
+    }
+    guessed = result.estimates(answer.name, grid)
+    found["estimated"] = {
+        "count": guessed.count,
+        "of": guessed.of,
+        "share_of_sensitivity": guessed.share,
     }
     found["linearity"] = result.linearity(answer.name, grid)
     found["drivers"] = [

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel import __version__, files, statistics
+from sepmodel import __version__, files, sampling, statistics
 from sepmodel.errors import InputError, Problem
 from sepmodel.statistics import Step, Summary
 from sepmodel.study import sensitivity, store
@@ -37,6 +37,17 @@ class Met:
     hits: int
     count: int
     steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimates:
+    """How far an answer rests on estimates: ``count`` of the ``of`` uncertain constants are, and
+    ``share`` of what moves the answer comes from them (squared rank correlations beyond noise);
+    None where nothing stands out."""
+
+    count: int
+    of: int
+    share: float | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -144,6 +155,11 @@ class SweepResult:
             return rows
         return np.arange(size if self.plan.sweep.design != "morris" else 0)
 
+    @property
+    def entangled(self) -> float:
+        """The largest correlation, in size, between two inputs of the sample."""
+        return sampling.entangled(self.plan.points[self.independent])
+
     def summary(self, name: str, grid: int = 0) -> Summary:
         """Deterministic value, mean, median and 5-95 % interval of an answer."""
         base = self.plan.deterministic.get(name) if len(self.plan.grid) == 1 else None
@@ -192,6 +208,30 @@ class SweepResult:
             )
             for i in order
         ]
+
+    def estimates(self, name: str, grid: int = 0) -> Estimates:
+        """How much of an answer's uncertainty is that of constants which are estimates.
+
+        A level several constants share counts as an estimate when one of them is.
+        """
+        guessed = {
+            key: self.plan.used[key].provenance == "estimated"
+            for key in self.plan.space.moved
+            if key in self.plan.used
+        }
+        axes = {
+            axis
+            for key, parts in self.plan.space.weights.items()
+            for axis, _ in parts
+            if guessed.get(key)
+        }
+        names = {self.inputs[axis] for axis in axes}
+        shares = {driver: share for driver, *_, share in self.drivers(name, grid)}
+        total = sum(shares.values())
+        part = sum(share for driver, share in shares.items() if driver in names)
+        return Estimates(
+            count=sum(guessed.values()), of=len(guessed), share=part / total if total > 0 else None
+        )
 
     def linearity(self, name: str, grid: int = 0) -> float:
         """Share of an answer's variance that is linear in the inputs."""

@@ -90,6 +90,51 @@ def test_a_foreign_file_is_left_alone(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.sqlite", "s.sqlite"]
 
 
+def test_a_damaged_store_is_one_error(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        store.add([outcome(str(i), reason="x" * 500) for i in range(100)])
+    whole = path.read_bytes()
+    place = whole.index(b'{"a":0.1}')
+    for damaged in (
+        whole[:place] + b"}" + whole[place + 1 :],
+        whole[:place] + b"\xff" + whole[place + 1 :],
+        whole[: len(whole) // 2],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="is damaged") as caught, Store(path) as store:
+            store.outcomes(store.statuses())
+        assert len(caught.value.problems) == 1
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from sepmodel.study.store import SOLVED, Outcome, Store
+store = Store(Path(sys.argv[1]))
+def outcomes():
+    for i in range(4000):
+        yield Outcome(id=str(i), status=SOLVED, reason="x" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+store.add([Outcome(id="whole", status=SOLVED)])
+store.add(outcomes())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_half_a_transaction_is_none(tmp_path):
+    """The driver dies when much of it is in the file already."""
+    path = tmp_path / "s.sqlite"
+    done = subprocess.run([sys.executable, "-c", DYING, str(path)], timeout=60)
+    assert done.returncode == -9
+    assert path.stat().st_size > 1_000_000
+    assert (tmp_path / "s.sqlite-journal").stat().st_size > 0
+    with Store(path) as store:
+        assert store.statuses() == {"whole": SOLVED}
+        store.add([outcome("more")])
+    assert [p.name for p in tmp_path.iterdir()] == ["s.sqlite"]
+
+
 FULL = """
 import resource, signal, sys
 from pathlib import Path

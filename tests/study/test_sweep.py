@@ -21,6 +21,7 @@ import pytest
 import sepmodel
 from sepmodel import report_sweep
 from sepmodel.errors import InputError
+from sepmodel.species import RARE_EARTHS
 from sepmodel.study import answers, jobs, plan, refine, tornado
 from sepmodel.study.executor import Workers
 from sepmodel.study.store import INFEASIBLE, REFUSED, SOLVED, TIMED_OUT, Store
@@ -474,12 +475,58 @@ def test_a_time_limit_stops_the_point_that_is_slow(monkeypatch):
     assert "0.15 s" in found.outcomes[found.plan.members[1].id].reason
 
 
+def test_many_inputs_get_independent_points(monkeypatch):
+    assert here(study(sweep={"samples": 4})).plan.sweep.design == "sobol"
+    monkeypatch.setattr("sepmodel.sampling.FEW", 2)
+    found = here(study(sweep={"samples": 4}))
+    assert found.plan.sweep.design == "random"
+    more = here(study(sweep={"samples": 6}))
+    assert [j.id for j in more.plan.members[:4]] == [j.id for j in found.plan.members]
+    assert not any("hang together" in line for line in report_sweep.lines(found))
+
+
+def test_the_share_of_estimates_is_that_of_their_inputs():
+    found = here(study(sweep={"samples": 32}))
+    key = "separation_factors/pc88a-hcl:Nd/Pr"
+    measured = found.estimates("Pr")
+    assert (measured.count, measured.of, measured.share) == (0, 1, 0.0)
+    guess = replace(found.plan.used[key], provenance="estimated")
+    guessed = replace(found, plan=replace(found.plan, used={**found.plan.used, key: guess}))
+    share = {name: part for name, *_, part in found.drivers("Pr")}[key]
+    assert share > 0
+    assert guessed.estimates("Pr").share == pytest.approx(share)
+    assert any("1 of 1 uncertain constant" in line for line in report_sweep.lines(guessed))
+    assert not any("estimates" in line for line in report_sweep.lines(found))
+
+
+def test_inputs_that_hang_together_are_told():
+    weighed = [name for name in RARE_EARTHS if name != "Pm"]
+    many = [{"constant": f"elements:{name}", "relative": 0.01} for name in weighed]
+    found = here(study(sweep={"samples": 32}, uncertainty={"constants": [], "input": many}))
+    assert found.entangled > 0.7
+    assert any("hang together" in line for line in report_sweep.lines(found))
+
+
+def test_tables_in_the_way_are_told_before_the_work(tmp_path):
+    from click.testing import CliRunner
+
+    from sepmodel import cli
+
+    (tmp_path / "members.csv").write_text("mine")
+    words = ["sweep", "nd-pr", "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli.app, words, standalone_mode=False)
+    assert isinstance(done.exception, InputError)
+    assert [p.name for p in tmp_path.iterdir()] == ["members.csv"]
+
+
 # --- kill -9 ---------------------------------------------------------------------------------
 
 DRIVER = """
 import json, sys
 from sepmodel.study.sweep import sweep
-sweep(json.load(open(sys.argv[1])), out=sys.argv[2], workers=2)
+def tell(now):
+    print(now.done, flush=True)
+sweep(json.load(open(sys.argv[1])), out=sys.argv[2], workers=2, progress=tell)
 """
 BIG = study(sweep={"samples": 300, "design": "random"})
 
@@ -490,8 +537,25 @@ def start(tmp_path, folder):
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(path), str(folder)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def finish(driver):
+    """Points a driver said were kept when it ended; what it said of errors."""
+    told, errors = driver.communicate(timeout=120)
+    lines = told.decode().splitlines(keepends=True)
+    return max((int(line) for line in lines if line.endswith("\n")), default=0), errors.decode()
+
+
+def rows(folder):
+    """Everything a store holds, by job."""
+    if not (folder / FILE).exists():
+        return {}
+    with Store(folder / FILE) as store:
+        found = store.outcomes(store.statuses())
+    return {name: (o.status, dict(o.answers), dict(o.inputs)) for name, o in found.items()}
 
 
 def workers_of(pid):
@@ -506,11 +570,16 @@ def workers_of(pid):
 
 
 def kill_and_resume(tmp_path, times, whom, seed):
-    """Kill the driver (or a worker) ``times`` times at random moments; then let it finish."""
+    """Kill the driver (or a worker) ``times`` times at random moments; then let it finish.
+
+    Whatever a driver said was kept before it died is there, and stays as it was: a row that went
+    lost would be computed again, and nobody would see it in the end.
+    """
     generator = random.Random(seed)
     folder = tmp_path / "killed"
     folders = [folder]
     killed = runs = 0
+    kept = {}
     while killed < times:
         driver = start(tmp_path, folder)
         runs += 1
@@ -523,13 +592,19 @@ def kill_and_resume(tmp_path, times, whom, seed):
             if whom == "driver":
                 break
             time.sleep(generator.uniform(0.02, 0.5))
-        _, errors = driver.communicate(timeout=120)
+        told, errors = finish(driver)
+        before, kept = kept, rows(folder)
+        assert len(kept) >= told, "what was said to be kept is there"
+        assert before.items() <= kept.items(), "what was there stays"
         if whom != "driver":
-            assert driver.returncode == 0, errors.decode()
+            assert driver.returncode == 0, errors
             if killed < times:  # killed all it could: a new one, from the beginning
-                folder = tmp_path / f"killed-{runs}"
+                folder, kept = tmp_path / f"killed-{runs}", {}
                 folders.append(folder)
-    assert start(tmp_path, folder).wait(timeout=120) == 0
+    last = start(tmp_path, folder)
+    assert finish(last)[0] == 301
+    assert last.returncode == 0
+    assert kept.items() <= rows(folder).items()
     return folders
 
 
@@ -537,7 +612,7 @@ def kill_and_resume(tmp_path, times, whom, seed):
 def quiet(tmp_path_factory):
     """The folder of the same study that nobody disturbed."""
     place = tmp_path_factory.mktemp("quiet")
-    assert start(place, place / "store").wait(timeout=120) == 0
+    assert finish(start(place, place / "store"))[0] == 301
     return place / "store"
 
 
@@ -545,18 +620,17 @@ def compare_with_undisturbed(quiet, folders):
     found = []
     for place in (quiet, *folders):
         assert [p.name for p in place.iterdir()] == [FILE], "no temporary files"
+        found.append(rows(place))
         with Store(place / FILE) as store:
-            found.append(store.outcomes(store.statuses()))
             attempts = store._base.execute("SELECT max(attempt), count(*) FROM outcomes").fetchone()
             assert attempts == (1, 301), "nothing lost, nothing repeated"
     calm, *others = found
     for disturbed in others:
         assert set(calm) == set(disturbed)
-        for name, one in calm.items():
-            other = disturbed[name]
-            assert one.status == other.status
-            for key, value in one.answers.items():
-                assert abs(value - other.answers[key]) < 1e-10
+        for name, (status, values, inputs) in calm.items():
+            assert disturbed[name][::2] == (status, inputs)
+            for key, value in values.items():
+                assert abs(value - disturbed[name][1][key]) < 1e-10
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds workers by /proc")

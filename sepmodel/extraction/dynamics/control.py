@@ -140,7 +140,8 @@ class Loops:
         if loop.measure == "purity":
             amounts = flows[loop.outlet][: len(self.components)]
         else:
-            amounts = (found.x if loop.measure == "share_aq" else found.y)[k]
+            organic = found.y if found.aside is None else found.y + found.aside
+            amounts = (found.x if loop.measure == "share_aq" else organic)[k]
         weighted = amounts * (np.array(loop.weights) if loop.weights else 1.0)
         total = float(weighted.sum())
         if not total > loop.dry:

@@ -34,7 +34,7 @@ LOOSEST = 1e-3
 FOLLOWS = "a relative tolerance that follows upsets to their end,"
 Tolerance = Annotated[float, Number(FOLLOWS, low=1e-10, high=LOOSEST)]
 SectionName = Literal["extraction", "scrub", "strip", "saponify"]
-MOST_OUTPUTS, MOST_MAPS = 4096, 512
+MOST_OUTPUTS, MOST_MAPS, MOST_ROUNDS = 4096, 512, 8
 # Cells of a settler in plug flow: what a train's outlets do then differs from a true delay in every
 # settler by less than 0.1 % of the time, and by half as much with twice as many.
 PLUG = 16
@@ -99,6 +99,22 @@ class Filled(Table):
     composition: Shares = Field(min_length=1)
 
 
+class Find(Table):
+    """What the start-up policy is sought for, and among which.
+
+    The least ``goal`` over all specifications: "time" until all are met for good, hours "missed",
+    or product "off" specification. ``levels`` are parts of a lead's setting, or of the feed for
+    split and staged; each is tried for all ``durations``, then finer around the best in ``rounds``.
+    A search ends with the first event, the end of the run or ``within``; without controllers.
+    """
+
+    goal: Literal["time", "missed", "off"] = "time"
+    levels: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    durations: Annotated[tuple[LongTime, ...], Field(min_length=1)] | None = None
+    rounds: Annotated[int, Number("a count from 0", low=0, high=MOST_ROUNDS, whole=True)] = 2
+    within: LongTime | None = None
+
+
 class Start(Table):
     """What the train is full of, and how it is led until it is let go.
 
@@ -106,26 +122,49 @@ class Start(Table):
     it), "fresh" (acids without metal, the feed fills the train itself; mass action only), "steady"
     (the steady state). ``profile`` gives stretches other shares (a seeded start).
 
-    ``policy`` for ``duration`` (mass flow only): "reflux" (no feed, nothing leaves), "split" (the
-    part ``product`` of the feed leaves with the organic), "staged" (from total reflux to the whole
-    feed in ``steps``, the part ``product`` of it, or the design's, leaving with the organic).
+    ``policy`` for ``duration``: "reflux" (no feed, nothing leaves), "split" (the part ``product``
+    of the feed leaves with the organic), "staged" (from total reflux to the whole feed in
+    ``steps``, the part ``product`` of it, or the design's, leaving with the organic), "lead"
+    (``setting``, a path as in events, at ``factor`` times its value). Circuits are led by their
+    scrub acid. With ``find`` the best is found, and what was tried is reported.
     """
 
     fill: Literal["feed", "fresh", "steady"] = "feed"
     profile: tuple[Filled, ...] = ()
-    policy: Literal["none", "reflux", "split", "staged"] = "none"
+    policy: Literal["none", "reflux", "split", "staged", "lead"] = "none"
     duration: Duration = 0.0
     product: Fraction | None = None
     steps: Count = 4
+    setting: Text | None = None
+    factor: NonNegative | None = None
+    find: Find | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Start:
-        if self.policy != "none" and not self.duration > 0:
+        given = self.policy != "none" and self.find is None
+        if given and not self.duration > 0:
             refuse("a policy lasts", 'duration = "10 d"')
-        if self.policy == "split" and self.product is None:
+        if given and self.policy == "split" and self.product is None:
             refuse("a split names the product's part of the feed", 'policy = "split", product')
+        if given and self.policy == "lead" and self.factor is None:
+            refuse("a lead holds its setting at a part of its value", 'policy = "lead", factor')
+        if (self.policy == "lead") != (self.setting is not None):
+            refuse("a setting is what a lead holds", 'policy = "lead", setting')
         if self.product is not None and self.policy not in ("split", "staged"):
             refuse("a product's part belongs to a policy", 'policy = "split" or "staged"')
+        if self.factor is not None and self.policy != "lead":
+            refuse("a factor is that of a lead's setting", 'policy = "lead"')
+        if self.policy == "none" and (self.duration > 0 or self.find is not None):
+            refuse("what lasts, or is found, is a policy", 'policy = "split"')
+        if self.find is None:
+            return self
+        if self.duration > 0 or self.product is not None or self.factor is not None:
+            refuse("what is found is not given", "find, or duration with product or factor")
+        levels = self.find.levels
+        if levels is not None and self.policy == "reflux":
+            refuse("total reflux has no levels", "find.durations alone")
+        if levels is not None and self.policy != "lead" and max(levels) > 1:
+            refuse("a product's part of the feed is at most 1", "find.levels up to 1")
         return self
 
 
@@ -360,8 +399,6 @@ class DynamicCircuitCase(CircuitCase):
     def _no_shares(self) -> DynamicCircuitCase:
         if self.holdup.basis == "feed":
             refuse("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"')
-        if self.start.policy != "none":
-            refuse("a circuit is led by events on its flows", 'policy = "none"')
         moved = any(event.setting.endswith(".efficiency") for _, event in happenings(self))
         if self.holdup.phases == "overflow" and (self.outage or moved):
             refuse("efficiencies stay where mixers run over", 'holdup.phases = "fixed"')

@@ -44,6 +44,8 @@ OVERSHOOT = 8.0
 CAUTION = 1e-2
 # Relative length within which the end of a stretch is reached.
 INSTANT = 1e-6
+# Part of the most any stage holds at the beginning that counts as held by all.
+FIRST = 1e-6
 # Carriers that change by less than this, relative to what passes, stand still.
 STILL = 1e-13
 
@@ -133,6 +135,9 @@ def scale(kernel: Kernel, memory: Memory, y: Array, options: Options) -> Array:
     out = np.abs(y[: lay.inner])
     layers = out.reshape(-1, lay.n, lay.k)
     held = layers[..., :c] @ kernel.counted
+    if not memory.most.size:
+        # A stage that holds nothing yet is measured by a little of what others hold.
+        held = np.maximum(held, FIRST * held.max())
     memory.most = np.maximum(memory.most, held) if memory.most.size else held
     if lay.bypass:
         # What passes by is measured by what its mixer holds.
@@ -195,7 +200,7 @@ def advance(
             memory.rejected += 1
             memory.failed = True
             memory.h = h * RETRY
-            if memory.h <= np.finfo(float).eps * max(abs(memory.t), h):
+            if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
         moved, moved_u, flows = solved.finish()
@@ -211,7 +216,7 @@ def advance(
             memory.failed = True
             factor = SHRINK if not np.isfinite(error) else max(SHRINK, SAFETY * error**-exponent)
             memory.h = h * factor
-            if memory.h <= np.finfo(float).eps * max(abs(memory.t), h):
+            if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
         factor = min(GROW, SAFETY * max(error, np.finfo(float).tiny) ** -exponent)

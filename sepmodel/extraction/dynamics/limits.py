@@ -20,7 +20,7 @@ from sepmodel.extraction.circuit_inputs import Draw, Inlet, Organic, Section
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase, happenings
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
-from sepmodel.extraction.dynamics.trains import CircuitTrain, Train
+from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
 from sepmodel.fields import Number, Quantity, Table
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 HALVINGS = 32
 # Efficiencies may fall to nothing for a time, and pumps may stop.
 STANDING = Number("a stage efficiency", low=0, high=1)
+# What an outage by mass flow may be.
+SPARED = (
+    "an outage that spares the stages the organic enters and leaves by; by mass action any stage "
+    "may stand still"
+)
 TABLES: dict[str, type[Table]] = {
     "organic": Organic,
     "inlet": Inlet,
@@ -117,6 +122,8 @@ def along(
             continue
         blamed.add(said[event].key)
         nearest = _nearest(train, schedule, settings, event)
+        if said[event].key.startswith("outage") and isinstance(train, MassFlowTrain):
+            nearest = SPARED
         with_others = sorted({said[e].key for e in active} - {said[event].key})
         beside = f", with {' and '.join(with_others)}" if with_others else ""
         out.append(

@@ -144,7 +144,8 @@ class GeneralMixers:
         return -(x * in_org)[..., None] * slope, (y * (1.0 - in_org))[..., None] * slope
 
     def slopes(self, found: Contents, moving: bool) -> Slopes:
-        """As the protocol says; by the totals with central differences."""
+        """As the protocol says; by the totals with central differences where the model leaves
+        them out."""
         c = found.s.shape[-1]
         x, y = found.x[:, :c], found.y[:, :c]
         conc_org = y if found.aside is None else y + found.aside
@@ -155,7 +156,9 @@ class GeneralMixers:
         full = by_u + by_aq @ x_u + by_org @ y_u
         direct = by_aq * s[:, None] + by_org * (d * s)[:, None]
         u_t = None
-        if moving:
+        if moving and spot.by_totals is not None:
+            u_t = -_over(full, spot.by_totals)
+        elif moving:
             by = NUDGE * found.totals.max(axis=1)
             columns = []
             for j in range(found.totals.shape[1]):
@@ -248,7 +251,7 @@ class ExchangeMixers:
             if size < close:
                 break
         else:
-            raise lost(step.reshape(*shape[:-1], 1))
+            raise lost(step.reshape(*shape[:-1], 1), None if aside is None else dimer)
         more = np.dot(step[:, None], row)
         np.exp(more, out=more)
         d *= more
@@ -350,10 +353,25 @@ def _bounded(step: NDArray[Any]) -> tuple[Array, float]:
     return short, np.inf
 
 
-def lost(step: Array) -> ConvergenceError:
-    """No equilibrium was found: the last steps (..., N, m) name the stage."""
+def lost(step: Array, dimer: Array | None = None) -> ConvergenceError:
+    """No equilibrium was found: the last steps (..., N, m) name the stage, or the extractant
+    (..., N) that what passes by leaves over."""
     worst = np.nan_to_num(np.abs(step), nan=np.inf).max(axis=-1)
     stage = int(np.argmax(worst.reshape(-1, worst.shape[-1]).max(axis=0)))
+    if dimer is not None:
+        left = dimer.reshape(-1, worst.shape[-1]).min(axis=0)
+        if left.min() <= 0:
+            stage = int(np.argmin(left))
+            return ConvergenceError(
+                f"the organic that passes stage {stage + 1} by is given more soap and metal than "
+                "its extractant can hold",
+                trace=Trace(
+                    equation="extractant balance",
+                    stage=stage + 1,
+                    advice="an organic that is not stripped returns loaded: leave a stage of the "
+                    "strip running, or take the soap away meanwhile (organic.saponification)",
+                ),
+            )
     return ConvergenceError(
         f"no equilibrium was found in the mixer of stage {stage + 1}",
         trace=Trace(equation="extractant and charge balance", stage=stage + 1),

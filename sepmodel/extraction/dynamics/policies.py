@@ -15,11 +15,14 @@ from typing import Literal, Protocol
 import numpy as np
 
 from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.extraction.dynamics.hydraulics import Rules
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
-from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
+from sepmodel.extraction.dynamics.simulate import Begin, Run, Specification, simulate
 from sepmodel.extraction.dynamics.trains import TRICKLE, MassFlowTrain, Train
 
+# A policy of a level (a factor, a part of the feed) and a duration [s], or None if there is none.
+Make = Callable[[float | None, float], "Leads | None"]
 # Rounds of refinement, points a side in each, and how much finer each is.
 ROUNDS, SIDE, FINER = 4, 2, 0.5
 
@@ -70,31 +73,97 @@ class Policy:
 
     def events(self, base: Mapping[str, float]) -> tuple[Event, ...]:
         """The policy as events on a mass-flow train's settings."""
-        feeds = sorted(n for n in base if n.startswith("inlet.") and n.endswith(".flow"))
-        fed = sum(base[name] for name in feeds)
         if self.kind == "none" or self.duration <= 0:
             return ()
+        feeds = sorted(n for n in base if n.startswith("inlet.") and n.endswith(".flow"))
+        fed = sum(base[name] for name in feeds)
         design = (base["solvent"] - base["scrub"]) / fed
-        part = design if self.product is None else self.product
-        part = min(max(part, TRICKLE), 1.0 - TRICKLE)
-        levels: list[float | None] = [None]
-        if self.kind == "reflux":
-            levels = [TRICKLE]
-        elif self.kind == "staged":
-            levels = [max(k / self.steps, TRICKLE) for k in range(self.steps)]
         out = []
-        each = self.duration / len(levels)
-        for k, level in enumerate(levels):
-            start, end = k * each, (k + 1) * each
-            if level is not None:
+        for start, end, level, part in self.stretches(design):
+            if level < 1.0:
                 out += [
                     Event(setting=name, value=level * base[name], start=start, end=end)
                     for name in feeds
                 ]
-            level = 1.0 if level is None else level
-            # Of next to nothing half leaves at either end.
-            scrub = base["solvent"] - (part if level > TRICKLE else 0.5) * fed * level
+            scrub = base["solvent"] - part * fed * level
             out.append(Event(setting="scrub", value=scrub, start=start, end=end))
+        return tuple(out)
+
+    def stretches(self, design: float) -> list[tuple[float, float, float, float]]:
+        """From when to when [s] which part of the feed runs, and which part of that is to leave
+        with the organic (the ``design``'s where the policy says nothing)."""
+        part = design if self.product is None else self.product
+        part = min(max(part, TRICKLE), 1.0 - TRICKLE)
+        levels = [1.0]
+        if self.kind == "reflux":
+            levels = [TRICKLE]
+        elif self.kind == "staged":
+            levels = [max(k / self.steps, TRICKLE) for k in range(self.steps)]
+        each = self.duration / len(levels)
+        # Of next to nothing half leaves at either end.
+        return [
+            (k * each, (k + 1) * each, level, part if level > TRICKLE else 0.5)
+            for k, level in enumerate(levels)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CircuitPolicy:
+    """The same policies on a circuit by mass action, whose scrub acid sets the split.
+
+    What the soap of the organic takes, the scrub's acid and the product return: with equivalents
+    (charge times moles) per s at the design, ``acid`` of the scrubs, ``made`` of the metals that
+    leave with the organic and ``fed`` by all feeds,
+
+        acid(t) = acid + made - part fed level
+
+    lets the ``part`` of the ``level`` of the feed leave there. ``scrubs`` and ``feeds`` name the
+    settings of their flows.
+
+    >>> policy = CircuitPolicy(policy=Policy(kind="split", product=1.0, duration=10.0),
+    ...     scrubs=("scrub",), feeds=("feed",), acid=8.0, made=2.0, fed=3.0)
+    >>> [(e.setting, round(e.value, 6)) for e in policy.events({"scrub": 4.0, "feed": 1.0})]
+    [('scrub', 3.5)]
+    """
+
+    policy: Policy
+    scrubs: tuple[str, ...]
+    feeds: tuple[str, ...]
+    acid: float
+    made: float
+    fed: float
+
+    @property
+    def duration(self) -> float:
+        """How long [s] it lasts."""
+        return self.policy.duration
+
+    def events(self, base: Mapping[str, float]) -> tuple[Event, ...]:
+        """As events on a circuit's settings.
+
+        Raises
+        ------
+        InfeasibleError
+            where the feed brings more than the scrub's acid can give way for.
+        """
+        if self.policy.kind == "none" or self.duration <= 0:
+            return ()
+        out = []
+        for start, end, level, part in self.policy.stretches(self.made / self.fed):
+            acid = self.acid + self.made - part * self.fed * level
+            if not acid > 0:
+                raise InfeasibleError(
+                    "without any scrub acid less than that part of the feed leaves with the "
+                    "organic",
+                    limit={"part of the feed": (self.acid + self.made) / self.fed / level},
+                )
+            changed = [(name, acid / self.acid) for name in self.scrubs]
+            if level < 1.0:
+                changed += [(name, level) for name in self.feeds]
+            out += [
+                Event(setting=name, value=factor * base[name], start=start, end=end)
+                for name, factor in changed
+            ]
         return tuple(out)
 
 
@@ -122,7 +191,8 @@ def outcome(
     until: float,
     *,
     rtol: float = 1e-4,
-    start: str = "feed",
+    start: Begin = "feed",
+    rules: Rules | None = None,
 ) -> Outcome:
     """Run a policy and see when the specifications are met for good.
 
@@ -139,6 +209,7 @@ def outcome(
         until=until,
         outputs=np.array([0.0, until]),
         specifications=specifications,
+        rules=rules,
         options=Options(rtol=rtol),
     )
     found = simulate(run)
@@ -165,13 +236,17 @@ def scan(
     until: float,
     *,
     rtol: float = 1e-4,
-    start: str = "feed",
+    start: Begin = "feed",
+    rules: Rules | None = None,
 ) -> list[Outcome]:
     """Outcomes of policies, those left out that ask for what cannot be or empty a stage."""
     out = []
     for policy in policies:
         try:
-            out.append(outcome(train, policy, specifications, until, rtol=rtol, start=start))
+            found = outcome(
+                train, policy, specifications, until, rtol=rtol, start=start, rules=rules
+            )
+            out.append(found)
         except (InfeasibleError, ConvergenceError):
             continue
     return out
@@ -202,12 +277,12 @@ def best(
     if durations is None:
         durations = (held * np.geomspace(0.5, 2.0, 4 * SIDE + 1)).tolist()
 
-    def split(product: float, duration: float) -> Policy | None:
-        if not 0.0 < product <= 1.0 + 1e-9:
+    def split(product: float | None, duration: float) -> Policy | None:
+        if product is None or not 0.0 < product <= 1.0 + 1e-9:
             return None
         return Policy(kind="split", duration=duration, product=min(product, 1.0))
 
-    return _search(
+    return search(
         split, products, durations, (1.0 - design) / (4 * SIDE), rounds,
         lambda policies: scan(train, policies, specifications, until, rtol=rtol), goal,
     )  # fmt: skip
@@ -224,35 +299,42 @@ def best_lead(
     rounds: int = 2,
     rtol: float = 1e-3,
     goal: Goal = "time",
-    start: str = "feed",
+    start: Begin = "feed",
 ) -> tuple[Outcome, list[Outcome]]:
     """How long to hold a setting of any train (a flow of a mass-action circuit) at which part of
     its design: the policy with the least of ``goal``, and all tried, nothing held among them.
 
     Of policies equally good the one with less off specification is taken.
     """
-    steps = np.diff(np.sort(np.asarray(factors, dtype=float)))
-    width = 0.5 * float(steps.max()) if steps.size else 0.0
+    width = width_of(factors)
 
-    def lead(factor: float, duration: float) -> Lead | None:
-        return Lead(factors={setting: factor}, duration=duration) if factor > 0 else None
+    def lead(factor: float | None, duration: float) -> Lead | None:
+        if factor is None or not factor > 0:
+            return None
+        return Lead(factors={setting: factor}, duration=duration)
 
     def run(policies: Sequence[Leads]) -> list[Outcome]:
         return scan(train, policies, specifications, until, rtol=rtol, start=start)
 
-    found, tried = _search(lead, factors, durations, width, rounds, run, goal)
+    found, tried = search(lead, factors, durations, width, rounds, run, goal)
     plain = outcome(train, Lead(factors={}, duration=0.0), specifications, until,
                     rtol=rtol, start=start)  # fmt: skip
-    return min((plain, found), key=_by(goal)), [plain, *tried]
+    return min((plain, found), key=by(goal)), [plain, *tried]
 
 
-def _by(goal: Goal) -> Callable[[Outcome], tuple[float, float]]:
+def width_of(levels: Sequence[float | None]) -> float:
+    """How far from the best of some levels a finer search begins."""
+    steps = np.diff(np.sort([level for level in levels if level is not None]))
+    return 0.5 * float(steps.max()) if steps.size else 0.0
+
+
+def by(goal: Goal) -> Callable[[Outcome], tuple[float, float]]:
     return lambda found: (getattr(found, goal), found.off)
 
 
-def _search(
-    make: Callable[[float, float], Leads | None],
-    levels: Sequence[float],
+def search(
+    make: Make,
+    levels: Sequence[float | None],
     durations: Sequence[float],
     width: float,
     rounds: int,
@@ -260,9 +342,9 @@ def _search(
     goal: Goal,
 ) -> tuple[Outcome, list[Outcome]]:
     """A grid of levels and durations, then finer ones around the best point."""
-    points: dict[int, tuple[float, float]] = {}
+    points: dict[int, tuple[float | None, float]] = {}
 
-    def tried_at(pairs: Sequence[tuple[float, float]]) -> list[Outcome]:
+    def tried_at(pairs: Sequence[tuple[float | None, float]]) -> list[Outcome]:
         made = [(make(*pair), pair) for pair in pairs]
         for policy, pair in made:
             points[id(policy)] = pair
@@ -274,9 +356,9 @@ def _search(
     for _ in range(rounds):
         if not tried:
             break
-        level, duration = points[id(min(tried, key=_by(goal)).policy)]
+        level, duration = points[id(min(tried, key=by(goal)).policy)]
         around = [
-            (level + b * width, duration * ratio**a)
+            (None if level is None else level + b * width, duration * ratio**a)
             for a in steps
             for b in (steps if width else [0.0])
             if a or b
@@ -286,4 +368,4 @@ def _search(
         ratio **= FINER
     if not tried:
         raise InfeasibleError("none of the policies can be run", limit={"policies": len(points)})
-    return min(tried, key=_by(goal)), tried
+    return min(tried, key=by(goal)), tried

@@ -14,6 +14,7 @@ from sepmodel.extraction.dynamics.inputs import (
     DynamicMassFlowCase,
     happenings,
 )
+from sepmodel.extraction.dynamics.settings import BEGIN
 from sepmodel.extraction.dynamics.simulate import Run, RunResult, dry
 from sepmodel.extraction.dynamics.trains import CircuitTrain
 from sepmodel.result import Outlet, Profile, Result, Warned, amount
@@ -154,7 +155,7 @@ def _profiles(
     limits: dict[str, dict[str, float]] = {}
     for spec in case.specification:
         limits.setdefault(spec.outlet, {})[f"{spec.component} {spec.purity:g}"] = spec.purity
-    events = _events(case, hours[-1])
+    events = _events(case, run, hours[-1])
     least = dry(run.train, weights)
     for row, name in enumerate(found.outlets):
         label = labels.get(name, name)
@@ -232,11 +233,15 @@ def _seen(values: Array) -> Array:
 
 
 def _events(
-    case: DynamicMassFlowCase | DynamicCircuitCase, last: float
+    case: DynamicMassFlowCase | DynamicCircuitCase, run: Run, last: float
 ) -> dict[str, tuple[float, float]]:
-    """From when to when [h] each event and outage lasts."""
+    """From when to when [h] the start-up policy, each event and outage lasts."""
     hour = units.factor(HOUR)
-    out = {}
+    out: dict[str, tuple[float, float]] = {}
+    for led in run.schedule.events:
+        if led.name.startswith(BEGIN):
+            ends = out.get(led.name, (0.0, 0.0))[1]
+            out[led.name] = (0.0, min(max(ends, led.end / hour), last))
     for _, event in happenings(case):
         end = last if event.until is None else min(event.until / hour, last)
         out[event.name or event.setting] = (event.at / hour, end)

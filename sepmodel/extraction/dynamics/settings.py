@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from sepmodel import units
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import (
     DynamicCircuitCase,
@@ -13,6 +14,7 @@ from sepmodel.extraction.dynamics.inputs import (
     happenings,
 )
 from sepmodel.extraction.dynamics.limits import Said, beyond
+from sepmodel.extraction.dynamics.policies import Leads
 from sepmodel.extraction.dynamics.schedule import Event
 from sepmodel.extraction.dynamics.trains import Train
 from sepmodel.fields import meant
@@ -20,6 +22,8 @@ from sepmodel.species import molar_mass
 
 # Unit of a setting by the last word of its path; a composition is recognised by its table.
 UNITS = {"flow": "m^3/s", "acid": "mol/m^3", "sulfate": "mol/m^3", "extractant": "mol/m^3"}
+# What names of a start-up policy's events begin with.
+BEGIN = "start: "
 PER_STAGE = ("efficiency", "entrainment_aq", "entrainment_org")
 
 
@@ -97,6 +101,35 @@ class Paths:
                 )  # fmt: skip
                 self.said[out[-1]] = Said(key=f"outage.{i}", value=f"{outage.first} to {last}")
         return out
+
+    def lead(self) -> list[str]:
+        """The train's settings behind what a lead of the start holds."""
+        start = self.case.start
+        if start.setting is None:
+            return []
+        found = [name for name, _ in self.targets(start.setting, "start.setting", None, None)]
+        if start.factor is not None and found:
+            value = start.factor * self.train.settings[found[0]]
+            scale = self.targets(start.setting, "start.setting", None, None)[0][1]
+            self.within(start.setting, value / scale, "start.factor", start.factor)
+        return found
+
+    def led(self, leads: Leads) -> list[Event]:
+        """The events of a start-up policy, to be blamed where the train cannot run with it."""
+        start = self.case.start
+        key, value = "start.policy", cast("object", start.policy)
+        if start.factor is not None:
+            key, value = "start.factor", start.factor
+        elif start.product is not None:
+            key, value = "start.product", start.product
+        try:
+            events = list(leads.events(self.train.settings))
+        except InfeasibleError as error:
+            self.problems.append(Problem(message=str(error), key=key, value=value))
+            return []
+        named = [replace(event, name=f"{BEGIN}{start.policy}") for event in events]
+        self.said |= {event: Said(key=key, value=value) for event in named}
+        return named
 
     def within(self, path: str, value: float, key: str, given: object) -> None:
         """Note a value (SI) that the case's own key would refuse."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sepmodel import files, units
 from sepmodel.chemistry.active_exchange import ActiveExchange
-from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
 from sepmodel.extraction import circuit_activity
 from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.control import Loop, Loops
@@ -27,12 +27,16 @@ from sepmodel.extraction.dynamics.schedule import Schedule
 from sepmodel.extraction.dynamics.trains import CircuitTrain, Train
 
 Array = NDArray[np.float64]
+# What the mixers hold at the beginning: a name, or moles, unknowns, and what passes by.
+Begin = str | tuple[Array, Array] | tuple[Array, Array, Array]
 
 # Bisections that locate a crossing within a step.
 HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
 CHECKPOINT = 3
+# Words in which a run that stopped says when.
+PLANT_TIME = "of plant time"
 # An outlet with less than this part of what the design is fed runs dry: it has no purity.
 DRY = 1e-9
 
@@ -131,14 +135,15 @@ class _Watch:
 class Run:
     """A run: train, schedule, start, end, what to look at.
 
-    ``start`` is a name the train knows, or moles in the mixers with unknowns. ``outputs`` are times
+    ``start`` is a name the train knows, or moles in the mixers with unknowns, and, where some
+    passes by, its concentrations. ``outputs`` are times
     [s] at which everything is recorded; they do not influence the steps. With ``rules`` volumes
     follow the flows.
     """
 
     train: Train
     schedule: Schedule
-    start: str | tuple[Array, Array]
+    start: Begin
     until: float
     outputs: Array
     specifications: Sequence[Specification] = ()
@@ -199,18 +204,19 @@ class _Runner:
         settings = run.schedule.at(0.0) | self.loops.settings(run.schedule.at(0.0))
         self.kernel = self._kernel(settings)
         net = self.kernel.net
-        self.hydraulics = None if run.rules is None else Hydraulics(rules=run.rules, design=net)
+        self.hydraulics = None
         self.varying = False
-        if self.hydraulics is not None:
+        if run.rules is not None:
+            # Levels rest at the design's flows, whatever happens at once.
+            design = self._kernel(run.schedule.base).net
+            self.hydraulics = Hydraulics(rules=run.rules, design=design)
             net = self.hydraulics.apply(net, 0.0)
             self.kernel = Kernel(net)
-        if isinstance(run.start, str):
-            moles, u = run.train.start(net, run.start)
-        else:
-            moles, u = run.start
+        begin = run.train.start(net, run.start) if isinstance(run.start, str) else run.start
+        u = begin[1]
         self.names = tuple(net.ports)
         y = np.zeros(self.kernel.lay.size)
-        self._fill(y, moles, u)
+        self._fill(y, *begin)
         self.memory = Memory(t=0.0, y=y, u=np.array(u))
         self.held = self._inventory(self.memory.y)
         outputs = np.asarray(run.outputs, dtype=float)
@@ -239,16 +245,21 @@ class _Runner:
             )
         return self.names.index(outlet)
 
-    def _fill(self, y: Array, moles: Array, u: Array) -> None:
-        """Mixers as given, everything behind them at the mixers' concentrations."""
+    def _fill(self, y: Array, moles: Array, u: Array, aside: Array | None = None) -> None:
+        """Mixers as given, everything behind them at the mixers' concentrations.
+
+        ``aside`` (N, C) [mol/m3] is what passes by, if that is known.
+        """
         kernel, net = self.kernel, self.kernel.net
         mixer, bypass, aq, org, _, _ = kernel.lay.split(y)
         mixer[:] = moles
+        if bypass is not None and aside is not None:
+            bypass[:, : kernel.c] = aside * net.aside[:, None]
         found = kernel.contents(y, u)
         aqueous, organic = kernel.concentrations(y, found)
         aq[:] = aqueous * net.cell[0][:, None]
         org[:] = organic * net.cell[1][:, None]
-        if bypass is not None:
+        if bypass is not None and aside is None:
             # The organic that passes by is shared out of the mixer's at equal concentrations.
             part = self.kernel.k_by * organic
             bypass[:] = part * net.aside[:, None]
@@ -304,9 +315,18 @@ class _Runner:
                     self.kernel = Kernel(self.hydraulics.apply(self._net_at(memory.t), memory.t))
             self.varying = not constant
             kernels = self._at if self.varying else (lambda t: self.kernel)
-            integrate.advance(
-                kernels, memory, stop, run.options, self._seen, constant=constant, fresh=self.fresh
-            )
+            try:
+                integrate.advance(
+                    kernels, memory, stop, run.options, self._seen,
+                    constant=constant, fresh=self.fresh,
+                )  # fmt: skip
+            except ConvergenceError as error:
+                if PLANT_TIME in str(error):
+                    raise
+                days = memory.t / units.factor("d")
+                raise ConvergenceError(
+                    f"{error} (after {days:.6g} d {PLANT_TIME})", trace=error.trace
+                ) from error
             self.fresh = True
         return self._result()
 
@@ -411,7 +431,9 @@ class _Runner:
         inventory = rows[: -lay.ports - 1].sum(axis=0)
         left, fed = rows[-lay.ports - 1 : -1].sum(axis=0), rows[-1]
         gap = np.abs(inventory + left - fed - self.held)
-        gap /= np.maximum(np.maximum(inventory, fed), self.held)
+        # A carrier there is none of (sulfate) has nothing to lose.
+        through = np.maximum(np.maximum(inventory, fed), self.held)
+        gap /= np.maximum(through, np.finfo(float).tiny)
         np.maximum(self.worst, gap, out=self.worst)
         if isinstance(kernel.net.model, ActiveExchange):
             self._within(kernel, step.y_new, end)
@@ -459,7 +481,9 @@ class _Runner:
         rows = slice(self.done, self.done + y.shape[0])
         flows, found = self._look(y, u)
         *_, outlets, fed = kernel.lay.split(y)
-        self.conc_aq[rows], self.conc_org[rows] = found.x, found.y
+        # The organic that leaves takes along what passed by, as in the steady circuit.
+        organic = found.y if found.aside is None else found.y + found.aside
+        self.conc_aq[rows], self.conc_org[rows] = found.x, organic
         free = kernel.free(found)
         if free is not None:
             self.proton[rows] = free[..., -1]

@@ -18,7 +18,7 @@ from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
 from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
-from sepmodel.extraction.dynamics import limits
+from sepmodel.extraction.dynamics import leading, limits
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
@@ -30,10 +30,9 @@ from sepmodel.extraction.dynamics.inputs import (
 )
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.network import Holdup, Network
-from sepmodel.extraction.dynamics.policies import Policy
 from sepmodel.extraction.dynamics.report import report
-from sepmodel.extraction.dynamics.schedule import Event, Schedule
-from sepmodel.extraction.dynamics.simulate import Run, Specification, dry, simulate
+from sepmodel.extraction.dynamics.schedule import Schedule
+from sepmodel.extraction.dynamics.simulate import Begin, Run, Specification, dry, simulate
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train, at_rest
 from sepmodel.products import amounts
 
@@ -54,6 +53,7 @@ class Assembled:
     run: Run
     weights: tuple[float, ...]
     labels: dict[str, str]
+    led: leading.Led
     warnings: tuple[Warned, ...] = ()
 
 
@@ -95,7 +95,13 @@ def solve_case(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     made = report(case, assembled.run, found, assembled.weights, assembled.labels, book)
-    return replace(made, warnings=[*assembled.warnings, *made.warnings])
+    profiles, quantities = leading.shown(assembled.led, isinstance(case, DynamicCircuitCase))
+    return replace(
+        made,
+        warnings=[*assembled.warnings, *made.warnings],
+        profiles={**made.profiles, **profiles},
+        quantities={**made.quantities, **quantities},
+    )
 
 
 def assemble(case: DynamicCase, book: Book) -> Assembled:
@@ -106,8 +112,8 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     InputError
         with everything wrong with events and controllers at once.
     """
-    moving = [event for _, event in happenings(case) if event.setting.endswith(".efficiency")]
-    bypass = bool(moving or case.outage)
+    moving = [event.setting for _, event in happenings(case)] + [case.start.setting or ""]
+    bypass = bool(case.outage) or any(path.endswith(".efficiency") for path in moving)
     train: Train
     if isinstance(case, DynamicMassFlowCase):
         train, labels = _mass_flow_train(case, book, bypass)
@@ -120,14 +126,9 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     weights = _weights(case, train)
     least = dry(train, weights)
     loops = table.loops(weights, least)
+    held = table.lead()
     table.check()
-    if isinstance(train, MassFlowTrain) and isinstance(case, DynamicMassFlowCase):
-        events += _policy(case, base)
-    schedule = Schedule(base=base, events=tuple(events))
-    keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
-    table.problems += limits.along(train, schedule, table.said, keyed)
-    table.check()
-    net = train.network(schedule.at(0.0))
+    net = train.network(base)
     names = list(net.ports)
     specifications = []
     for i, wanted in enumerate(case.specification):
@@ -157,11 +158,19 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         hydraulics = Hydraulics(rules=rules, design=net)
         warnings = (*warnings, *_swinging(hydraulics))
         net = hydraulics.apply(net, 0.0)
+    begin = _start(case, train, net)
+    led = leading.led(case, train, specifications, begin, rules, held)
+    if led.leads is not None:
+        events += table.led(led.leads)
+    schedule = Schedule(base=base, events=tuple(events))
+    keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
+    table.problems += limits.along(train, schedule, table.said, keyed)
+    table.check()
     run = Run(
         train=train,
         schedule=schedule,
         rules=rules,
-        start=_start(case, train, net, schedule),
+        start=begin,
         until=case.time.end,
         outputs=np.linspace(0.0, case.time.end, case.time.outputs),
         specifications=specifications,
@@ -172,7 +181,9 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         options=Options(rtol=case.time.tolerance),
     )
     warnings = (*warnings, *limits.idle(case))
-    return Assembled(train=train, run=run, weights=weights, labels=labels, warnings=warnings)
+    return Assembled(
+        train=train, run=run, weights=weights, labels=labels, warnings=warnings, led=led
+    )
 
 
 def _swinging(hydraulics: Hydraulics) -> list[Warned]:
@@ -290,21 +301,10 @@ def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:
     return tuple(float(weighted.get(name, 0.0)) for name in train.components)
 
 
-def _policy(case: DynamicMassFlowCase, base: dict[str, float]) -> list[Event]:
-    """The start-up policy as events."""
-    start = case.start
-    policy = Policy(
-        kind=start.policy, duration=start.duration, product=start.product, steps=start.steps
-    )
-    return list(policy.events(base))
-
-
-def _start(
-    case: DynamicCase, train: Train, net: Network, schedule: Schedule
-) -> str | tuple[Array, Array]:
-    """What the mixers hold at the beginning."""
+def _start(case: DynamicCase, train: Train, net: Network) -> Begin:
+    """What the mixers hold at the beginning, under the settings of the design."""
     if case.start.fill == "steady":
-        return at_rest(train, net, schedule.at(0.0))
+        return at_rest(train, net, train.settings)
     if not case.start.profile:
         return case.start.fill
     names = train.components

@@ -368,7 +368,8 @@ class CircuitTrain:
         )
 
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
-        """ "feed": extraction and scrub full of feed liquor, strip of its acid, fresh organic.
+        """ "feed": extraction and scrub full of feed liquor, strip of its acid, saponify of its
+        base, fresh organic.
 
         "fresh": every section full of its acid (the extraction of the scrub's), without metal.
         """
@@ -380,7 +381,8 @@ class CircuitTrain:
         fed = next(i for i in given.inlets if np.asarray(i.conc).any())
         for section in given.sections:
             own = [i for i in given.inlets if i.section == section.name]
-            own = [i for i in own if not np.asarray(i.conc).any()]
+            if section.name != "saponify":
+                own = [i for i in own if not np.asarray(i.conc).any()]
             with_feed = kind == "feed" and section.aqueous_to != "out"
             # Without an acid of its own a section is filled with that of the next.
             own = own or [i for i in given.inlets if not np.asarray(i.conc).any()]
@@ -455,19 +457,28 @@ def _one_if_alike(rows: Array) -> Array:
     return first if np.all(rows == first) else rows
 
 
-def at_rest(train: Train, net: Network, settings: Mapping[str, float]) -> tuple[Array, Array]:
-    """Contents (N, K) of the mixers and unknowns (N, m) of the steady state."""
+def at_rest(
+    train: Train, net: Network, settings: Mapping[str, float]
+) -> tuple[Array, Array, Array]:
+    """Contents (N, K) of the mixers, unknowns (N, m), and what passes by [per organic] (N, C), of
+    the steady state."""
     x, y, u = train.steady(settings)
     moles = np.zeros((net.stages, net.species))
     c = net.components
-    pool = y
+    aside = np.zeros_like(y)
     if net.bypass is not None:
         # What passes by is not in the mixer: the cells beside it take it up.
         into = np.zeros_like(y)
         into[1:] = (net.keep[1, :-1] * net.flow[1, :-1])[:, None] * y[:-1]
         into += net.feed[1, :, :c]
-        pool = y - net.bypass * into / net.flow[1][:, None]
-    moles[:, :c] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * pool
+        for link in net.links:
+            stage, phase = link.source
+            where, which = link.target
+            if which == ORGANIC:
+                leaving = net.flow[phase, stage] * (x, y)[phase][stage]
+                into[where] += link.share[:c] * leaving
+        aside = net.bypass * into / net.flow[1][:, None]
+    moles[:, :c] = net.mixer[0][:, None] * x + net.mixer[1][:, None] * (y - aside)
     if net.carriers:
         moles[:, c:] = train.carried(net)
-    return moles, u
+    return moles, u, aside

@@ -23,6 +23,7 @@ from sepmodel.chromatography.affinity import AffinityDesign
 from sepmodel.chromatography.affinity_built import BuiltColumns
 from sepmodel.data import Book, Constant
 from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.plant.circuits import SOAP_DIMERS
 from sepmodel.plant.compare.accounting import Account, account, figures
 from sepmodel.plant.compare.evaluation import Case, State, feed_liquor, flowsheet
 from sepmodel.plant.flowsheet import (
@@ -38,13 +39,16 @@ from sepmodel.plant.train_trims import Running, TrainTrimmer
 from sepmodel.stream import Stream
 
 Array = NDArray[np.float64]
-# By the first draw and their number: the constants of some members, and their liquors.
-_Read = dict[tuple[int, int], tuple[list[Book], list[Stream]]]
+# By the number of the draw: the constants of a member, and its liquor.
+_Read = dict[int, tuple[Book, Stream]]
 # Members of a comparison unless the caller says otherwise, and their seed.
 MEMBERS = 1000
 SEED = 1
-# Members that are evaluated together.
+# Constants that members take as stated: no figure moves by 1e-5 over their range.
+STAND = frozenset({SOAP_DIMERS})
+# Members that are evaluated together; and where each is reckoned by itself.
 TOGETHER = 512
+APART = 32
 
 MEETS, EXTENDED, MISSES = "meets", "meets with more stages", "misses"
 
@@ -102,9 +106,10 @@ def draw(
     """``count`` members of the constants that have a range, independent of one another.
 
     In hundreds of dimensions a thousand points of a Sobol' sequence hang together pair by pair.
+    What members do not take is left out last: the others are the same with and without it.
     """
     found = sampling.members(constants, count, seed=seed, design="random", book=book)
-    keys = tuple(key for key in constants if key in found)
+    keys = tuple(key for key in constants if key in found and key not in STAND)
     return Drawn(keys=keys, values=np.array([found[key] for key in keys]).T.reshape(count, -1))
 
 
@@ -178,11 +183,13 @@ def evaluate(
     """Every member by every route that could be designed at the base."""
     built = {name: _Built(sheet) for name, sheet in base.sheets.items()}
     chunks: list[tuple[Route, Drawn]] = []
-    for route in case.routes:
-        if route.name not in built:
-            continue
-        count = len(drawn.values)
-        size = min(TOGETHER, math.ceil(count / workers))
+    count = len(drawn.values)
+    largest = min(TOGETHER, math.ceil(count / workers))
+    # What gains nothing by company comes last, in small parts: nobody waits long for the others.
+    for route in sorted(
+        (r for r in case.routes if r.name in built), key=lambda r: not built[r.name].trimmers
+    ):
+        size = largest if built[route.name].trimmers else min(APART, largest)
         chunks += [
             (route, drawn.part(first, min(first + size, count))) for first in range(0, count, size)
         ]
@@ -246,11 +253,12 @@ def outcomes(
 ) -> list[Outcome]:
     """Some members by one route, in the order they were drawn; ``read`` keeps their liquors."""
     route, drawn = chunk
-    place = drawn.first, len(drawn.values)
-    if place not in read:
-        books = [book.with_values(drawn.of(i)) for i in range(len(drawn.values))]
-        read[place] = books, [feed_liquor(case, own)[1] for own in books]
-    books, liquors = read[place]
+    for i in range(len(drawn.values)):
+        if drawn.first + i not in read:
+            mine = book.with_values(drawn.of(i))
+            read[drawn.first + i] = mine, feed_liquor(case, mine)[1]
+    places = range(drawn.first, drawn.first + len(drawn.values))
+    books, liquors = [read[k][0] for k in places], [read[k][1] for k in places]
     own = built[route.name]
     return [
         _outcome(own, member) for member in _by_route(case, route, own, books, liquors, drawn.first)

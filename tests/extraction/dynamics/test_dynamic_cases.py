@@ -60,6 +60,32 @@ def test_it_starts_steady_and_stays(binary):
     assert np.ptp(found.profiles["purity_raffinate"].values, axis=0).max() < 1e-8
 
 
+def saponified():
+    """The closed circuit with its base in a section of its own: a strip that holds nothing yet."""
+    document = copy.deepcopy(dict(load("magnet-circuit").document))
+    del document["organic"]["saponification"]
+    document["section"].append({"name": "saponify", "stages": 2})
+    base = {"name": "base", "section": "saponify", "flow": "0.26 L/h", "base": "4.6 mol/L"}
+    document["inlet"].append(base)
+    return document
+
+
+@pytest.mark.parametrize("name", ["dy-tb", "magnet-two-acids", "saponified"])
+def test_steady_cases_in_time_stay_and_come_to_rest(name):
+    """Efficiencies by mass flow, two acids, a saponify section."""
+    document = saponified() if name == "saponified" else copy.deepcopy(dict(load(name).document))
+    document |= {"kind": "cascade-dynamic", "holdup": {"mixer": "0.1 h", "settler": "0.1 h"}}
+    document["time"] = {"end": "400 d", "outputs": 3, "maps": 2, "tolerance": 1e-4}
+    steady = run({**document, "start": {"fill": "steady"}})
+    for key, profile in steady.profiles.items():
+        if key.startswith(("purity", "share", "map")):
+            assert np.ptp(profile.values, axis=0).max() < 1e-8 or key.startswith("share"), key
+    found = run({**document, "start": {"fill": "feed"}})
+    assert found.balance["max"] < 1e-11
+    for key in ("share_aq", "share_org"):
+        assert np.abs(found.profiles[key].values - steady.profiles[key].values).max() < 1e-8, key
+
+
 def test_split_start_is_faster(binary):
     slow = run(binary)
     fast = run(changed(binary, start={"policy": "split", "product": 1.0, "duration": "60 h"}))
@@ -261,6 +287,25 @@ def test_what_a_train_cannot_run_with_is_said_before_it_runs(binary, events, key
     (problem,) = caught.value.problems
     assert problem.key == key
     assert part in problem.expected
+
+
+def test_an_outage_of_all_stages_is_one_clear_error(binary):
+    whole = [{"section": name, "first": 1, "last": last, "at": "5 d", "until": "6 d"}
+             for name, last in (("extraction", 20), ("scrub", 19))]  # fmt: skip
+    with pytest.raises(InputError, match="in stages 1, 39 the organic has to take up") as caught:
+        run(changed(binary, outage=whole))
+    (problem,) = caught.value.problems
+    assert "mass action any stage" in problem.expected
+    # By mass action only what is not stripped, and given soap all the same, is too much.
+    document = small(load("upsets-pr-nd").document)
+    document["outage"] = [
+        {"section": name, "first": 1, "last": last, "at": "1 h", "until": "20 h"}
+        for name, last in (("extraction", 4), ("scrub", 4), ("strip", 2))
+    ]
+    with pytest.raises(ConvergenceError, match=r"more soap and metal .* d of plant time"):
+        run(document)
+    del document["outage"][2]
+    assert run(document).balance["max"] < 1e-11
 
 
 def test_soap_beyond_the_extractant_is_refused_in_an_event_too():

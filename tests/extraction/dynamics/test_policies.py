@@ -1,13 +1,20 @@
 """Start-up policies, and slow modes."""
 
+import copy
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 from trains_for_tests import binary, circuit_train
 
+from sepmodel import load, run
+from sepmodel.data import Book
+from sepmodel.errors import InputError
 from sepmodel.extraction import cascade
+from sepmodel.extraction.dynamics import solve
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.kernel import Kernel
+from sepmodel.extraction.dynamics.leading import on_circuit
 from sepmodel.extraction.dynamics.modes import slow_modes
 from sepmodel.extraction.dynamics.policies import Lead, Policy, best, best_lead, outcome
 from sepmodel.extraction.dynamics.schedule import Schedule
@@ -117,6 +124,120 @@ def test_a_circuit_is_led_and_the_best_lead_found():
         rounds=0,
     )  # fmt: skip
     assert found.policy.duration == 0
+
+
+def circuit_case(**start):
+    """Ten stages of the shipped circuit, three days, its raffinate to be 57 % Pr."""
+    document = copy.deepcopy(dict(load("upsets-pr-nd").document))
+    for section, stages in zip(document["section"], (4, 4, 2), strict=True):
+        section["stages"] = stages
+    document |= {"event": [], "start": {"fill": "feed", **start}}
+    document["time"] = {"end": "3 d", "tolerance": 1e-3, "outputs": 64, "maps": 8}
+    document["specification"] = [{"outlet": "raffinate", "component": "Pr", "purity": 0.57}]
+    return document
+
+
+def test_policies_of_a_circuit_do_what_they_say():
+    """The scrub acid of a split is one at which the steady solver finds that split."""
+    made = solve.assemble(load(circuit_case()).inputs, Book())
+    base = made.train.settings
+    for part in (0.7, 0.9):
+        policy = on_circuit(made.train, Policy(kind="split", product=part, duration=1.0))
+        (event,) = policy.events(base)
+        assert event.setting == "inlet.scrub-acid.flow"
+        x, _, _ = made.train.steady(base | {event.setting: event.value})
+        net = made.train.network(base | {event.setting: event.value})
+        raffinate = net.flow[0, 0] * x[0, :4].sum()
+        assert 1 - raffinate / net.feed[0].sum(axis=0)[:4].sum() == pytest.approx(part, abs=0.01)
+    closed = run(circuit_case(policy="reflux", duration="3 d"))
+    trickle = sum(closed.profiles[f"flow_{end}"].values[-1, :4].sum()
+                  for end in ("raffinate", "strip_liquor"))  # fmt: skip
+    open_ = run(circuit_case())
+    through = sum(open_.profiles[f"flow_{end}"].values[-1, :4].sum()
+                  for end in ("raffinate", "strip_liquor"))  # fmt: skip
+    assert through == pytest.approx(1.0, rel=0.02)
+    assert trickle < 0.02
+    assert closed.balance["max"] < 1e-11
+
+
+def test_staged_filling_of_a_circuit():
+    staged = on_circuit(
+        solve.assemble(load(circuit_case()).inputs, Book()).train,
+        Policy(kind="staged", product=0.9, duration=8.0, steps=4),
+    )
+    base = {"inlet.feed.flow": 2.0, "inlet.scrub-acid.flow": 1.0}
+    levels = [(e.start, e.value) for e in staged.events(base) if e.setting == "inlet.feed.flow"]
+    assert levels == [(0.0, pytest.approx(0.0, abs=1e-8)), (2.0, 0.5), (4.0, 1.0), (6.0, 1.5)]
+    acids = [e.value for e in staged.events(base) if e.setting == "inlet.scrub-acid.flow"]
+    # Every quarter of the feed gives way to as much less acid.
+    assert np.diff(acids[1:]) == pytest.approx(np.diff(acids[1:])[0])
+    assert np.all(np.diff(acids) < 0)
+    assert acids[0] > 1.0
+    found = run(
+        circuit_case(policy="staged", product=0.9, duration="1 d")
+        | {"holdup": {"mixer": "0.1 h", "settler": "0.1 h"}}
+    )
+    assert found.balance["max"] < 1e-11
+    assert found.quantities["fed"]["value"] == pytest.approx(72 - 24 * 0.625, rel=1e-6)
+    assert found.profiles["purity_raffinate"].bands == {"start: staged": (0.0, 24.0)}
+
+
+def test_a_lead_found_from_a_file_is_the_one_found_in_python():
+    find = {"levels": [0.8, 1.1], "durations": ["3 h", "6 h"], "rounds": 0}
+    document = circuit_case(policy="lead", setting="inlet.scrub-acid.flow", find=find)
+    found = run(document)
+    made = solve.assemble(load(circuit_case()).inputs, Book())
+    best_one, tried = best_lead(
+        made.train, "inlet.scrub-acid.flow", made.run.specifications, 3 * 86400.0,
+        factors=(0.8, 1.1), durations=(3 * 3600.0, 6 * 3600.0), rounds=0,
+    )  # fmt: skip
+    table = found.profiles["policies"].values
+    assert table.shape == (len(tried), 5)
+    q = {name: value["value"] for name, value in found.quantities.items()}
+    assert q["policy_duration"] * 3600 == pytest.approx(best_one.policy.duration)
+    assert q["policy_time"] == pytest.approx(best_one.time / 3600)
+    assert q["policy_time"] < q["plain_time"] == pytest.approx(tried[0].time / 3600)
+    # The run itself is led by it.
+    assert q["raffinate_Pr_0.57_lasting"] == pytest.approx(q["policy_time"], rel=1e-2)
+    again = run(
+        circuit_case(policy="lead", setting="inlet.scrub-acid.flow",
+                     factor=q["policy_level"], duration=f"{q['policy_duration']!r} h")
+    )  # fmt: skip
+    assert again.quantities["raffinate_Pr_0.57_lasting"]["value"] == pytest.approx(
+        q["raffinate_Pr_0.57_lasting"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "key", "part"),
+    [
+        ({"policy": "lead", "factor": 0.9, "duration": "1 d"}, "start", "setting"),
+        ({"policy": "split", "duration": "1 d"}, "start", "product"),
+        ({"policy": "none", "duration": "1 d"}, "start", "policy"),
+        ({"policy": "reflux", "find": {"levels": [0.5]}}, "start", "levels"),
+        ({"policy": "split", "product": 0.5, "find": {}}, "start", "not given"),
+        ({"policy": "lead", "setting": "inlet.acid.flow", "factor": 0.9, "duration": "1 d"},
+         "start.setting", "strip-acid"),
+        ({"policy": "lead", "setting": "organic.saponification", "factor": 3.0, "duration": "1 d"},
+         "start.factor", "range"),
+        ({"policy": "split", "find": {"durations": ["4 d"]}}, "start.find.durations", "over"),
+    ],
+)  # fmt: skip
+def test_policies_that_cannot_be_are_refused(start, key, part):
+    with pytest.raises(InputError) as caught:
+        run(circuit_case(**start))
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert part in str(problem)
+
+
+def test_a_policy_needs_an_acid_to_set_and_a_specification_to_find():
+    document = circuit_case(policy="reflux", duration="1 d")
+    document["inlet"][1] |= {"acid": "0 mol/L"}
+    with pytest.raises(InputError, match="set by its scrub acid"):
+        run(document)
+    with pytest.raises(InputError, match="found for specifications"):
+        run(circuit_case(policy="reflux", find={}) | {"specification": []})
 
 
 def test_slowest_mode_is_the_observed_decay():

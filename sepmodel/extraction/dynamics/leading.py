@@ -1,0 +1,274 @@
+"""How a case's train is led at its start: as the case says, or by the best policy found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sepmodel import units
+from sepmodel.errors import InputError, Problem
+from sepmodel.extraction.dynamics import policies
+from sepmodel.extraction.dynamics.hydraulics import Rules
+from sepmodel.extraction.dynamics.inputs import (
+    DynamicCircuitCase,
+    DynamicMassFlowCase,
+    Find,
+    happenings,
+)
+from sepmodel.extraction.dynamics.network import AQUEOUS
+from sepmodel.extraction.dynamics.policies import CircuitPolicy, Lead, Leads, Outcome, Policy
+from sepmodel.extraction.dynamics.simulate import Begin, Specification
+from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
+from sepmodel.result import Profile, amount
+
+Array = NDArray[np.float64]
+
+# Sections whose aqueous liquor is metal that left with the organic.
+PRODUCTS = ("strip", "saponify")
+# What is looked at when the case does not say: parts of a setting, and durations as times in which
+# the train is fed what it holds.
+FACTORS = tuple(1.0 + k / 16.0 for k in (-4, -2, -1, 1, 2))
+FILLINGS = (0.5**2, 0.5, 1.0, 2.0)
+# How much finer than the case's own tolerance a search need not be.
+ROUGH = 1e-3
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Led:
+    """The policy of a run, and what was tried to find it (the first without any policy)."""
+
+    leads: Leads | None
+    tried: tuple[Outcome, ...] = ()
+
+
+def led(
+    case: DynamicMassFlowCase | DynamicCircuitCase,
+    train: Train,
+    specifications: Sequence[Specification],
+    begin: Begin,
+    rules: Rules | None,
+    settings: Sequence[str],
+) -> Led:
+    """The start-up policy of a case; ``settings`` are the train's of what a lead holds.
+
+    Raises
+    ------
+    InputError
+        where the policy is not one of this train; InfeasibleError where none tried can be run.
+    """
+    start = case.start
+    if start.policy == "none":
+        return Led(leads=None)
+
+    def made(level: float | None, duration: float) -> Leads:
+        if start.policy == "lead":
+            assert level is not None
+            return Lead(factors=dict.fromkeys(settings, level), duration=duration)
+        policy = Policy(kind=start.policy, duration=duration, product=level, steps=start.steps)
+        return policy if isinstance(train, MassFlowTrain) else on_circuit(train, policy)
+
+    if start.find is None:
+        level = start.factor if start.policy == "lead" else start.product
+        return Led(leads=made(level, start.duration))
+    return _found(case, train, specifications, begin, rules, start.find, made)
+
+
+def on_circuit(train: Train, policy: Policy) -> CircuitPolicy:
+    """A policy on a circuit by mass action, its equivalents from the steady state.
+
+    Raises
+    ------
+    InputError
+        for a circuit without a scrub acid.
+    """
+    assert isinstance(train, CircuitTrain)
+    given, base = train.inputs, train.settings
+    z = given.charge
+    fed = np.zeros(len(train.components))
+    acid = 0.0
+    scrubs, feeds = [], []
+    for inlet in given.inlets:
+        if inlet.phase == "organic" or inlet.section in PRODUCTS:
+            continue
+        brought = float(np.asarray(inlet.flow)) * np.asarray(inlet.conc, dtype=float)
+        if brought.any():
+            fed += brought
+            feeds.append(f"inlet.{inlet.name}.flow")
+        elif inlet.section == "scrub" and float(np.asarray(inlet.acid)) > 0:
+            acid += float(np.asarray(inlet.flow)) * float(np.asarray(inlet.acid))
+            scrubs.append(f"inlet.{inlet.name}.flow")
+    if not scrubs:
+        raise InputError(
+            Problem(
+                message="a circuit's split is set by its scrub acid, and this one has none",
+                key="start.policy",
+                value=policy.kind,
+                expected='policy = "lead" on one of its flows',
+            )
+        )
+    x, _, _ = train.steady(base)
+    net = train.network(base)
+    first = _first(train)
+    left = np.zeros(len(train.components))
+    for port in net.ports.values():
+        product = any(port.stage >= first[name] for name in PRODUCTS if name in first)
+        if port.phase == AQUEOUS and not product:
+            flow = net.flow[AQUEOUS, port.stage]
+            left += port.share[: left.size] * flow * x[port.stage]
+    counted = np.where(fed > 0, z, 0.0)
+    return CircuitPolicy(
+        policy=policy,
+        scrubs=tuple(scrubs),
+        feeds=tuple(feeds),
+        acid=acid,
+        made=float(np.maximum(fed - left, 0.0) @ counted),
+        fed=float(fed @ counted),
+    )
+
+
+def _first(train: CircuitTrain) -> dict[str, int]:
+    """First stage (from 0) of every section."""
+    out, at = {}, 0
+    for section in train.inputs.sections:
+        out[section.name] = at
+        at += section.stages
+    return out
+
+
+def _found(
+    case: DynamicMassFlowCase | DynamicCircuitCase,
+    train: Train,
+    specifications: Sequence[Specification],
+    begin: Begin,
+    rules: Rules | None,
+    find: Find,
+    made: policies.Make,
+) -> Led:
+    """The policy with the least of what is wanted, until the first thing happens."""
+    if not specifications:
+        raise InputError(
+            Problem(
+                message="a policy is found for specifications, and there is none",
+                key="start.find",
+                expected="a [[specification]]",
+            )
+        )
+    until = min(
+        [case.time.end, *(e.at for _, e in happenings(case) if e.at > 0)]
+        + [outage.at for outage in case.outage if outage.at > 0]
+    )
+    if find.within is not None:
+        until = min(until, find.within)
+    kind = case.start.policy
+    levels: Sequence[float | None]
+    if kind == "reflux":
+        levels = (None,)
+    elif find.levels is not None:
+        levels = find.levels
+    elif kind == "lead":
+        levels = FACTORS
+    else:
+        design = _design(train)
+        levels = (1.0 - (1.0 - design) * np.linspace(0.0, 0.5, 3)).tolist()
+    durations = find.durations
+    if durations is None:
+        filling = _filling(train, begin)
+        durations = tuple(min(part * filling, 0.5 * until) for part in FILLINGS)
+    durations = tuple(sorted({t for t in durations if t < until}))
+    if not durations:
+        raise InputError(
+            Problem(
+                message="no policy is over before the search ends",
+                key="start.find.durations",
+                expected=f"below {until:g} s, the first event, the end or within",
+            )
+        )
+    rtol = max(ROUGH, case.time.tolerance)
+
+    def run(chosen: Sequence[Leads]) -> list[Outcome]:
+        return policies.scan(
+            train, chosen, specifications, until, rtol=rtol, start=begin, rules=rules
+        )
+
+    def possible(level: float | None, duration: float) -> Leads | None:
+        good = level is None or (level > 0 if kind == "lead" else 0 < level <= 1)
+        return made(level, duration) if good and duration < until else None
+
+    plain = policies.outcome(
+        train, Policy(), specifications, until, rtol=rtol, start=begin, rules=rules
+    )
+    best, tried = policies.search(
+        possible, levels, durations, policies.width_of(levels), find.rounds, run, find.goal
+    )
+    chosen = min((plain, best), key=policies.by(find.goal))
+    return Led(leads=chosen.policy, tried=(plain, *tried))
+
+
+def shown(led: Led, molar: bool) -> tuple[dict[str, Profile], dict[str, dict[str, object]]]:
+    """What was tried as a profile, and the policy found; nothing where nothing was sought."""
+    if not led.tried:
+        return {}, {}
+    hour = units.factor("h")
+    per = 1.0 if molar else hour
+    rows = []
+    for one in led.tried:
+        level = level_of(one.policy)
+        duration = getattr(one.policy, "duration", 0.0)
+        row = [np.nan if level is None else level, duration / hour, one.time / hour,
+               one.missed / hour, one.off / per]  # fmt: skip
+        rows.append([value if np.isfinite(value) else np.nan for value in row])
+    profile = Profile(
+        unit="1",
+        axes={
+            "policy": range(len(rows)),
+            "of": ("level", "duration_h", "time_h", "missed_h", f"off_{'mol' if molar else 'h'}"),
+        },
+        values=np.array(rows),
+    )
+    assert led.leads is not None
+    level = level_of(led.leads)
+    nothing: dict[str, object] = {"value": None, "unit": "h"}
+    best = next(one for one in led.tried if one.policy is led.leads)
+    out: dict[str, dict[str, object]] = {
+        "policy_level": {"value": level, "unit": "1"},
+        "policy_duration": amount(getattr(led.leads, "duration", 0.0), "h"),
+    }
+    for name, one in (("policy_time", best), ("plain_time", led.tried[0])):
+        out[name] = amount(one.time, "h") if np.isfinite(one.time) else nothing
+    return {"policies": profile}, out
+
+
+def level_of(leads: Leads) -> float | None:
+    """The factor of a lead, or the product's part of a policy."""
+    if isinstance(leads, Lead):
+        return next(iter(leads.factors.values()), None)
+    policy = leads.policy if isinstance(leads, CircuitPolicy) else leads
+    return policy.product if isinstance(policy, Policy) else None
+
+
+def _design(train: Train) -> float:
+    """Part of the feed that leaves with the organic at the design."""
+    if isinstance(train, MassFlowTrain):
+        base = train.settings
+        fed = sum(v for k, v in base.items() if k.startswith("inlet.") and k.endswith(".flow"))
+        return (base["solvent"] - base["scrub"]) / fed
+    found = on_circuit(train, Policy())
+    return found.made / found.fed
+
+
+def _filling(train: Train, begin: Begin) -> float:
+    """Time [s] in which the feeds bring what the mixers hold at the beginning."""
+    net = train.network(train.settings)
+    moles = train.start(net, begin)[0] if isinstance(begin, str) else begin[0]
+    c = net.components
+    fed = net.feed[AQUEOUS].sum(axis=0)[:c]
+    counted = fed > 0
+    held = moles[:, :c].sum(axis=0)
+    out = float(held[counted].sum() / fed[counted].sum())
+    if out > 0:
+        return out
+    # Nothing is in it yet: as much as the phases hold of the feed's strength.
+    return float((net.mixer / net.flow).sum())
