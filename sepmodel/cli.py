@@ -190,6 +190,7 @@ def compare(
     from sepmodel import plot, report
     from sepmodel.case import parse_settings
     from sepmodel.plant import compare as plant
+    from sepmodel.processes import processors
     from sepmodel.run import compare as compared
     from sepmodel.run import load
     from sepmodel.study import engine_answers
@@ -200,7 +201,7 @@ def compare(
     terminal.announce(loaded.path, loaded.shadows)
     targets.check(json_to, force)
     kept = _numbers(as_built) or None
-    workers = os.cpu_count() or 1
+    workers = processors()
     with terminal.busy(f"comparing the routes of {loaded.name}") as step:
 
         def tell(what: str, done: int, total: int) -> None:
@@ -751,6 +752,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         terminal.mute()
         code = _fail(InputError(Problem(message=str(error.strerror))), BAD_INPUT, False)
+    if arguments is None:
+        gc.freeze()  # the process ends: what is left need not be searched for garbage once more
     sys.exit(code)
 
 

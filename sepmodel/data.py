@@ -109,6 +109,7 @@ class Constant:
         return split_key(self.key)[1]
 
 
+@lru_cache(maxsize=4096)
 def split_key(key: str) -> tuple[str, str]:
     """Set id and name of a key; a set given by its path may hold a drive's colon before it."""
     before, suffix, _ = key.partition(".toml:")

@@ -12,6 +12,7 @@ from typing import Any
 
 from sepmodel import __version__, case, data, provenance
 from sepmodel.errors import InputError, SepmodelError
+from sepmodel.processes import processors
 from sepmodel.run import run
 
 _DEPENDENCIES = ("numpy", "scipy", "pint", "matplotlib", "pydantic", "rich", "click", "jinja2")
@@ -26,7 +27,7 @@ def examine() -> list[tuple[str, str, str]]:
         ("sepmodel", f"{__version__} in {Path(__file__).parent}", "ok"),
         ("python", f"{platform.python_version()} in {sys.executable}", "ok"),
         ("system", platform.platform(), "ok"),
-        ("processors", str(os.cpu_count()), "ok"),
+        ("processors", str(processors()), "ok"),
     ]
     return [*found, *_packages(), *_models(), *_surroundings(), _self_check()]
 

@@ -42,7 +42,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
         _tidy(path)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as stream:
-            _claim(handle)
+            _claimed(handle)  # for as long as it is open
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
@@ -65,10 +65,15 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     return path
 
 
-def _claim(handle: int) -> None:
-    """Lock a file while this process writes it; OSError when another one does."""
-    if fcntl is not None:
+def _claimed(handle: int) -> bool:
+    """Whether this process could lock a file: nobody else writes it, and the system knows locks."""
+    if fcntl is None:
+        return True
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _tidy(path: Path) -> None:
@@ -76,8 +81,9 @@ def _tidy(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
         try:
             with left.open("r+b") as stream:
-                _claim(stream.fileno())
-            left.unlink()
+                idle = _claimed(stream.fileno())
+            if idle:
+                left.unlink()
         except OSError:
             continue
 

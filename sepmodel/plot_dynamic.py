@@ -35,6 +35,11 @@ def figures(result: Result) -> dict[str, bytes]:
             figure = loops(result)
             written["loops.svg"] = plot.rendered(figure, "svg")
             written["loops.png"] = plot.rendered(figure, "png")
+    if "mode_shapes" in result.profiles:
+        with plot.style():
+            figure = mode_shapes(result)
+            written["modes.svg"] = plot.rendered(figure, "svg")
+            written["modes.png"] = plot.rendered(figure, "png")
     if "policies" in result.profiles:
         with plot.style():
             figure = policies(result)
@@ -64,13 +69,16 @@ def outlets(result: Result) -> Figure:
     days = _days(next(iter(traces.values())))
     for axes, (name, profile) in zip(panels, traces.items(), strict=True):
         floor = max(plot.share_floor([profile.values[1:]]), 1e-4)
+        # A specification is never the edge of its panel.
+        floor = min([floor, *(0.1 * (1.0 - least) for least in profile.marks.values())])
         _share_axis(axes, floor)
         for index, component in enumerate(profile.axes["component"]):
             # What never comes into the panel has no place in its legend.
             shows = np.nanmax(profile.values[1:, index]) > floor
             axes.plot(
                 days,
-                plot.opened(profile.values[:, index]),
+                # What is purer than the panel shows runs along its edge.
+                plot.opened(np.minimum(profile.values[:, index], 1.0 - floor)),
                 label=component if shows else None,
                 **plot.look(str(component)),
             )
@@ -121,8 +129,11 @@ def _share_axis(axes: Any, floor: float) -> None:
 
 
 def _share_ticks(floor: float) -> list[float]:
-    every = (1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
-    return [t for t in every if floor <= t <= 1 - floor]
+    ends = [10.0**-k for k in range(6, 0, -1)]
+    every = [*ends, 0.5, *(1.0 - t for t in reversed(ends))]
+    # Rounding must not cost the last tick.
+    least = floor * (1.0 - 1e-6)
+    return [t for t in every if least <= t <= 1.0 - least]
 
 
 def _percent(shares: list[float]) -> list[str]:
@@ -196,6 +207,40 @@ def loops(result: Result) -> Figure:
             axes.step(days, profile.values[:, index], where="post", color=plot.INK, linewidth=1.2)
             axes.set_title(f"{name.removeprefix('loop_')}: {label}")
             axes.set_xlabel("time (d)")
+    return figure
+
+
+def mode_shapes(result: Result) -> Figure:
+    """How the shares in the aqueous move in each slow mode, and the stage that shows most of it."""
+    from matplotlib.figure import Figure
+
+    profile = _profile(result, "mode_shapes")
+    stages = np.array([float(s) for s in profile.axes["stage"]])
+    count = profile.values.shape[0]
+    figure = Figure(figsize=(7.2, 0.8 + 1.7 * count), layout="constrained")
+    panels: list[Any] = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0].tolist()
+    for k, axes in enumerate(panels):
+        for i, name in enumerate(profile.axes["component"]):
+            axes.plot(stages, profile.values[k, :, i], label=name, **plot.look(str(name)))
+        head = f"mode_{k + 1}_stage_"
+        where = next((n, q) for n, q in result.quantities.items() if n.startswith(head))
+        stage, component = float(str(where[1]["value"])), where[0].removeprefix(head)
+        axes.axvline(stage, color=plot.FAINT, linewidth=0.9, linestyle=plot.DOTTED)
+        days = float(str(result.quantities[f"mode_{k + 1}_time"]["value"])) / 24.0
+        place = next(
+            f"{name} {stage - first + 1:.0f}"
+            for name, (first, last) in result.profiles["share_aq"].bands.items()
+            if first <= stage <= last
+        )
+        axes.set_title(f"falls by e in {days:.3g} d; {component} in {place} shows most")
+        axes.axhline(0.0, color=plot.FAINT, linewidth=0.6)
+        for first, _ in list(result.profiles["share_aq"].bands.values())[1:]:
+            axes.axvline(first - 0.5, color=plot.FAINT, linewidth=0.6)
+        axes.set_yticks([-1, 0, 1])
+    panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    panels[-1].set_xlabel("stage, from the raffinate end")
+    figure.supylabel("change of the share in the aqueous (largest: 1)", fontsize=9)
+    figure.suptitle(f"{result.name}: slowest modes", x=0.01, ha="left", fontweight="bold")
     return figure
 
 

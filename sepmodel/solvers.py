@@ -20,6 +20,8 @@ Linear = Callable[[Array, Members], Array]
 
 # The step is halved at most so often before the member is given up.
 HALVINGS = 10
+# Part of a step's square that its secant has to show.
+LEAST_TOLD = 1e-2
 # Required fall per unit step of the residual norm, or of the norm of the Newton correction taken
 # with the old Jacobian (which does not depend on how the residuals are scaled).
 DESCENT = 1e-4
@@ -162,6 +164,44 @@ def newton(
         history=tuple(history),
         shortened=shortened,
     )
+
+
+class Secants:
+    """Fixed points x = g(x) of many members in rounds: x <- x + B (g(x) - x), Broyden's method.
+
+    B stands for the inverse of 1 - dg/dx. It starts with a guess at dg/dx's diagonal, ``share``
+    (B, n), which counts up to ``most``, and is mended along every step to explain what came of it.
+
+    >>> import numpy as np
+    >>> turn = np.array([[0.5, 0.3], [-0.2, 0.8]])
+    >>> x, secants = np.zeros((1, 2)), Secants(np.array([[0.5, 0.8]]), most=0.9)
+    >>> for _ in range(8):
+    ...     x = secants.onward(np.array([0]), x, x @ turn.T + 1.0)
+    >>> (x @ turn.T + 1.0 - x).round(9).tolist()
+    [[0.0, 0.0]]
+    """
+
+    def __init__(self, share: Array, most: float) -> None:
+        size, n = share.shape
+        self._inverse = np.zeros((size, n, n))
+        self._inverse[:, np.arange(n), np.arange(n)] = 1.0 / (1.0 - np.clip(share, -most, most))
+        self._x, self._off = np.full((size, n), np.nan), np.full((size, n), np.nan)
+
+    def onward(self, who: Members, x: Array, value: Array) -> Array:
+        """The next x (b, n) of some members after their ``value`` g(x)."""
+        off = value - x
+        inverse = self._inverse[who]
+        moved, turned = x - self._x[who], self._off[who] - off
+        along = np.einsum("bi,bij->bj", moved, inverse)
+        reach = np.einsum("bj,bj->b", along, turned)
+        # A step that shows next to nothing, the first among them, teaches nothing.
+        told = np.abs(reach) > LEAST_TOLD * np.einsum("bj,bj->b", moved, moved)
+        if told.any():
+            missed = (moved - np.einsum("bij,bj->bi", inverse, turned))[told]
+            inverse[told] += missed[:, :, None] * (along[told] / reach[told, None])[:, None]
+            self._inverse[who] = inverse
+        self._x[who], self._off[who] = x, off
+        return np.asarray(x + np.einsum("bij,bj->bi", inverse, off))
 
 
 def _merit(r: Array) -> Array:

@@ -126,6 +126,7 @@ def oxide(element: str) -> str:
     return OXIDES[element]
 
 
+@lru_cache(maxsize=128)
 def oxide_mass_per_mole(element: str) -> float:
     """Mass of oxide [kg] that holds one mole of the element.
 

@@ -2,14 +2,18 @@
 
 import doctest
 import importlib
+import os
 import pickle
+import re
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
 from sepmodel import balance, data, errors, products, species, stream, units
-from sepmodel.errors import ConvergenceError, InputError
+from sepmodel.errors import ConvergenceError, InputError, SepmodelError
+from sepmodel.processes import helpers, processors, shared_out
 
 MODULES = ["units", "species", "products", "stream", "balance", "data", "feed", "provenance"]
 
@@ -182,3 +186,57 @@ def test_what_is_no_number_does_not_close():
         balance.require(open_by, 1e-9, "the toy")
     with pytest.raises(ConvergenceError, match="balance of b"):
         balance.require({"a": 0.0, "b": nothing}, 1e-9, "the toy")
+
+
+def test_the_table_of_common_units_is_what_the_registry_says():
+    for unit, (value, kind) in units._common().items():
+        assert units._parsed(unit) == (pytest.approx(value, rel=1e-14), kind), unit
+    assert units._parsed("furlong/fortnight")[1] == units._factor("m/s")[1]
+
+
+def test_every_unit_of_the_shipped_data_is_in_the_table():
+    """A missing one is no error, only slow: add what ``units._parsed`` says of it to units.json."""
+    root = data.models_dir()
+    texts = [p.read_text(encoding="utf-8") for p in sorted((root / "data").rglob("*.toml"))]
+    found = {unit for text in texts for unit in re.findall(r'^unit = "([^"]+)"', text, re.M)}
+    assert len(found) > 50
+    assert not found - units._common().keys() - {"degC"}
+
+
+def grow(bag, number):
+    """What the bag held, after which it holds more."""
+    held = len(bag)
+    bag.update({(number, k): k for k in range(50_000)})
+    return number, held
+
+
+def test_work_is_shared_out_as_it_stands_in_the_beginning():
+    """Whoever does it, in the order it was asked; what this process does to it stays here."""
+    found = shared_out(partial(grow, {}), [0, 1], workers=2)
+    assert found == [(0, 0), (1, 0)]
+    pairs = [divmod(n, 7) for n in range(9)]
+    assert shared_out(divmod_7, range(9), workers=1) == pairs
+    assert shared_out(divmod_7, range(9), workers=3, quick=True) == pairs
+
+
+def test_a_helper_that_dies_is_an_error():
+    with pytest.raises(SepmodelError, match="died"), helpers(1) as pool:
+        pool.submit(os._exit, 9).result()
+
+
+def divmod_7(number):
+    return divmod(number, 7)
+
+
+def test_a_containers_share_of_the_processors_counts(tmp_path):
+    all_of_them = processors(tmp_path)
+    assert all_of_them >= 1
+    for said, count in (("max 100000", all_of_them), ("50000 100000", 1), ("word", all_of_them)):
+        (tmp_path / "cpu.max").write_text(said)
+        assert processors(tmp_path) == count
+    (tmp_path / "cpu.max").unlink()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    for said, count in (("-1", all_of_them), ("80000", 1)):
+        (tmp_path / "cpu/cpu.cfs_quota_us").write_text(said)
+        assert processors(tmp_path) == count

@@ -321,6 +321,12 @@ def test_help_and_import_are_fast(tmp_path):
     assert quickest("-c", "import sepmodel", cwd=tmp_path) < 0.6
 
 
+def test_a_short_command_builds_no_registry_of_units(tmp_path):
+    short = "import sepmodel, sys; sepmodel.run('nd-pr'); assert 'pint' not in sys.modules"
+    words = [sys.executable, "-c", short]
+    subprocess.run(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
 def examples(command):
     text = (command.help or "").partition("Examples:")[2]
     return [line.strip() for line in text.splitlines() if line.strip().startswith("sepmodel ")]

@@ -206,14 +206,21 @@ def pitzer_ln_gamma(p: Pitzer, molality: Array, strength: Array) -> Array:
     result: Array = 2 * (molality @ (p.beta0 + p.theta) + g * m_beta1) + total_charge * m_c
     result = result + size * _sum(m_c, molality) / 2
     if np.any(p.psi):
-        by_pairs = (molality @ p.psi.reshape(len(p.ions), -1)).reshape(*molality.shape, -1)
-        result = result + (by_pairs @ molality[..., None])[..., 0] / 2
+        # Every pair once; a triple holds three different ions.
+        j, k = _pairs(len(p.ions))
+        result = result + (molality[..., j] * molality[..., k]) @ p.psi[j, k]
     if p.electrostatic:
         value, slope = _electrostatic(p, molality, strength)
         result = result + 2 * value
         f = f + _sum(molality, slope) / 2
     total: Array = result + p.charges**2 * f
     return total
+
+
+@lru_cache(maxsize=16)
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Both members of every pair of so many."""
+    return np.triu_indices(count, 1)
 
 
 def _sum(a: Array, b: Array) -> Array:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,23 @@ REGRESSION = "code regression"
 NOTABLE = 0.01
 # The solid whose constant decides, in this order: what base precipitates first is amorphous.
 SOLIDS = ("amorphous", "crystalline")
+
+
+class Liquors(Protocol):
+    """What limits are read from: ``conc_aq, conc_org`` (N, C) [mol/m3] and ``ph`` (N,)."""
+
+    @property
+    def conc_aq(self) -> Array: ...
+
+    @property
+    def conc_org(self) -> Array: ...
+
+    @property
+    def ph(self) -> Array: ...
+
+
+# Says where a liquor is, from its row.
+Place = Callable[[int], str]
 
 
 def order_of_constants(
@@ -81,17 +100,35 @@ def order_of_constants(
 
 def require_possible_inlets(case: CircuitCase, book: Book, inputs: circuit.CircuitInputs) -> None:
     """InputError for liquors nobody can make: more salt than dissolves, acid beyond commerce."""
+    base = [("base", f"inlet.{given.name}.base", given.base) for given in case.inlet]
+    if case.model.equilibrium == "mass-action":
+        base.append(("extractant", "organic.extractant", case.organic.extractant))
+    _require(case, book, [*_liquors(case, inputs), *base])
+
+
+def require_possible_liquors(case: CircuitCase, book: Book, inputs: circuit.CircuitInputs) -> None:
+    """The same of inlets and organic as they are in ``inputs``, whatever the case says of them."""
+    amounts = _liquors(case, inputs)
+    if case.model.equilibrium == "mass-action":
+        amounts.append(("extractant", "organic.extractant", 2.0 * float(np.asarray(inputs.dimer))))
+    _require(case, book, amounts)
+
+
+def _liquors(case: CircuitCase, inputs: circuit.CircuitInputs) -> list[tuple[str, str, float]]:
+    """Metals, acid and salt of every inlet."""
     amounts: list[tuple[str, str, float]] = []
     rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]
     for given, inlet in zip(case.inlet, inputs.inlets, strict=True):
         conc, key = np.asarray(inlet.conc), f"inlet.{given.name}"
         amounts.append(("rare earths", f"{key}.composition", float(conc[rare].sum())))
-        amounts.append(("acid", f"{key}.acid", given.acid))
-        amounts.append(("base", f"{key}.base", given.base))
+        # What a base brings is less than no acid.
+        amounts.append(("acid", f"{key}.acid", max(float(np.asarray(inlet.acid)), 0.0)))
         if case.model.counter_ion == "Na" and not given.base:
             amounts.append(("sodium", f"{key}.composition", float(conc[-1])))
-    if case.model.equilibrium == "mass-action":
-        amounts.append(("extractant", "organic.extractant", case.organic.extractant))
+    return amounts
+
+
+def _require(case: CircuitCase, book: Book, amounts: list[tuple[str, str, float]]) -> None:
     problems = limits.impossible(amounts, book, _extractant(case))
     if problems:
         raise InputError(problems)
@@ -109,13 +146,22 @@ def limits_left(
 ) -> list[Warned]:
     """Every limit of a mixer-settler, a solvent or a liquor that the solved circuit leaves."""
     return [
-        *_phase_ratios(case, book, solved),
+        *phase_ratios(case, book, solved.flow_aq, solved.flow_org),
         *_soap(case, book, inputs, solved),
-        *_loading(case, book, inputs, solved),
+        *liquors_left(case, book, inputs, solved, partial(place, case)),
         *_recycled(case, book, inputs, solved),
-        *_hydroxides(case, book, inputs, solved),
-        *_saturated(case, book, inputs, solved),
         *_impurities(case, book, inputs, solved),
+    ]
+
+
+def liquors_left(
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
+) -> list[Warned]:
+    """Those of the liquors themselves: loading, hydroxides, saturation."""
+    return [
+        *_loading(case, book, inputs, solved, where),
+        *_hydroxides(case, book, inputs, solved, where),
+        *_saturated(case, book, inputs, solved, where),
     ]
 
 
@@ -128,12 +174,15 @@ def place(case: CircuitCase, stage: int) -> str:
     raise IndexError(stage)
 
 
-def _phase_ratios(case: CircuitCase, book: Book, solved: circuit.CircuitResult) -> list[Warned]:
+def phase_ratios(
+    case: CircuitCase, book: Book, flow_aq: Array, flow_org: Array, when: str = ""
+) -> list[Warned]:
+    """Sections whose organic to aqueous no mixer likes, from flows (N,); ``when`` is added."""
     low, high = book[f"{DEFAULTS}:phase_ratio_low"], book[f"{DEFAULTS}:phase_ratio_high"]
     out = []
     at = 0
     for section in case.section:
-        ratios = (solved.flow_org / solved.flow_aq)[at : at + section.stages]
+        ratios = (flow_org / flow_aq)[at : at + section.stages]
         at += section.stages
         worst = float(max(ratios, key=lambda r: abs(np.log(r / np.sqrt(low * high)))))
         if not low <= worst <= high:
@@ -142,33 +191,38 @@ def _phase_ratios(case: CircuitCase, book: Book, solved: circuit.CircuitResult) 
                     code="phase-ratio",
                     message=f"organic to aqueous {worst:.3g} lies outside {low:g} to {high:g}: "
                     "a mixer needs some of the scarcer phase returned to it",
-                    where=section.name,
+                    where=f"{section.name}{when}",
                 )
             )
     return out
+
+
+def gelling(book: Book, degree: float, where: str) -> list[Warned]:
+    """Whether so much of the extractant as soap may gel."""
+    limit = book["extractants/pc88a:soap_limit"]
+    if not degree > limit:
+        return []
+    return [
+        Warned(
+            code="gel",
+            message=f"{degree:.3g} of the extractant as soap: beyond {limit:g} it may gel "
+            "without a modifier",
+            where=where,
+        )
+    ]
 
 
 def _soap(
     case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
 ) -> list[Warned]:
     """Soap beyond what gels, and base that finds no acid left in the organic."""
-    out = []
     at_end = case.section[-1].name == "saponify"
     degree = case.organic.saponification
     if at_end:
         degree = float(solved.conc_org[-1, -1] * inputs.charge[-1]) / case.organic.extractant
     if not degree:
         return []
-    limit = book["extractants/pc88a:soap_limit"]
-    if degree > limit:
-        out.append(
-            Warned(
-                code="gel",
-                message=f"{degree:.3g} of the extractant as soap: beyond {limit:g} it may gel "
-                "without a modifier",
-                where="saponify" if at_end else "organic",
-            )
-        )
+    out = gelling(book, degree, "saponify" if at_end else "organic")
     if at_end and isinstance(inputs.model, SoapExchange):
         liquor = solved.outlets["saponify"]
         free = float(liquor.flow * inputs.model.kw / liquor.proton)
@@ -186,7 +240,7 @@ def _soap(
 
 
 def _loading(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
 ) -> list[Warned]:
     """Rare earths per extractant against the highest loading that was ever measured."""
     extractant = _extractant(case)
@@ -204,7 +258,7 @@ def _loading(
             message=f"{loaded[stage]:.3f} mol of rare earth per mol of extractant: above the "
             f"highest measured, {seen:g} (stoichiometric limit {most:.4g}); the organic grows "
             "viscous and may gel",
-            where=place(case, stage),
+            where=where(stage),
         )
     ]
 
@@ -238,7 +292,7 @@ def hydroxide_constants(book: Book, names: Sequence[str]) -> dict[str, float]:
 
 
 def hydroxide_margin(
-    constants: Mapping[str, float], components: Sequence[str], solved: circuit.CircuitResult
+    constants: Mapping[str, float], components: Sequence[str], solved: Liquors
 ) -> Array:
     """pH still to go until a hydroxide precipitates, (N, elements); infinite for absent ones.
 
@@ -253,7 +307,7 @@ def hydroxide_margin(
 
 
 def _hydroxides(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
 ) -> list[Warned]:
     constants = hydroxide_constants(
         book, [name for name in inputs.components if name in RARE_EARTHS]
@@ -270,14 +324,14 @@ def _hydroxides(
                 code="hydroxide",
                 message=f"pH {solved.ph[stage]:.2f} is {-margin[stage, i]:.2f} above the pH at "
                 f"which the hydroxide of {names[i]} precipitates",
-                where=place(case, stage),
+                where=where(stage),
             )
         )
     return out
 
 
 def _saturated(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
 ) -> list[Warned]:
     """Aqueous stages that hold more salt than water dissolves."""
     rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]
@@ -293,7 +347,7 @@ def _saturated(
                     code="saturated",
                     message=f"{to(values[stage], 'mol/L'):.3g} mol/L of {label} in the aqueous: "
                     f"chlorides dissolve to about {to(most, 'mol/L'):g} mol/L",
-                    where=place(case, stage),
+                    where=where(stage),
                 )
             )
     return out

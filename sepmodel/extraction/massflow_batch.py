@@ -11,7 +11,6 @@ Axis order: [stage, component, member].
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import solvers
+from sepmodel.processes import processors
 
 Array = NDArray[np.float64]
 Members = NDArray[np.int64]
@@ -98,7 +98,7 @@ def solve(
         chunk(0)
     else:
         # Chunks write to members of their own; numpy lets go of the interpreter inside its loops.
-        with ThreadPoolExecutor(max_workers=min(len(chunks), os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max_workers=min(len(chunks), processors())) as pool:
             list(pool.map(chunk, chunks))
     return theta, norm, iterations, good
 

@@ -34,7 +34,7 @@ TOLERANCE, ACCEPT, LIMIT = 1e-11, 1e-7, 24
 # Unknowns of a stage and ln of flows beyond which nothing is looked at.
 FARTHEST, WILD = 50.0, 20.0
 # Members whose matrices stay in the processor's cache.
-CHUNK = 64
+CHUNK = 128
 # Iterations after which those that are not there yet go on by themselves.
 FEW = 5
 

@@ -7,7 +7,7 @@ with dead stages before the organic enters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,11 +22,11 @@ from sepmodel.plant.circuit_numbers import LEAST, Numbers
 Array = NDArray[np.float64]
 Members = NDArray[np.int64]
 
-# Strip acid beside the design's least, in ln, from which its least is sought again; in so many
-# steps; and how near to it (ln of what is left) the balance alone may lead.
-BESIDE = (-0.3, 0.1, 0.3, 0.8)
-SLOWLY = 4
-NEARLY = 0.4
+# Strip acid beside the design's least, in ln, from which a least that is far off is sought: ample,
+# more than ample, scarce. The way from there in so many strides, each time shorter by a factor
+# where one is too long, and the tries that it may take.
+BESIDE = (0.3, 0.8, -0.8)
+STRIDES, SHORTER, TRIES = 6, 4, 16
 # Step of the numbers of a strip for the derivatives, and how far these are followed.
 STEP, FAR = 1e-6, 1.5
 # Iterations that a strip takes at most before it is sought from elsewhere.
@@ -88,6 +88,7 @@ class Stripper:
         self.closing, self.place = closing, place
         self.numbers, self.loaded = numbers, loaded
         self._lengths: dict[int, _Known | None] = {}
+        self._chain: dict[int, tuple[Array, Array, Array]] = {}
 
     def _read(self, of: Numbers, loaded: Loaded) -> Array:
         """What a strip of one length depends on, as logarithms (B, P)."""
@@ -119,6 +120,9 @@ class Stripper:
         centre = self._read(self.numbers, self.loaded)
         of, loaded = self._written(np.repeat(centre, size, axis=0))
         strips = self._as_built(stages)
+        for i, k in enumerate(lengths):
+            first = strips.least.shape[1] - k
+            strips.least[i, first:], strips.z[i], strips.running[i, first:] = self._of_length(k)
         fine = self.least(of, strips, np.arange(size), loaded)
         count = centre.shape[1]
         moved = np.concatenate([centre, centre + STEP * np.eye(count)])
@@ -128,6 +132,35 @@ class Stripper:
             fine[good] &= ran
         for i, k in enumerate(lengths):
             self._lengths[k] = self._one(k, moved, strips, i) if fine[i] else None
+
+    def _of_length(self, k: int) -> tuple[Array, Array, Array]:
+        """Where the built circuit's strip of some length is looked for: unknowns at the least acid,
+        ln of that, unknowns with the margin.
+
+        From the strip that is built, one stage at a time, each solved if it can be.
+        """
+        if k not in self._chain:
+            built = len(self.closing)
+            if k == built:
+                u, z, running = self.closing, np.array([self.place]), self.closing
+            else:
+                more = k > built
+                u, z, running = self._of_length(k - 1 if more else k + 1)
+                u, running = _by_a_stage(u, more), _by_a_stage(running, more)
+            of, loaded = self._written(self._read(self.numbers, self.loaded))
+            stages = np.array([k], dtype=np.int64)
+            asked = _asked(of, loaded)
+            found, acid, fine = self._sought(of, stages, u[None], z[None], loaded, asked)
+            if fine[0]:
+                u, z = found[0], acid[0]
+            cascade = self._cascade(
+                of, stages, k, self.acid(of, z[None], loaded) * of.excess, loaded
+            )
+            found, _, fine = steered.solve(
+                cascade, running[None], np.zeros((1, 0)), _nothing, LIMIT
+            )
+            self._chain[k] = u, z, found[0] if fine[0] else running
+        return self._chain[k]
 
     def _one(self, k: int, moved: Array, strips: Strips, i: int) -> _Known:
         """The derivatives of strip ``i`` of length k, by differences of its closures alone."""
@@ -169,7 +202,7 @@ class Stripper:
         if new := [k for k in lengths if k not in self._lengths]:
             self._learn(new)
         strips = self._as_built(stages)
-        way = self._read(of, loaded) - self._read(self.numbers, self.loaded)
+        way = self._way(of, loaded)
         for k in lengths:
             known = self._lengths[k]
             if known is None:
@@ -183,9 +216,19 @@ class Stripper:
             strips.z[rows] = known.acid + acid - scale[:, None]
         return strips
 
+    def _way(self, of: Numbers, loaded: Loaded) -> Array:
+        """How far members are from the built circuit (B, P), in the numbers of ``_read``.
+
+        What is fed less than there counts by the amount: the last traces of it change nothing.
+        """
+        way = self._read(of, loaded) - self._read(self.numbers, self.loaded)
+        fed = way[:, : len(self.components)]
+        np.expm1(fed, out=fed, where=fed < 0)
+        return way
+
     def _begin(self, of: Numbers, strips: Strips, rows: Members, loaded: Loaded) -> None:
         """Where strips with their margin begin, once their least acid is known."""
-        way = self._read(of, loaded) - self._read(self.numbers, self.loaded)
+        way = self._way(of, loaded)
         acid = strips.z[rows, 0] + np.log(of.strip / of.organic * of.excess)
         stages = strips.stages[rows]
         for k in np.unique(stages).tolist():
@@ -248,41 +291,50 @@ class Stripper:
         """The least acid of some strips, from where they stand; who has it.
 
         Where the way from the start is too far the strip is first solved with ample acid; what it
-        leaves then rises to the residue in steps, which move its front by a few stages each.
+        leaves then rises to the residue in strides, which move its front by a few stages each. A
+        front that stands between two pinches moves far for next to nothing: some residues are
+        reached from strips with too little acid only.
         """
         stages = strips.stages[rows]
         asked = _asked(of, loaded)
         own, z = _last(strips.least[rows], stages), strips.z[rows]
         u, z, fine = self._sought(of, stages, own, z, loaded, asked)
-        carried = np.log(loaded.moles[:, :-1].sum(1))
         for more in BESIDE:
             rest = np.flatnonzero(~fine)
             if not rest.size:
                 break
-            some, fed = of.take(rest), loaded.take(rest)
-            acid = np.full((rest.size, 1), self.place + more)
-            own, first, here = self._at(some, stages[rest], acid, fed, u.shape[1])
-            if more < 0:
-                # What acid is short of takes nothing off: the rest follows from the balance.
-                gone = -np.expm1(np.minimum(asked[rest] + NEARLY - carried[rest], 0.0))
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    acid += np.log(gone / -np.expm1(first - carried[rest]))[:, None]
-                acid = np.where(np.isfinite(acid), acid, 0.0)
-                own, first, here = self._at(some, stages[rest], acid, fed, u.shape[1])
-            here &= (first < asked[rest]) == (more > 0)
-            for part in range(1, SLOWLY + 1):
-                on = np.flatnonzero(here)
-                if not on.size:
-                    break
-                target = first + (asked[rest] - first) * part / SLOWLY
-                own[on], acid[on], here[on] = self._sought(
-                    some.take(on), stages[rest[on]], own[on], acid[on], fed.take(on), target[on]
-                )
+            own, acid, here = self._from_beside(
+                of.take(rest), stages[rest], loaded.take(rest), asked[rest], more, u.shape[1]
+            )
             u[rest[here]], z[rest[here]], fine[rest[here]] = own[here], acid[here], True
         who = rows[fine]
         strips.least[who, strips.least.shape[1] - u.shape[1] :] = u[fine]
         strips.z[who] = z[fine]
         return fine
+
+    def _from_beside(
+        self,
+        of: Numbers,
+        stages: Members,
+        loaded: Loaded,
+        target: Array,
+        more: float,
+        longest: int,
+    ) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """Acid at which ln of the rare earths left is ``target``, from strips with so much more
+        than the design's: unknowns, the acid, who got there."""
+        z = np.full((stages.size, 1), self.place + more)
+        own, first, here = self._at(of, stages, z, loaded, longest)
+
+        def stride(on: Members, left: Array) -> NDArray[np.bool_]:
+            goal = target[on] + left * (first - target)[on]
+            moved, acid, there = self._sought(
+                of.take(on), stages[on], own[on], z[on], loaded.take(on), goal
+            )
+            own[on[there]], z[on[there]] = moved[there], acid[there]
+            return there
+
+        return own, z, _in_strides(stride, here & ((first < target) == (more > 0)))
 
     def _sought(
         self, of: Numbers, stages: Members, u: Array, z: Array, loaded: Loaded, target: Array
@@ -314,13 +366,37 @@ class Stripper:
         again = np.flatnonzero(~fine)
         if again.size:
             acid = strips.z[rows[again]] + np.log(of.excess[again])[:, None]
-            own, _, here = self._at(
+            own, here = self._from_ample(
                 of.take(again), stages[again], acid, loaded.take(again), u.shape[1]
             )
             found[again[here]], fine[again[here]] = own[here], True
         found = np.where(fine[:, None], found, u)
         strips.running[rows, strips.running.shape[1] - u.shape[1] :] = found
         return steered.evaluate(cascade, found, none)[1].product, fine
+
+    def _from_ample(
+        self, of: Numbers, stages: Members, z: Array, loaded: Loaded, longest: int
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Strips at an acid as ``_at`` finds them, else in strides from more of it."""
+        u, _, fine = self._at(of, stages, z, loaded, longest)
+        rest = np.flatnonzero(~fine)
+        if rest.size:
+            some, fed, more = of.take(rest), loaded.take(rest), BESIDE[0]
+            own, _, here = self._at(some, stages[rest], z[rest] + more, fed, longest)
+
+            def stride(on: Members, left: Array) -> NDArray[np.bool_]:
+                part, entering = some.take(on), fed.take(on)
+                acid = self.acid(part, z[rest[on]] + left[:, None] * more, entering)
+                cascade = self._cascade(part, stages[rest[on]], longest, acid, entering)
+                moved, _, there = steered.solve(
+                    cascade, own[on], np.zeros((on.size, 0)), _nothing, LIMIT
+                )
+                own[on[there]] = moved[there]
+                return there
+
+            here = _in_strides(stride, here)
+            u[rest[here]], fine[rest[here]] = own[here], True
+        return u, fine
 
     def cascade(
         self, of: Numbers, strips: Strips, rows: Members, loaded: Loaded
@@ -367,6 +443,30 @@ class Stripper:
             u[rows, longest - k :] = np.nan_to_num(found.u[..., 0])
             fine[rows] = found.converged
         return u, left, fine
+
+
+def _in_strides(
+    stride: Callable[[Members, Array], NDArray[np.bool_]], who: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Who gets to the end of a way: ``stride`` moves some on until so much of it is left and says
+    who got there; where it is too long, a shorter one follows."""
+    way, length = who.astype(float), np.full(who.size, 1 / STRIDES)
+    for _ in range(TRIES):
+        on = np.flatnonzero(way > 0)
+        if not on.size:
+            break
+        left = np.maximum(way[on] - length[on], 0.0)
+        there = stride(on, left)
+        way[on[there]] = left[there]
+        length[on[~there]] /= SHORTER
+    arrived: NDArray[np.bool_] = who & (way == 0)
+    return arrived
+
+
+def _by_a_stage(u: Array, more: bool) -> Array:
+    """A strip's unknowns with a stage more or less where they hardly change."""
+    flat = int(np.argmin(np.abs(np.diff(u))))
+    return np.insert(u, flat, u[flat]) if more else np.delete(u, flat)
 
 
 def _last(u: Array, stages: Members) -> Array:

@@ -11,6 +11,7 @@ never influence one another; each stops by itself.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from sepmodel.plant import circuit_told
 from sepmodel.plant.circuit_numbers import Job, Numbers, Reader
 from sepmodel.plant.circuit_strips import Loaded, Stripper, Strips
 from sepmodel.plant.circuits import Liquor, Solved, Task
+from sepmodel.solvers import Secants
 from sepmodel.species import CHARGES
 
 __all__ = ["Job", "Trimmer"]
@@ -36,7 +38,9 @@ Members = NDArray[np.int64]
 FINEST = 1e-3
 # Rounds of extraction and strip, and the change of what comes back at which they end, over what
 # the organic carries.
-ROUNDS, SETTLED = 12, 1e-10
+ROUNDS, SETTLED = 16, 1e-10
+# Share of an element that counts as coming back, at most, before the secants know.
+MOST_BACK = 0.9
 # Scrub against the design's, in ln: above it stages are missing, below it nothing is saved.
 MOST_SCRUB, LEAST_SCRUB = math.log(2.0), math.log(0.5)
 # With the scrub held back the separation is at least what is asked, within this.
@@ -64,12 +68,12 @@ class _Open:
 class Trimmer:
     """Circuits built as ``built`` (solved for ``task``): flows for other liquors and constants."""
 
-    def __init__(self, built: Solved, task: Task, more: int = 0) -> None:
+    def __init__(self, built: Solved, task: Task) -> None:
         assert built.start is not None
         assert built.chemistry is not None
         n, m, _ = built.start.stages
         self.task, self.built = task, built
-        self.stages = (n + more, m + more)
+        self.stages = (n, m)
         self.reader = Reader(task=task, names=tuple(e for e in task.feed if e in built.start.names))
         names = self.reader.names
         self.light, self.per_mole = self.reader.light, self.reader.per_mole
@@ -79,7 +83,7 @@ class Trimmer:
         whole = built.start.u[:, 0]
         if built.start.u.shape[1] > 1:
             whole = built.start.u[:, 0] - built.start.u[:, 1]
-        self.open = _stretched(whole[: n + m], (n, m), self.stages)
+        self.open = whole[: n + m]
         self.flows = built.start.flows
         self._known: tuple[Array, Array] | None = None
         self.reached: NDArray[np.bool_] = np.zeros(0, dtype=bool)
@@ -88,8 +92,8 @@ class Trimmer:
             [Job(liquor=own, chemistry=chemistry, down=task.down, up=task.up, strip=0)]
         )
         base = self.reader.numbers(self.centre)
-        plain = self._cascade(base, (n, m), np.zeros_like(base.feed), (-1, 1), self.flows[1:2])
-        state = steered.evaluate(plain, whole[None, : n + m], self.flows[None, :2])[1]
+        plain = self._cascade(base, np.zeros_like(base.feed), (-1, 1), self.flows[1:2])
+        state = steered.evaluate(plain, self.open[None], self.flows[None, :2])[1]
         self.stripper = Stripper(
             components=self.reader.components,
             # Half a dimer more or less for the counter-ion changes no figure in its third digit.
@@ -99,6 +103,15 @@ class Trimmer:
             numbers=base,
             loaded=Loaded(flow=state.organic_flow, moles=state.product),
         )
+
+    def longer(self, more: int) -> Trimmer:
+        """The same with so many stages more in extraction and in scrub; strips are shared."""
+        n, m = self.stages
+        out = copy.copy(self)
+        out.stages = (n + more, m + more)
+        out.open = _stretched(self.open, self.stages, out.stages)
+        out._known = None
+        return out
 
     def solve(self, jobs: Sequence[Job]) -> list[Solved | None]:
         """Every member's circuit, None where no flows do what is asked of it.
@@ -121,13 +134,12 @@ class Trimmer:
     def _cascade(
         self,
         of: Numbers,
-        stages: tuple[int, int],
         barren: Array,
         free: tuple[int, ...],
         scrub: Array,
     ) -> steered.Cascade:
         """Extraction and scrub; ln of the ``scrub`` counts where it is not among the free flows."""
-        n, m = stages
+        n, m = self.stages
         carried = barren.copy()
         carried[:, -1] = of.soap
         times = np.exp(scrub) if len(free) == 1 else np.ones_like(scrub)
@@ -214,13 +226,13 @@ class Trimmer:
         def ask(who: Members, state: State) -> Conditions:
             return self._ask(of.take(who), barren[who], state, count, near)
 
-        cascade = self._cascade(of, self.stages, barren, free, z[:, 1])
+        cascade = self._cascade(of, barren, free, z[:, 1])
         u, own, fine = steered.solve(cascade, u, z[:, :count], ask)
         return u, np.concatenate([own, z[:, count:]], axis=1), fine
 
     def _at(self, of: Numbers, open_: _Open, who: Members) -> tuple[steered.Cascade, State]:
         """Extraction and scrub of some members as they are."""
-        cascade = self._cascade(of, self.stages, open_.barren[who], (-1, 1), open_.z[who, 1])
+        cascade = self._cascade(of, open_.barren[who], (-1, 1), open_.z[who, 1])
         return cascade, steered.evaluate(cascade, open_.u[who], open_.z[who])[1]
 
     def _first(self, vectors: Array, of: Numbers) -> _Open:
@@ -316,7 +328,7 @@ class Trimmer:
             u, z, fine = self._opened(
                 own, open_.u[part], open_.z[part], open_.barren[part], 1, near
             )
-            cascade = self._cascade(own, self.stages, open_.barren[part], (-1, 1), z[:, 1])
+            cascade = self._cascade(own, open_.barren[part], (-1, 1), z[:, 1])
             with np.errstate(all="ignore"):
                 state = steered.evaluate(cascade, np.where(fine[:, None], u, 0.0), z)[1]
                 asked = self._ask(own, open_.barren[part], state, 2, False)
@@ -327,37 +339,48 @@ class Trimmer:
     # --- both --------------------------------------------------------------------------------
 
     def _settle(self, of: Numbers, open_: _Open, strips: Strips) -> None:
-        """Extraction and strip in turn until what the organic brings back stands still."""
+        """Extraction and strip in turn until what the organic brings back stands still.
+
+        An element comes back nearly by the share of it that the strip leaves at first; secants
+        learn the rest (``solvers.Secants``).
+        """
         going = np.arange(len(of.asked))
+        secants: Secants | None = None
+        # What comes back is counted in what is fed.
+        unit = np.maximum(of.feed, np.finfo(float).tiny) / of.organic[:, None]
         for number in range(ROUNDS):
             if number:
                 self._improve(of, open_, going, near=True)
             going = going[open_.good[going]]
-            before = open_.barren.copy()
-            if going.size:
-                self._strip(of.take(going), strips, going, open_, number == 0)
-            moved = np.abs(open_.barren - before)[going] * np.exp(open_.z[going, :1])
-            moved *= of.organic[going, None]
-            still = moved <= SETTLED * np.maximum(of.feed[going], np.finfo(float).tiny)
-            still[:, -1] = True
-            going = going[open_.good[going] & ~still.all(axis=1)]
             if not going.size:
                 break
+            out, share = self._strip(of.take(going), strips, going, open_, number == 0)
+            if secants is None:
+                guess = np.zeros_like(open_.barren)
+                guess[going] = share
+                secants = Secants(guess, MOST_BACK)
+            fed, own = open_.barren[going], unit[going]
+            still = np.abs(out - fed) * np.exp(open_.z[going, :1]) <= SETTLED * own
+            done = np.all(still, axis=1)
+            onward = secants.onward(going, fed / own, out / own)
+            open_.barren[going] = np.where(done[:, None], out, np.maximum(onward, 0.0) * own)
+            going = going[open_.good[going] & ~done]
         open_.good[going] = False
 
     def _strip(
         self, own: Numbers, strips: Strips, rows: Members, open_: _Open, first: bool
-    ) -> None:
-        """The strip of some members for what extraction loads, and what it sends back."""
+    ) -> tuple[Array, Array]:
+        """The strip of some members for what extraction loads: what it sends back [mol/m3], and
+        the share of what it was fed."""
         state = self._at(own, open_, rows)[1]
         loaded = Loaded(flow=state.organic_flow, moles=state.product)
         fine = self.stripper.least(own, strips, rows, loaded)
         moles, solved = self.stripper.run(own, strips, rows, loaded, first)
         open_.good[rows] &= fine & solved
-        out = moles / loaded.flow[:, None]
+        moles = np.where(solved[:, None], moles, 0.0)
         # The counter-ion is given anew.
-        out[:, -1] = 0.0
-        open_.barren[rows] = np.where(solved[:, None], out, 0.0)
+        moles[:, -1] = 0.0
+        return moles / loaded.flow[:, None], moles / np.maximum(loaded.moles, np.finfo(float).tiny)
 
     def _told(
         self, jobs: Sequence[Job], of: Numbers, open_: _Open, strips: Strips

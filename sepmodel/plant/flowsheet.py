@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -285,13 +286,18 @@ def rare_earths(stream: Stream) -> dict[str, float]:
     return {n: stream[n] for n in stream.names if n in RARE_EARTHS and stream[n] > 0}
 
 
+@lru_cache(maxsize=512)
+def _place(name: str) -> tuple[int, str]:
+    """Where a component stands in the canonical order."""
+    return RARE_EARTHS.index(name) if name in RARE_EARTHS else len(RARE_EARTHS), name
+
+
 def liquor(moles: Mapping[str, float], flow: float, phase: str = "aqueous") -> Stream:
     """A stream from molar flows [mol/s] in the canonical order of components.
 
     Negative rounding residues (below 1e-9 of the largest flow) become zero.
     """
-    order = {name: k for k, name in enumerate(RARE_EARTHS)}
-    names = tuple(sorted(moles, key=lambda n: (order.get(n, len(order)), n)))
+    names = tuple(sorted(moles, key=_place))
     values = np.array([moles[n] for n in names], dtype=float)
     if len(values):
         values[(values < 0) & (values > -CLOSURE_LIMIT * np.abs(values).max())] = 0.0

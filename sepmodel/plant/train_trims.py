@@ -232,5 +232,7 @@ class TrainTrimmer:
         if (name, more) not in self._trimmers:
             built = self._built[name]
             assert built.task is not None
-            self._trimmers[name, more] = Trimmer(built, built.task, more)
+            self._trimmers[name, more] = (
+                self._trimmer(name, 0).longer(more) if more else Trimmer(built, built.task)
+            )
         return self._trimmers[name, more]

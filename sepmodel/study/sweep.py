@@ -7,7 +7,6 @@ point to blame stands alone, so that every other point keeps its answer.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sepmodel.errors import InputError, Problem
+from sepmodel.processes import processors
 from sepmodel.run import LoadedCase, changed, load
 from sepmodel.study import adjoint, jobs, plan, refine
 from sepmodel.study.executor import TimeLimitError, WorkerLostError, Workers
@@ -312,4 +312,4 @@ class _Run:
 def _count(workers: int | None, points: int, pace: float | None) -> int:
     """Processes to start: no more than there are points, by default no more than pay off."""
     paying = points if pace is None else int(points * pace / WORTH_STARTING) + 1
-    return max(min(workers or min(os.cpu_count() or 1, paying), points), 1)
+    return max(min(workers or min(processors(), paying), points), 1)

@@ -378,3 +378,26 @@ def test_stages_and_guesses_that_cannot_be():
         solve(binary(24, 21, inlets=(half,)))
     with pytest.raises(InputError, match="one theta a stage"):
         solve(inputs, guess=np.zeros(44))
+
+
+def test_secants_settle_coupled_members_as_each_would_alone():
+    """Coupled maps that rounds alone need hundreds for, or run away from; x = (1 - A)^-1 b."""
+    rng = np.random.default_rng(3)
+    size, n = 40, 4
+    share = rng.uniform(-0.8, 0.95, (size, n))
+    turn = 0.1 * rng.normal(size=(size, n, n))
+    turn[:, np.arange(n), np.arange(n)] = share
+    fed = rng.uniform(size=(size, n))
+    exact = np.linalg.solve(np.eye(n) - turn, fed[..., None])[..., 0]
+
+    def settled(who):
+        x, secants = np.zeros((who.size, n)), solvers.Secants(share[who], most=0.9)
+        for _ in range(16):
+            value = np.einsum("bij,bj->bi", turn[who], x) + fed[who]
+            x = secants.onward(np.arange(who.size), x, value)
+        return x
+
+    together = settled(np.arange(size))
+    assert together == pytest.approx(exact, rel=1e-8, abs=1e-8)
+    for i in (0, size - 1):
+        assert np.array_equal(settled(np.array([i]))[0], together[i])

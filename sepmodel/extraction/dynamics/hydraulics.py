@@ -82,11 +82,14 @@ class Hydraulics:
         return out
 
     def flows(self, net: Network, state: Array) -> tuple[Array, Array]:
-        """(2, N) out of the mixers and out of the stages, under a network's feeds."""
+        """(2, N) out of the mixers and out of the stages, under a network's feeds.
+
+        With a weir of several states (..., 3 N) at once, (2, ..., N).
+        """
         n = net.stages
         keep_aq, keep_org = net.keep
         fed = _fed(net)
-        theta = state[:n]
+        theta = state[..., :n]
         if self.rules.weir is None:
             matrix = np.zeros((3, n))
             matrix[1] = 1.0
@@ -98,12 +101,12 @@ class Hydraulics:
             out = np.stack([theta * through, (1.0 - theta) * through])
             return out, out
         aqueous = self._leg(net, state)
-        through = np.empty(n)
-        organic = 0.0
+        through = np.empty(aqueous.shape)
+        organic: Array | float = 0.0
         for i in range(n):
-            below = keep_aq[i + 1] * aqueous[i + 1] if i + 1 < n else 0.0
-            through[i] = fed[0, i] + fed[1, i] + below + organic
-            organic = keep_org[i] * (through[i] - aqueous[i])
+            below = keep_aq[i + 1] * aqueous[..., i + 1] if i + 1 < n else 0.0
+            through[..., i] = fed[0, i] + fed[1, i] + below + organic
+            organic = keep_org[i] * (through[..., i] - aqueous[..., i])
         out = np.stack([theta * through, (1.0 - theta) * through])
         return out, np.stack([aqueous, through - aqueous])
 
@@ -111,7 +114,7 @@ class Hydraulics:
         """What leaves the settlers' aqueous legs."""
         n = net.stages
         assert self.rules.weir is not None
-        above = state[n : 2 * n] - self.settled + state[2 * n :]
+        above = state[..., n : 2 * n] - self.settled + state[..., 2 * n :]
         out: Array = np.maximum(self.design.flow[0] + above / self.rules.weir, 0.0)
         return out
 
@@ -119,12 +122,13 @@ class Hydraulics:
         """d state/dt."""
         n = net.stages
         mixed, left = self.flows(net, state)
-        entering = _fed(net)[0].copy()
-        entering[:-1] += net.keep[0, 1:] * left[0, 1:]
+        entering = np.array(np.broadcast_to(_fed(net)[0], mixed[0].shape))
+        entering[..., :-1] += net.keep[0, 1:] * left[0, ..., 1:]
         parts = [(entering - mixed[0]) / self.mixer]
         if self.rules.weir is not None:
-            parts += [mixed[0] - left[0], (state[n : 2 * n] - self.settled) / self.rules.reset]
-        return np.concatenate(parts)
+            above = state[..., n : 2 * n] - self.settled
+            parts += [mixed[0] - left[0], above / self.rules.reset]
+        return np.concatenate(parts, axis=-1)
 
     def _size(self) -> Array:
         """What a change of the state is measured by."""
@@ -139,13 +143,10 @@ class Hydraulics:
         Level controllers in a row hand their swings on: what one stage damps a hundred may not.
         """
         state, net = self.state, self.design
-        base = self.rate(net, state)
         nudge = 1e-6 * self._size()
-        columns = [
-            (self.rate(net, state + nudge * row) - base) / by
-            for row, by in zip(np.eye(state.size), nudge, strict=True)
-        ]
-        return float(np.linalg.eigvals(np.array(columns).T).real.max())
+        ahead = self.rate(net, state + np.diag(nudge))
+        columns = (ahead - self.rate(net, state)) / nudge[:, None]
+        return float(np.linalg.eigvals(columns.T).real.max())
 
     def enter(self, start: float, stop: float, nets: Callable[[float], Network]) -> float:
         """Volumes from ``start`` on; the time from which nothing changes, or ``stop``.

@@ -31,10 +31,13 @@ Shares = dict[Member, NonNegative]
 Purity = OpenFraction
 # With larger ones what an upset leaves for later is lost in the errors of the steps.
 LOOSEST = 1e-3
-FOLLOWS = "a relative tolerance that follows upsets to their end,"
+FOLLOWS = "a relative tolerance (looser ones lose what an upset leaves for later)"
 Tolerance = Annotated[float, Number(FOLLOWS, low=1e-10, high=LOOSEST)]
 SectionName = Literal["extraction", "scrub", "strip", "saponify"]
-MOST_OUTPUTS, MOST_MAPS, MOST_ROUNDS = 4096, 512, 8
+MOST_OUTPUTS, MOST_MAPS, MOST_ROUNDS, MOST_MODES = 4096, 512, 8, 8
+# Looks of a controller in a run, and cells of a settler (16 are plug flow within 0.1 %).
+MOST_LOOKS, MOST_CELLS = 100_000, 256
+Cells = Annotated[int, Number("a count", low=1, high=MOST_CELLS, whole=True)]
 # Cells of a settler in plug flow: what a train's outlets do then differs from a true delay in every
 # settler by less than 0.1 % of the time, and by half as much with twice as many.
 PLUG = 16
@@ -63,7 +66,7 @@ class Holdup(Table):
     mixer_org: Volume | None = None
     settler_aq: Volume | None = None
     settler_org: Volume | None = None
-    cells: Count | Literal["plug"] = 1
+    cells: Cells | Literal["plug"] = 1
     dead: Annotated[float, Number("a part below 1", low=0, below=1)] = 0.0
     phases: Literal["fixed", "overflow"] = "fixed"
     weir: LongTime | None = None
@@ -336,6 +339,12 @@ class Controller(Table):
         return self
 
 
+class Modes(Table):
+    """How many of the slowest modes about the steady state are to be told, and where they show."""
+
+    count: Annotated[int, Number("a count from 1", low=1, high=MOST_MODES, whole=True)] = 3
+
+
 class Timed(Protocol):
     """The tables that both kinds of dynamic cases have."""
 
@@ -370,6 +379,7 @@ class DynamicMassFlowCase(CascadeCase):
     time: Time
     specification: tuple[Specification, ...] = ()
     controller: tuple[Controller, ...] = ()
+    modes: Modes | None = None
 
     @model_validator(mode="after")
     def _no_volumes(self) -> DynamicMassFlowCase:
@@ -394,12 +404,14 @@ class DynamicCircuitCase(CircuitCase):
     time: Time
     specification: tuple[Specification, ...] = ()
     controller: tuple[Controller, ...] = ()
+    modes: Modes | None = None
 
     @model_validator(mode="after")
     def _no_shares(self) -> DynamicCircuitCase:
         if self.holdup.basis == "feed":
             refuse("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"')
-        moved = any(event.setting.endswith(".efficiency") for _, event in happenings(self))
+        paths = [event.setting for _, event in happenings(self)] + [self.start.setting or ""]
+        moved = any(path.endswith(".efficiency") for path in paths)
         if self.holdup.phases == "overflow" and (self.outage or moved):
             refuse("efficiencies stay where mixers run over", 'holdup.phases = "fixed"')
         return self

@@ -116,6 +116,9 @@ class Kernel:
             self.k_by[:, :c] = net.bypass
         self.carry = None if net.carry is None else net.carry[:, :, None]
         self.fed = net.feed.sum(axis=(0, 1))
+        # Of what leaves the stages of the outlets: what leaves the train, and what runs there.
+        self.shares = np.array([port.share for port in net.ports.values()])
+        self.running = np.array([port.running for port in net.ports.values()])
         self.counted = np.ones((c, 1))
         self.moving = True
         self.plain = net.bypass is None and net.carry is None and not any(net.cells)
@@ -270,19 +273,23 @@ class Kernel:
 
     def outflows(self, y: Array, found: Contents) -> Array:
         """What leaves through each outlet [mol/s], (..., P, K)."""
+        return self.shares * self.at_outlets(y, found)
+
+    def at_outlets(self, y: Array, found: Contents) -> Array:
+        """What leaves the stages of the outlets [mol/s], (..., P, K), whatever becomes of it."""
         if not self.plain:
-            return self.leaving(y, self.changes(y, found)[1])
+            return self._at_outlets(y, self.changes(y, found)[1])
         lay, c = self.lay, self.c
         out = np.zeros((*y.shape[:-1], lay.ports, lay.k))
         for row, port in enumerate(self.net.ports.values()):
             i = port.stage
             flow = (self.qa, self.qo)[port.phase][i]
             conc = (found.x, found.y)[port.phase][..., i, :]
-            out[..., row, :c] = port.share[:c] * flow * conc
+            out[..., row, :c] = flow * conc
             if self.t:
                 each = (self.carried_aq, self.carried_org)[port.phase][i]
                 held = y[..., i * lay.k + c : (i + 1) * lay.k]
-                out[..., row, c:] = port.share[c:] * each * held
+                out[..., row, c:] = each * held
         return out
 
     def changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
@@ -315,16 +322,19 @@ class Kernel:
 
     def leaving(self, y: Array, exits: tuple[Array, Array]) -> Array:
         """What leaves through each outlet (..., P, K), from what leaves the stages."""
+        return self.shares * self._at_outlets(y, exits)
+
+    def _at_outlets(self, y: Array, exits: tuple[Array, Array]) -> Array:
         lay, c = self.lay, self.c
         out = np.empty((*y.shape[:-1], lay.ports, lay.k))
         count = exits[0].shape[-1]
         for row, port in enumerate(self.net.ports.values()):
             i = port.stage
-            out[..., row, :count] = port.share[:count] * exits[port.phase][..., i, :]
+            out[..., row, :count] = exits[port.phase][..., i, :]
             if count < lay.k:
                 first = i * lay.k
                 each = (self.carried_aq, self.carried_org)[port.phase][i]
-                out[..., row, c:] = port.share[c:] * each * y[..., first + c : first + lay.k]
+                out[..., row, c:] = each * y[..., first + c : first + lay.k]
         return out
 
     def _plain_changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sepmodel import units
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction.dynamics import policies
 from sepmodel.extraction.dynamics.hydraulics import Rules
 from sepmodel.extraction.dynamics.inputs import (
@@ -171,8 +171,8 @@ def _found(
     elif kind == "lead":
         levels = FACTORS
     else:
-        design = _design(train)
-        levels = (1.0 - (1.0 - design) * np.linspace(0.0, 0.5, 3)).tolist()
+        design, most = _design(train)
+        levels = (most - (most - design) * np.linspace(0.0, 0.5, 3)).tolist()
     durations = find.durations
     if durations is None:
         filling = _filling(train, begin)
@@ -200,9 +200,18 @@ def _found(
     plain = policies.outcome(
         train, Policy(), specifications, until, rtol=rtol, start=begin, rules=rules
     )
-    best, tried = policies.search(
-        possible, levels, durations, policies.width_of(levels), find.rounds, run, find.goal
-    )
+    try:
+        best, tried = policies.search(
+            possible, levels, durations, policies.width_of(levels), find.rounds, run, find.goal
+        )
+    except InfeasibleError:
+        # The reason of one of them says more than that all failed.
+        first = possible(levels[0], durations[0])
+        if first is not None:
+            policies.outcome(
+                train, first, specifications, until, rtol=rtol, start=begin, rules=rules
+            )
+        raise
     chosen = min((plain, best), key=policies.by(find.goal))
     return Led(leads=chosen.policy, tried=(plain, *tried))
 
@@ -249,14 +258,15 @@ def level_of(leads: Leads) -> float | None:
     return policy.product if isinstance(policy, Policy) else None
 
 
-def _design(train: Train) -> float:
-    """Part of the feed that leaves with the organic at the design."""
+def _design(train: Train) -> tuple[float, float]:
+    """Part of the feed that leaves with the organic at the design, and the most that can."""
     if isinstance(train, MassFlowTrain):
         base = train.settings
         fed = sum(v for k, v in base.items() if k.startswith("inlet.") and k.endswith(".flow"))
-        return (base["solvent"] - base["scrub"]) / fed
+        return (base["solvent"] - base["scrub"]) / fed, 1.0
     found = on_circuit(train, Policy())
-    return found.made / found.fed
+    # Some acid is left: a scrub without any holds nothing back.
+    return found.made / found.fed, min(1.0, (0.5 * found.acid + found.made) / found.fed)
 
 
 def _filling(train: Train, begin: Begin) -> float:

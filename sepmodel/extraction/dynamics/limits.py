@@ -6,28 +6,38 @@ must suffice, an organic that must hold its soap) by building the train as it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
 from sepmodel import units
+from sepmodel.chemistry.cation_exchange import C_STANDARD
+from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction import circuit_limits
 from sepmodel.extraction import inputs as mass_flow
+from sepmodel.extraction.circuit import CircuitInputs
 from sepmodel.extraction.circuit_inputs import Draw, Inlet, Organic, Section
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase, happenings
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
+from sepmodel.extraction.dynamics.simulate import RunResult
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
 from sepmodel.fields import Number, Quantity, Table
 
 if TYPE_CHECKING:
     from sepmodel.result import Warned
 
+Array = NDArray[np.float64]
+
 # Bisections that find the nearest value a train could run with.
 HALVINGS = 32
+# Protons [mol/m3] below which there are none.
+TINY = 1e-30
 # Efficiencies may fall to nothing for a time, and pumps may stop.
 STANDING = Number("a stage efficiency", low=0, high=1)
 # What an outage by mass flow may be.
@@ -44,6 +54,10 @@ TABLES: dict[str, type[Table]] = {
 MASS_FLOW: dict[str, type[Table]] = {
     "inlet": mass_flow.Inlet, "draw": mass_flow.Draw, "section": mass_flow.Section,
 }  # fmt: skip
+
+
+# Raises an InputError for what cannot be made.
+Possible = Callable[[CircuitInputs], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +107,16 @@ def _rule(parts: list[str], circuit: bool) -> Quantity | Number | None:
 
 
 def along(
-    train: Train, schedule: Schedule, said: Mapping[Event, Said], loops: Sequence[tuple[Loop, str]]
+    train: Train,
+    schedule: Schedule,
+    said: Mapping[Event, Said],
+    loops: Sequence[tuple[Loop, str]],
+    possible: Possible | None = None,
 ) -> list[Problem]:
     """Problems of the train as it is after every event, and with every loop at its limits.
 
-    ``said`` are the events of the case with their keys; ``loops`` the loops with theirs.
+    ``said`` are the events of the case with their keys; ``loops`` the loops with theirs;
+    ``possible`` raises for liquors that nobody can make.
     """
     out: list[Problem] = []
     blamed: set[str] = set()
@@ -112,7 +131,7 @@ def along(
         if settings == last:
             continue
         last = settings
-        wrong = _wrong(train, settings)
+        wrong = _wrong(train, settings, possible)
         if wrong is None:
             continue
         active = [e for e in said if e.start <= t < e.end + e.ramp or t == e.end]
@@ -121,7 +140,7 @@ def along(
         if event is None or said[event].key in blamed:
             continue
         blamed.add(said[event].key)
-        nearest = _nearest(train, schedule, settings, event)
+        nearest = _nearest(train, schedule, settings, event, possible)
         if said[event].key.startswith("outage") and isinstance(train, MassFlowTrain):
             nearest = SPARED
         with_others = sorted({said[e].key for e in active} - {said[event].key})
@@ -139,7 +158,7 @@ def along(
         return out
     for loop, key in loops:
         for name in ("low", "high"):
-            wrong = _wrong(train, {**schedule.at(0.0), loop.setting: getattr(loop, name)})
+            wrong = _wrong(train, {**schedule.at(0.0), loop.setting: getattr(loop, name)}, possible)
             if wrong is not None:
                 out.append(
                     Problem(
@@ -149,6 +168,56 @@ def along(
                     )
                 )
     return out
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Moments:
+    """Liquors of all stages at all recorded times, one after the other (T N, C)."""
+
+    conc_aq: Array
+    conc_org: Array
+    ph: Array
+
+
+def left(
+    case: DynamicCircuitCase, book: Book, train: CircuitTrain, found: RunResult
+) -> list[Warned]:
+    """Where and when liquors leave what is known (loading, hydroxides, salt), at their worst."""
+    if found.proton is None:
+        return []
+    stages = found.conc_aq.shape[1]
+    flat = (-1, found.conc_aq.shape[2])
+    moments = Moments(
+        conc_aq=np.maximum(found.conc_aq, 0.0).reshape(flat),
+        conc_org=found.conc_org.reshape(flat),
+        ph=-np.log10(np.maximum(found.proton, TINY) / C_STANDARD).reshape(-1),
+    )
+
+    def where(row: int) -> str:
+        at = circuit_limits.place(case, row % stages)
+        return f"{at}, {_days(float(found.times[row // stages]))}"
+
+    return circuit_limits.liquors_left(case, book, train.inputs, moments, where)
+
+
+def driven(
+    case: DynamicCircuitCase, book: Book, train: CircuitTrain, schedule: Schedule
+) -> list[Warned]:
+    """Phase ratios and soaps that the schedule asks for, each at its first moment."""
+    found: dict[tuple[str, str], Warned] = {}
+    ion = case.model.counter_ion
+    for t in (0.0, *(t for t in schedule.breaks if t < case.time.end)):
+        settings = schedule.at(t)
+        net = train.network(settings)
+        when = f", {_days(t)}"
+        listed = circuit_limits.phase_ratios(case, book, net.flow[0], net.flow[1], when)
+        if ion is not None and case.section[-1].name != "saponify":
+            soap = settings[f"organic.composition.{ion}"] * float(train.inputs.charge[-1])
+            degree = 0.5 * soap / settings["organic.dimer"]
+            listed += circuit_limits.gelling(book, degree, f"organic{when}")
+        for warning in listed:
+            found.setdefault((warning.code, warning.where.split(",")[0]), warning)
+    return list(found.values())
 
 
 def idle(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[Warned]:
@@ -169,6 +238,8 @@ def idle(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[Warned]:
         for key, at in listed
         if at >= end
     }
+    if case.start.policy != "none" and case.start.duration >= end:
+        found["start.duration"] = "leads-to-the-end", f"it leads for {_days(case.start.duration)}"
     for loop in case.controller:
         key = f"controller.{loop.name}"
         if loop.start >= end:
@@ -191,10 +262,14 @@ def _days(t: float) -> str:
     return f"{t / units.factor('d'):.4g} d"
 
 
-def _wrong(train: Train, settings: Mapping[str, float]) -> str | None:
+def _wrong(
+    train: Train, settings: Mapping[str, float], possible: Possible | None = None
+) -> str | None:
     """Why a train cannot run with these settings."""
     try:
         train.network(settings)
+        if possible is not None and isinstance(train, CircuitTrain):
+            possible(train.apply(settings))
     except InputError as error:
         return "; ".join(f"{f'{p.key}: ' if p.key else ''}{p.message}" for p in error.problems)
     except InfeasibleError as error:
@@ -210,17 +285,21 @@ def _wrong(train: Train, settings: Mapping[str, float]) -> str | None:
 
 
 def _nearest(
-    train: Train, schedule: Schedule, settings: dict[str, float], event: Event
+    train: Train,
+    schedule: Schedule,
+    settings: dict[str, float],
+    event: Event,
+    possible: Possible | None = None,
 ) -> str | None:
     """The nearest value of the event's setting that the train could run with, in words."""
     beside = replace(schedule, events=tuple(e for e in schedule.events if e is not event))
     good = beside.at(event.start)[event.setting]
     bad = event.value
-    if _wrong(train, settings | {event.setting: good}) is not None:
+    if _wrong(train, settings | {event.setting: good}, possible) is not None:
         return None
     for _ in range(HALVINGS):
         middle = 0.5 * (good + bad)
-        if _wrong(train, settings | {event.setting: middle}) is None:
+        if _wrong(train, settings | {event.setting: middle}, possible) is None:
             good = middle
         else:
             bad = middle

@@ -11,7 +11,7 @@ Axis order: [stage, species], species = components, then carriers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,11 +72,15 @@ class Link:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Port:
-    """An outlet: the part ``share`` (K,) of what leaves a stage in a phase."""
+    """An outlet: the part ``share`` (K,) of what leaves a stage in a phase, for good.
+
+    ``running`` (K,) is that part with what returns to the train: the stream in the pipe.
+    """
 
     stage: int
     phase: int
     share: Array
+    running: Array
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -159,16 +163,12 @@ def network(
     ports = {}
     for name, (stage, where, fraction) in plan.outlets.items():
         share = np.full(c + t, float(np.asarray(fraction).reshape(-1)[0]))
-        ports[name] = Port(stage=stage, phase=where, share=share)
+        ports[name] = Port(stage=stage, phase=where, share=share, running=share)
     # What is returned leaves no more, and whatever a draw takes that is not returned leaves.
     for key, port in ports.items():
         for link in links:
             if link.source == (port.stage, port.phase) and key == "organic":
-                ports[key] = Port(
-                    stage=port.stage,
-                    phase=port.phase,
-                    share=np.maximum(port.share - link.share, 0.0),
-                )
+                ports[key] = replace(port, share=np.maximum(port.share - link.share, 0.0))
     active = 1.0 - holdup.dead
     mixer = np.stack([_each(holdup.mixer_aq, n), _each(holdup.mixer_org, n)])
     settler = np.stack([_each(holdup.settler_aq, n), _each(holdup.settler_org, n)])

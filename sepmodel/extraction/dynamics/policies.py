@@ -152,10 +152,11 @@ class CircuitPolicy:
         for start, end, level, part in self.policy.stretches(self.made / self.fed):
             acid = self.acid + self.made - part * self.fed * level
             if not acid > 0:
+                most = (self.acid + self.made) / (self.fed * level)
                 raise InfeasibleError(
-                    "without any scrub acid less than that part of the feed leaves with the "
+                    f"even without scrub acid no more than {most:.3g} of the feed leaves with the "
                     "organic",
-                    limit={"part of the feed": (self.acid + self.made) / self.fed / level},
+                    limit={"part of the feed": most},
                 )
             changed = [(name, acid / self.acid) for name in self.scrubs]
             if level < 1.0:

@@ -78,7 +78,7 @@ def _streams(
     weights: tuple[float, ...],
     labels: dict[str, str],
 ) -> dict[str, Outlet]:
-    """What leaves at the end of the run."""
+    """What runs at the outlets at the end of the run, also where it returns to the train."""
     net, c = found.network, len(found.components)
     least = dry(run.train, weights)
     places = {}
@@ -91,10 +91,12 @@ def _streams(
     out = {}
     for row, name in enumerate(found.outlets):
         port = net.ports[name]
-        moles = found.flows[-1, row, :c]
-        weighted = moles * np.array(weights)
-        flow = float(net.flow[port.phase, port.stage] * np.max(port.share))
+        moles = found.running[-1, row, :c]
+        flow = float(net.flow[port.phase, port.stage] * np.max(port.running))
         molar = isinstance(case, DynamicCircuitCase)
+        if molar:
+            moles = np.where(moles >= BELOW * flow, moles, 0.0)
+        weighted = moles * np.array(weights)
         ph = None
         if molar and port.phase == 0 and found.proton is not None:
             ph = float(-np.log10(found.proton[-1, port.stage] / C_STANDARD))
@@ -109,7 +111,7 @@ def _streams(
             },
             conc={
                 n: amount(float(m) / flow, "mol/L")
-                if m >= BELOW * flow
+                if m > 0
                 else {**amount(0.0, "mol/L"), "below": units.to(BELOW, "mol/L")}
                 for n, m in zip(found.components, moles, strict=True)
             }
@@ -159,7 +161,7 @@ def _profiles(
     least = dry(run.train, weights)
     for row, name in enumerate(found.outlets):
         label = labels.get(name, name)
-        flows = found.flows[:, row, :c] * np.array(weights)
+        flows = found.running[:, row, :c] * np.array(weights)
         total = flows.sum(axis=1, keepdims=True)
         # An outlet that carries no product has no purity to follow.
         if not np.any(total > least):
@@ -177,7 +179,7 @@ def _profiles(
         out[f"flow_{label}"] = Profile(
             unit=unit,
             axes={**time, "component": found.components},
-            values=_seen(found.flows[:, row, :c] / factor),
+            values=_seen(found.running[:, row, :c] / factor),
         )
     # Moles held; by mass flow in moles fed per hour, the unit the case's flows make.
     out["inventory"] = Profile(

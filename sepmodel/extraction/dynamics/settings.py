@@ -9,6 +9,8 @@ from sepmodel import units
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import (
+    MOST_LOOKS,
+    Controller,
     DynamicCircuitCase,
     DynamicMassFlowCase,
     happenings,
@@ -55,11 +57,25 @@ class Paths:
             if event.value is not None:
                 number = self.number(event.setting, event.value, where)
             for k, (setting, scale) in enumerate(
-                self.targets(event.setting, f"{key}.setting", event.first, event.last)
+                self.targets(
+                    event.setting,
+                    f"{key}.kind" if key.startswith("disturbance") else f"{key}.setting",
+                    event.first,
+                    event.last,
+                )
             ):
                 if number is None:
                     assert event.factor is not None
                     value = event.factor * base[setting]
+                    if k == 0 and base[setting] == 0.0:
+                        self.problems.append(
+                            Problem(
+                                message="there is none of it, and a factor on nothing is nothing",
+                                key=where,
+                                value=given,
+                                expected=f"a value of {event.setting}",
+                            )
+                        )
                 else:
                     value = scale * number
                 if k == 0:
@@ -181,6 +197,7 @@ class Paths:
                             expected=f"below high, {given.high}",
                         )
                     )
+            self.measured(i, given)
             stage = 1
             if given.section is not None:
                 bounds = self.sections()
@@ -210,6 +227,43 @@ class Paths:
             )
         return out
 
+    def measured(self, i: int, given: Controller) -> None:
+        """Note what a controller cannot measure, or would look at too often."""
+        key = f"controller.{i}"
+        if given.measure == "pH" and isinstance(self.case, DynamicMassFlowCase):
+            self.problems.append(
+                Problem(
+                    message="the mass-flow model knows no pH",
+                    key=f"{key}.measure",
+                    value="pH",
+                    expected='"share_aq", "share_org" or "purity"',
+                )
+            )
+        if given.component is not None and given.component not in self.train.components:
+            self.unknown(f"{key}.component", given.component)
+        looks = (self.case.time.end - given.start) / given.interval
+        if looks > MOST_LOOKS:
+            self.problems.append(
+                Problem(
+                    message=f"the controller would look {looks:.3g} times",
+                    key=f"{key}.interval",
+                    value=given.interval,
+                    expected=f"at most {MOST_LOOKS} looks, one in "
+                    f"{(self.case.time.end - given.start) / MOST_LOOKS:.3g} s",
+                )
+            )
+
+    def unknown(self, key: str, name: str) -> None:
+        """Note a component that the case has not, or that is no product."""
+        self.problems.append(
+            Problem(
+                message="no such component",
+                key=key,
+                value=name,
+                expected=f"one of {', '.join(self.case.components)}",
+            )
+        )
+
     def sections(self) -> dict[str, tuple[int, int]]:
         """Stages before each section, and its own number."""
         out: dict[str, tuple[int, int]] = {}
@@ -231,7 +285,17 @@ class Paths:
                 before, count = bounds[parts[1]]
                 low, high = first or 1, last or (count if first is None else first)
                 names = [f"stage.{before + k}.{parts[2]}" for k in range(low, high + 1)]
-                if high <= count and all(name in base for name in names):
+                if not 1 <= low <= high <= count:
+                    self.problems.append(
+                        Problem(
+                            message=f"no such stages of {parts[1]}",
+                            key=f"{key.rsplit('.', 1)[0]}.first",
+                            value=f"{low} to {high}",
+                            expected=f"1 to {count}",
+                        )
+                    )
+                    return []
+                if all(name in base for name in names):
                     return [(name, 1.0) for name in names]
         elif path in ("organic.saponification", "organic.extractant") and isinstance(
             self.case, DynamicCircuitCase

@@ -34,7 +34,7 @@ Begin = str | tuple[Array, Array] | tuple[Array, Array, Array]
 HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
-CHECKPOINT = 3
+CHECKPOINT = 4
 # Words in which a run that stopped says when.
 PLANT_TIME = "of plant time"
 # An outlet with less than this part of what the design is fed runs dry: it has no purity.
@@ -90,7 +90,8 @@ class Crossing:
 class RunResult:
     """What a run gives: T output times, P outlets, N stages, K species (components, carriers).
 
-    ``conc_aq, conc_org`` (T, N, C) leave the mixers [mol/m3]; ``flows`` (T, P, K) [mol/s] leave;
+    ``conc_aq, conc_org`` (T, N, C) leave the mixers [mol/m3]; ``flows`` (T, P, K) [mol/s] leave,
+    ``running`` is the same with what returns to the train there (the organic of a closed loop);
     ``left`` (T, P, K) and ``fed`` (T, K) [mol] since the start; ``inventory`` (T, K) [mol] in the
     train; ``proton`` (T, N) [mol/m3] where the equilibrium knows it. ``closure`` (K,) is the
     largest error of any balance, relative to what went through or is held. ``ignored``: there was a
@@ -105,6 +106,7 @@ class RunResult:
     conc_org: Array
     proton: Array | None
     flows: Array
+    running: Array
     left: Array
     fed: Array
     inventory: Array
@@ -135,10 +137,10 @@ class _Watch:
 class Run:
     """A run: train, schedule, start, end, what to look at.
 
-    ``start`` is a name the train knows, or moles in the mixers with unknowns, and, where some
-    passes by, its concentrations. ``outputs`` are times
-    [s] at which everything is recorded; they do not influence the steps. With ``rules`` volumes
-    follow the flows.
+    ``start`` is a name the train knows, or moles in the mixers with unknowns, and the
+    concentrations of what passes by (without them that is a part of the mixers' organic): the train
+    as designed, also where something happens at once. ``outputs`` are times [s] at which everything
+    is recorded; they do not influence the steps. With ``rules`` volumes follow the flows.
     """
 
     train: Train
@@ -187,6 +189,49 @@ def simulate(
     return _Runner(run, checkpoint, every, progress).go(resumed=False)
 
 
+def fill(kernel: Kernel, y: Array, moles: Array, u: Array, aside: Array | None = None) -> None:
+    """Fill a state: mixers as given, everything behind them at the mixers' concentrations.
+
+    ``aside`` (N, C) [mol/m3] is what passes by; without it there is nothing in its cells.
+    """
+    net = kernel.net
+    mixer, bypass, aq, org, _, _ = kernel.lay.split(y)
+    mixer[:] = moles
+    if bypass is not None and aside is not None:
+        bypass[:, : kernel.c] = aside * net.aside[:, None]
+    found = kernel.contents(y, u)
+    aqueous, organic = kernel.concentrations(y, found)
+    aq[:] = aqueous * net.cell[0][:, None]
+    org[:] = organic * net.cell[1][:, None]
+
+
+def move_aside(old: Kernel, new: Kernel, y: Array, u: Array) -> None:
+    """Keep the phases' concentrations where the part of the organic that passes by jumps.
+
+    Falling efficiency: out of the organic of mixer and settler into the cell beside them; rising:
+    out of that cell back into both, by their volumes.
+    """
+    gain = (new.k_by - old.k_by)[:, : old.c]
+    if not np.any(gain):
+        return
+    found = old.contents(y, u)
+    mixer, bypass, _, settler, *_ = new.lay.split(y)
+    assert bypass is not None
+    c = old.c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = np.where(gain > 0, np.nan_to_num(gain / (1.0 - old.k_by[:, :c])), 0.0)
+        back = np.where(gain < 0, np.nan_to_num(-gain / old.k_by[:, :c]), 0.0)
+    returned = back * bypass[:, :c]
+    room = new.vo + new.net.cells[1] * new.net.cell[1][:, None]
+    moved = out * found.y * old.vo - returned * (new.vo / room)
+    mixer[:, :c] -= moved
+    bypass[:, :c] += moved
+    for cell in settler:
+        moved = out * cell[:, :c] - returned * (new.net.cell[1][:, None] / room)
+        cell[:, :c] -= moved
+        bypass[:, :c] += moved
+
+
 class _Runner:
     """State of a run while it goes on."""
 
@@ -201,23 +246,11 @@ class _Runner:
         self.kernels: dict[tuple[float, ...], Kernel] = {}
         self.loops = Loops(run.loops, run.train.components)
         self.breaks = [t for t in run.schedule.breaks if 0 < t < run.until] + [run.until]
-        settings = run.schedule.at(0.0) | self.loops.settings(run.schedule.at(0.0))
-        self.kernel = self._kernel(settings)
-        net = self.kernel.net
         self.hydraulics = None
         self.varying = False
-        if run.rules is not None:
-            # Levels rest at the design's flows, whatever happens at once.
-            design = self._kernel(run.schedule.base).net
-            self.hydraulics = Hydraulics(rules=run.rules, design=design)
-            net = self.hydraulics.apply(net, 0.0)
-            self.kernel = Kernel(net)
-        begin = run.train.start(net, run.start) if isinstance(run.start, str) else run.start
-        u = begin[1]
+        self._fill()
+        net = self.kernel.net
         self.names = tuple(net.ports)
-        y = np.zeros(self.kernel.lay.size)
-        self._fill(y, *begin)
-        self.memory = Memory(t=0.0, y=y, u=np.array(u))
         self.held = self._inventory(self.memory.y)
         outputs = np.asarray(run.outputs, dtype=float)
         if np.any(np.diff(outputs) <= 0) or outputs[0] < 0 or outputs[-1] > run.until:
@@ -227,6 +260,7 @@ class _Runner:
         self.conc_aq, self.conc_org = np.zeros(shape), np.zeros(shape)
         self.proton = np.full(shape[:2], np.nan)
         self.flows = np.zeros((outputs.size, len(self.names), net.species))
+        self.running = np.zeros_like(self.flows)
         self.left, self.fed = np.zeros_like(self.flows), np.zeros((outputs.size, net.species))
         self.inventory = np.zeros_like(self.fed)
         self.volumes = np.full((outputs.size, 2, net.stages), np.nan)
@@ -238,31 +272,38 @@ class _Runner:
         self.fresh = True
         self.ignored = False
 
+    def _fill(self) -> None:
+        """Fill the train as designed; then happens what happens at once."""
+        run = self.run
+        base = run.schedule.base
+        self.kernel = self._kernel(base)
+        if run.rules is not None:
+            self.hydraulics = Hydraulics(rules=run.rules, design=self.kernel.net)
+            self.kernel = self._resting(self.kernel.net)
+        net = self.kernel.net
+        begin = run.train.start(net, run.start) if isinstance(run.start, str) else run.start
+        self.memory = Memory(t=0.0, y=np.zeros(self.kernel.lay.size), u=np.array(begin[1]))
+        if net.bypass is not None and len(begin) == 2:
+            # What passes by is a part of the organic that a stage is filled with.
+            whole = self._resting(run.train.undivided().network(_undivided(base)))
+            fill(whole, self.memory.y, *begin)
+            move_aside(whole, self.kernel, self.memory.y, self.memory.u)
+        else:
+            fill(self.kernel, self.memory.y, *begin)
+        self._enter(run.schedule.at(0.0))
+        if self.hydraulics is not None:
+            self.kernel = self._resting(self._net_at(0.0))
+
+    def _resting(self, net: Network) -> Kernel:
+        """The kernel of a network with the volumes of the beginning."""
+        return Kernel(net if self.hydraulics is None else self.hydraulics.apply(net, 0.0))
+
     def _row(self, outlet: str) -> int:
         if outlet not in self.names:
             raise InputError(
                 Problem(message="no such outlet", value=outlet, expected=", ".join(self.names))
             )
         return self.names.index(outlet)
-
-    def _fill(self, y: Array, moles: Array, u: Array, aside: Array | None = None) -> None:
-        """Mixers as given, everything behind them at the mixers' concentrations.
-
-        ``aside`` (N, C) [mol/m3] is what passes by, if that is known.
-        """
-        kernel, net = self.kernel, self.kernel.net
-        mixer, bypass, aq, org, _, _ = kernel.lay.split(y)
-        mixer[:] = moles
-        if bypass is not None and aside is not None:
-            bypass[:, : kernel.c] = aside * net.aside[:, None]
-        found = kernel.contents(y, u)
-        aqueous, organic = kernel.concentrations(y, found)
-        aq[:] = aqueous * net.cell[0][:, None]
-        org[:] = organic * net.cell[1][:, None]
-        if bypass is not None and aside is None:
-            # The organic that passes by is shared out of the mixer's at equal concentrations.
-            part = self.kernel.k_by * organic
-            bypass[:] = part * net.aside[:, None]
 
     def _kernel(self, settings: Mapping[str, float], t: float = 0.0) -> Kernel:
         key = tuple(settings.values())
@@ -351,26 +392,7 @@ class _Runner:
             return
         old, self.kernel = self.kernel, new
         if new.lay.bypass:
-            self._move_aside(old, new)
-
-    def _move_aside(self, old: Kernel, new: Kernel) -> None:
-        """Keep the phases' concentrations where the part of the organic that passes by jumps."""
-        gain = new.k_by - old.k_by
-        if not np.any(gain):
-            return
-        memory = self.memory
-        found = old.contents(memory.y, memory.u)
-        mixer, bypass, *_ = new.lay.split(memory.y)
-        assert bypass is not None
-        c = old.c
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # Falling efficiency: out of the mixer's organic; rising: out of what passed by.
-            share = np.where(gain > 0, gain / (1.0 - old.k_by), -gain / old.k_by)[:, :c]
-        held = found.y * old.vo
-        moved = np.where(gain[:, :c] > 0, held * np.nan_to_num(share), 0.0)
-        moved -= np.where(gain[:, :c] < 0, bypass[:, :c] * np.nan_to_num(share), 0.0)
-        mixer[:, :c] -= moved
-        bypass[:, :c] += moved
+            move_aside(old, new, self.memory.y, self.memory.u)
 
     def _within(self, kernel: Kernel, y: Array, t: float) -> None:
         """That the activity model reaches every stage's solution.
@@ -479,7 +501,8 @@ class _Runner:
         """States (T, size) at the next output times."""
         kernel = self.kernel
         rows = slice(self.done, self.done + y.shape[0])
-        flows, found = self._look(y, u)
+        found = kernel.contents(y, u)
+        at_outlets = kernel.at_outlets(y, found)
         *_, outlets, fed = kernel.lay.split(y)
         # The organic that leaves takes along what passed by, as in the steady circuit.
         organic = found.y if found.aside is None else found.y + found.aside
@@ -487,7 +510,8 @@ class _Runner:
         free = kernel.free(found)
         if free is not None:
             self.proton[rows] = free[..., -1]
-        self.flows[rows] = flows
+        self.flows[rows] = kernel.shares * at_outlets
+        self.running[rows] = kernel.running * at_outlets
         self.left[rows], self.fed[rows] = outlets, fed
         self.inventory[rows] = self._inventory(y)
         if self.hydraulics is not None:
@@ -517,6 +541,7 @@ class _Runner:
             conc_org=self.conc_org,
             proton=None if np.isnan(self.proton).all() else self.proton,
             flows=self.flows,
+            running=self.running,
             left=self.left,
             fed=self.fed,
             inventory=self.inventory,
@@ -532,7 +557,8 @@ class _Runner:
         )
 
     _ARRAYS = (
-        "conc_aq", "conc_org", "proton", "flows", "left", "fed", "inventory", "worst", "volumes",
+        "conc_aq", "conc_org", "proton", "flows", "running", "left", "fed", "inventory", "worst",
+        "volumes",
     )  # fmt: skip
 
     def _save(self) -> None:
@@ -609,6 +635,11 @@ class _Runner:
             self.fresh = self.fresh or m.t == hyd.still
             before = Kernel(hyd.apply(before.net, m.t))
         self.kernel = self._at(m.t) if self.varying else before
+
+
+def _undivided(settings: Mapping[str, float]) -> dict[str, float]:
+    """Settings with every efficiency one."""
+    return {k: 1.0 if k.endswith(".efficiency") else v for k, v in settings.items()}
 
 
 def _crossing(watch: _Watch, left: Array, until: float) -> Crossing:

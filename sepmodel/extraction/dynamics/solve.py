@@ -16,9 +16,9 @@ from sepmodel import files, units
 from sepmodel.chemistry import activity as activities
 from sepmodel.data import Book
 from sepmodel.errors import InputError, Problem
-from sepmodel.extraction import cascade, circuit, circuit_solve, circuit_streams
+from sepmodel.extraction import cascade, circuit, circuit_limits, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
-from sepmodel.extraction.dynamics import leading, limits
+from sepmodel.extraction.dynamics import leading, limits, modes
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
@@ -29,12 +29,14 @@ from sepmodel.extraction.dynamics.inputs import (
     happenings,
 )
 from sepmodel.extraction.dynamics.integrate import Options
+from sepmodel.extraction.dynamics.modes import Modes
 from sepmodel.extraction.dynamics.network import Holdup, Network
 from sepmodel.extraction.dynamics.report import report
 from sepmodel.extraction.dynamics.schedule import Schedule
 from sepmodel.extraction.dynamics.simulate import Begin, Run, Specification, dry, simulate
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train, at_rest
 from sepmodel.products import amounts
+from sepmodel.result import Profile, amount
 
 if TYPE_CHECKING:
     from sepmodel.result import Result, Warned
@@ -96,12 +98,47 @@ def solve_case(
         checkpoint.unlink(missing_ok=True)
     made = report(case, assembled.run, found, assembled.weights, assembled.labels, book)
     profiles, quantities = leading.shown(assembled.led, isinstance(case, DynamicCircuitCase))
+    if case.modes is not None:
+        found_modes = modes.at_steady(
+            assembled.train, case.modes.count, assembled.weights, assembled.run.rules
+        )
+        more = modes_shown(case, found_modes, assembled.weights)
+        profiles, quantities = profiles | more[0], quantities | more[1]
+    beyond: list[Warned] = []
+    if isinstance(case, DynamicCircuitCase) and isinstance(assembled.train, CircuitTrain):
+        beyond = limits.driven(case, book, assembled.train, assembled.run.schedule)
+        beyond += limits.left(case, book, assembled.train, found)
     return replace(
         made,
-        warnings=[*assembled.warnings, *made.warnings],
+        warnings=[*assembled.warnings, *made.warnings, *beyond],
         profiles={**made.profiles, **profiles},
         quantities={**made.quantities, **quantities},
     )
+
+
+def modes_shown(
+    case: DynamicCase, found: Modes, weights: tuple[float, ...]
+) -> tuple[dict[str, Profile], dict[str, dict[str, object]]]:
+    """Slow modes as a profile of how shares move, their times, and the stage that shows most."""
+    counted = [i for i, weight in enumerate(weights) if weight > 0]
+    names = [case.components[i] for i in counted]
+    quantities: dict[str, dict[str, object]] = {}
+    for k, time in enumerate(found.times.tolist()):
+        quantities[f"mode_{k + 1}_time"] = amount(time, "h")
+        if np.isfinite(found.periods[k]):
+            quantities[f"mode_{k + 1}_period"] = amount(float(found.periods[k]), "h")
+        i = int(found.most[k])
+        quantities[f"mode_{k + 1}_stage_{case.components[i]}"] = amount(int(found.stage[k, i]), "1")
+    profile = Profile(
+        unit="1",
+        axes={
+            "mode": range(1, found.times.size + 1),
+            "stage": range(1, case.stages + 1),
+            "component": tuple(names),
+        },
+        values=found.shares[:, :, counted],
+    )
+    return {"mode_shapes": profile}, quantities
 
 
 def assemble(case: DynamicCase, book: Book) -> Assembled:
@@ -127,6 +164,9 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
     least = dry(train, weights)
     loops = table.loops(weights, least)
     held = table.lead()
+    for i, wanted in enumerate(case.specification):
+        if wanted.component not in case.components:
+            table.unknown(f"specification.{i}.component", wanted.component)
     table.check()
     net = train.network(base)
     names = list(net.ports)
@@ -164,7 +204,14 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         events += table.led(led.leads)
     schedule = Schedule(base=base, events=tuple(events))
     keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
-    table.problems += limits.along(train, schedule, table.said, keyed)
+    possible: limits.Possible | None = None
+    if isinstance(case, DynamicCircuitCase) and case.purpose != circuit_limits.REGRESSION:
+        given = case
+
+        def possible(inputs: circuit.CircuitInputs) -> None:
+            circuit_limits.require_possible_liquors(given, book, inputs)
+
+    table.problems += limits.along(train, schedule, table.said, keyed, possible)
     table.check()
     run = Run(
         train=train,

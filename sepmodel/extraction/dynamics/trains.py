@@ -43,6 +43,10 @@ class Train(Protocol):
         """The network under these settings."""
         ...
 
+    def undivided(self) -> Train:
+        """The same train with all of the organic in its mixers, and room for what passes by."""
+        ...
+
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """Contents of the mixers (N, K) and unknowns (N, m) of a named start."""
         ...
@@ -163,6 +167,10 @@ class MassFlowTrain:
             always_bypass=self.bypass,
         )
 
+    def undivided(self) -> MassFlowTrain:
+        """The same train with all of the organic in its mixers, and room for what passes by."""
+        return replace(self, inputs=replace(self.inputs, efficiency=1.0), bypass=True)
+
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """ "feed": aqueous of feed composition everywhere, organic in equilibrium with it."""
         if kind != "feed":
@@ -251,11 +259,15 @@ class CircuitTrain:
         conc = np.asarray(given.organic_conc, dtype=float)
         for name, value in zip(self.components, conc, strict=True):
             out[f"organic.composition.{name}"] = float(value)
+        # Cation exchange alone knows no sulfate.
+        sulfate = not isinstance(given.model, CationExchange)
+        sulfate = sulfate or any(np.any(np.asarray(i.sulfate)) for i in given.inlets)
         for inlet in given.inlets:
             head = f"inlet.{inlet.name}"
             out[f"{head}.flow"] = float(np.asarray(inlet.flow))
             out[f"{head}.acid"] = float(np.asarray(inlet.acid))
-            out[f"{head}.sulfate"] = float(np.asarray(inlet.sulfate))
+            if sulfate:
+                out[f"{head}.sulfate"] = float(np.asarray(inlet.sulfate))
             for name, value in zip(self.components, np.asarray(inlet.conc), strict=True):
                 out[f"{head}.composition.{name}"] = float(value)
         for draw in given.draws:
@@ -310,7 +322,7 @@ class CircuitTrain:
                     inlet,
                     flow=_running(settings[f"{head}.flow"], inlet.flow),
                     acid=_running(settings[f"{head}.acid"], inlet.acid),
-                    sulfate=settings[f"{head}.sulfate"],
+                    sulfate=settings.get(f"{head}.sulfate", inlet.sulfate),
                     conc=np.array([settings[f"{head}.composition.{n}"] for n in self.components]),
                 )
             )
@@ -366,6 +378,11 @@ class CircuitTrain:
             carrier_feed=feed,
             always_bypass=self.bypass,
         )
+
+    def undivided(self) -> CircuitTrain:
+        """The same train with all of the organic in its mixers, and room for what passes by."""
+        sections = tuple(replace(section, efficiency=1.0) for section in self.inputs.sections)
+        return replace(self, inputs=replace(self.inputs, sections=sections), bypass=True)
 
     def start(self, net: Network, kind: str) -> tuple[Array, Array]:
         """ "feed": extraction and scrub full of feed liquor, strip of its acid, saponify of its

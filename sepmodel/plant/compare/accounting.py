@@ -281,6 +281,7 @@ def _contributions(
         else 0.0
         for name, unit in sheet.units.items()
     }
+    equipped, holding = _shares(built), _shares(held)
     gross = sheet.duties
     energy = {"power": impact.power, "heat": impact.heat}
     for name, unit in sheet.units.items():
@@ -290,8 +291,8 @@ def _contributions(
             book_on(name, _line(key), "carbon", key, impact.carbon.get(key, 0.0) * share)
             book_on(name, key, "energy", key, energy.get(key, 0.0) * share)
         for line, group in BY_EQUIPMENT.items():
-            book_on(name, group, "cost", line, _share(built, name) * cost.lines[line])
-        book_on(name, CAPITAL, "cost", "stock", _share(held, name) * tied)
+            book_on(name, group, "cost", line, equipped[name] * cost.lines[line])
+        book_on(name, CAPITAL, "cost", "stock", holding[name] * tied)
         book_on(name, CAPITAL, "cost", "fill", filled[name])
     for line, group in BY_PLANT.items():
         book_on(PLANT, group, "cost", line, cost.lines[line])
@@ -322,9 +323,9 @@ def _net_duties(sheet: Flowsheet) -> dict[str, float]:
     return duties
 
 
-def _share(parts: Mapping[str, float], name: str) -> float:
+def _shares(parts: Mapping[str, float]) -> dict[str, float]:
     total = math.fsum(parts.values())
-    return parts[name] / total if total > 0 else 0.0
+    return {name: part / total if total > 0 else 0.0 for name, part in parts.items()}
 
 
 def _allocation(

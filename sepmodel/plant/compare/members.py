@@ -36,6 +36,7 @@ from sepmodel.plant.flowsheet import (
 )
 from sepmodel.plant.inputs import Route
 from sepmodel.plant.train_trims import Running, TrainTrimmer
+from sepmodel.processes import helpers
 from sepmodel.stream import Stream
 
 Array = NDArray[np.float64]
@@ -214,9 +215,7 @@ def evaluate(
         for chunk in chunks:
             take(chunk, outcomes(*alone, built, chunk, read))
     else:
-        from concurrent.futures import ProcessPoolExecutor
-
-        with ProcessPoolExecutor(workers, initializer=_share, initargs=(*alone, built)) as pool:
+        with helpers(workers, _share, *alone, built) as pool:
             parts = pool.map(_shared, chunks)
             tell()  # while they work, this process is free
             for chunk, part in zip(chunks, parts, strict=True):

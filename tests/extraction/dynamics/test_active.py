@@ -4,11 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
-from trains_for_tests import active_train
+from trains_for_tests import active_train, integrated
 
 from sepmodel import load, run
-from sepmodel.chemistry import activity
 from sepmodel.errors import InputError
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
@@ -51,60 +49,14 @@ def test_steady_state_is_the_steady_solvers(options):
     assert found.closure.max() < 1e-11
 
 
-def independently(train, until):
-    """LSODA on the contents, the coefficients of each solution by rounds of substitution."""
-    net = train.network(train.settings)
-    n, c, z = net.stages, net.components, train.inputs.charge
-    log_k = train.inputs.model.log_k
-    model = activity.unlimited(train.activity)
-    moles, _ = train.start(net, "feed")
-    va, vo = net.mixer[0][:, None], net.mixer[1][:, None]
-    u, gamma = np.zeros(n), np.zeros((n, c))
-
-    def phases(held):
-        nonlocal u, gamma
-        m, dimer, anions = held[:, :c], held[:, c] / vo[:, 0], held[:, c + 1] / va[:, 0]
-        while True:
-            low, high = np.full(n, -60.0), np.full(n, 60.0)
-            if np.any(u):
-                low, high = u - 1e-2, u + 1e-2
-            for _ in range(60):
-                middle = 0.5 * (low + high)
-                d = np.exp(log_k + gamma + z * middle[:, None])
-                x = m / (va + vo * d)
-                more = np.exp(middle) * (anions - x @ z) < dimer - (d * x) @ z
-                low, high = np.where(more, middle, low), np.where(more, high, middle)
-                if np.all(high - low < 1e-13):
-                    break
-            u = 0.5 * (low + high)
-            ions = np.column_stack([anions - x @ z, x, anions]) / train.activity.water
-            ln = model.ln_gamma(ions)
-            fresh = ln[:, 1:-1] - z * ln[:, :1]
-            if np.abs(fresh - gamma).max() < 1e-11:
-                return x, d * x
-            gamma = fresh
-
-    def rates(t, flat):
-        held = flat.reshape(n, -1)
-        x, y = phases(held)
-        aq = net.flow[0][:, None] * np.column_stack([x, 0 * x[:, 0], held[:, c + 1] / va[:, 0]])
-        org = net.flow[1][:, None] * np.column_stack([y, held[:, c] / vo[:, 0], 0 * x[:, 0]])
-        out = net.feed.sum(axis=0) - aq - org
-        out[:-1] += (net.keep[0][:, None] * aq)[1:]
-        out[1:] += (net.keep[1][:, None] * org)[:-1]
-        return out.reshape(-1)
-
-    solved = solve_ivp(rates, (0, until), moles.reshape(-1), method="LSODA", rtol=1e-6, atol=1e-10)
-    return phases(solved.y[:, -1].reshape(n, -1))
-
-
 @pytest.mark.slow
 def test_an_integrator_of_its_own_comes_to_the_same():
     train = active_train(closed=False, stages=(2, 2, 1))
     found = simulate(run_of(train, 3 * HOUR, options=Options(rtol=1e-7)))
-    x, y = independently(train, 3 * HOUR)
-    assert found.conc_aq[-1] == pytest.approx(x, rel=2e-4)
-    assert found.conc_org[-1] == pytest.approx(y, rel=2e-4)
+    _, x, y = integrated(train, [(train.settings, 3 * HOUR)], moments=2)
+    x, y = x[-1], y[-1]
+    assert found.conc_aq[-1] == pytest.approx(x, rel=2e-5)
+    assert found.conc_org[-1] == pytest.approx(y, rel=2e-5)
 
 
 def test_it_stops_and_goes_on_and_outputs_change_nothing(tmp_path):

@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from trains_for_tests import binary, circuit_train
+from trains_for_tests import binary, circuit_train, integrated
 
 from sepmodel import load, run
 from sepmodel.data import Book
-from sepmodel.errors import InputError
+from sepmodel.errors import InfeasibleError, InputError
 from sepmodel.extraction import cascade
 from sepmodel.extraction.dynamics import solve
 from sepmodel.extraction.dynamics.integrate import Options
@@ -160,6 +160,29 @@ def test_policies_of_a_circuit_do_what_they_say():
     assert closed.balance["max"] < 1e-11
 
 
+@pytest.mark.slow
+def test_a_circuits_policy_is_faster_confirmed_by_a_program_of_its_own():
+    hour = 3600.0
+    train = circuit_train(closed=False, stages=(6, 5, 2))
+    wanted = [Specification(outlet="raffinate", component=1, least=0.68, weights=(1.0, 1.0, 0.0))]
+    plain = outcome(train, Policy(), wanted, 20 * hour, rtol=1e-6)
+    policy = on_circuit(train, Policy(kind="split", product=1.0, duration=2 * hour))
+    led = outcome(train, policy, wanted, 20 * hour, rtol=1e-6)
+    assert led.time < plain.time / 1.5
+    base = train.settings
+    (event,) = policy.events(base)
+    for stretches, ours in (
+        ([(base, 2.2 * hour)], plain),
+        ([(base | {event.setting: event.value}, 2 * hour), (base, 0.2 * hour)], led),
+    ):
+        times, x, _ = integrated(train, stretches, moments=100)
+        share = x[:, 0, 1] / x[:, 0, :2].sum(axis=1)
+        i = np.flatnonzero(share < 0.68)[-1]
+        part = (0.68 - share[i]) / (share[i + 1] - share[i])
+        after = times[i] + part * (times[i + 1] - times[i])
+        assert ours.time == pytest.approx(after, rel=1e-3)
+
+
 def test_staged_filling_of_a_circuit():
     staged = on_circuit(
         solve.assemble(load(circuit_case()).inputs, Book()).train,
@@ -240,6 +263,17 @@ def test_a_policy_needs_an_acid_to_set_and_a_specification_to_find():
         run(circuit_case(policy="reflux", find={}) | {"specification": []})
 
 
+def test_more_than_the_scrub_acid_gives_way_for_is_refused():
+    case = "start-nd-dy-pitzer"
+    given = {"start.policy": "split", "start.product": 1.0, "start.duration": "3 h"}
+    with pytest.raises(InputError, match=r"no more than 0\.4\d+ of the feed") as caught:
+        run(case, given)
+    assert caught.value.problems[0].key == "start.product"
+    sought = {"start.find.levels": [1.0], "start.find.durations": ["3 h"]}
+    with pytest.raises(InfeasibleError, match="no more than"):
+        run(case, {"start.policy": "split", **sought})
+
+
 def test_slowest_mode_is_the_observed_decay():
     train = binary()
     net = train.network(train.settings)
@@ -260,6 +294,22 @@ def test_slowest_mode_is_the_observed_decay():
     shape = far[1] / far[1].flat[np.abs(far[1]).argmax()]
     ours = modes.shapes[0] / modes.shapes[0].flat[np.abs(far[1]).argmax()]
     assert ours == pytest.approx(shape, abs=0.02)
+
+
+def test_modes_from_a_file_tell_the_time_and_where_to_measure():
+    found = run("control-nd-pr", {"modes.count": 2, "time.end": "1 d"})
+    # 5,962 residence times of 0.2 h.
+    assert found.quantities["mode_1_time"]["value"] == pytest.approx(0.2 * 5962, rel=1e-3)
+    assert found.quantities["mode_1_stage_Nd"]["value"] == 15
+    shapes = found.profiles["mode_shapes"].values
+    assert np.abs(shapes).max(axis=(1, 2)) == pytest.approx([1, 1])
+    again = run("control-nd-pr", {"modes.count": 2, "time.end": "1 d"})
+    assert np.array_equal(shapes, again.profiles["mode_shapes"].values)
+    # Where next to no metal is nobody measures: not at the acid end of the strip.
+    circuit = run({**circuit_case(), "modes": {"count": 1}, "specification": []})
+    stages = [v["value"] for k, v in circuit.quantities.items() if k.startswith("mode_1_stage")]
+    assert stages[0] <= 9
+    assert circuit.quantities["mode_1_time"]["value"] > 5
 
 
 def test_modes_of_a_circuit_are_stable():

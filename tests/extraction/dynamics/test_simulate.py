@@ -13,6 +13,7 @@ from sepmodel.extraction.dynamics.inputs import PLUG
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
+from sepmodel.extraction.dynamics.trains import at_rest
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -288,6 +289,50 @@ def test_an_outage_is_conservative_and_passes():
     assert found.closure.max() < 1e-11
     x, _, _ = train.steady(train.settings)
     assert found.conc_aq[-1] == pytest.approx(x, rel=1e-6)
+
+
+@pytest.mark.parametrize("settler", [0.0, 2.0])
+def test_what_passes_by_is_part_of_what_a_train_is_filled_with(settler):
+    given = {"settler": settler, "cells": 3}
+    whole = simulate(run_of(circuit_train(**given), 60.0))
+    part = simulate(run_of(circuit_train(efficiency=0.7, **given), 60.0))
+    # Concentrations times the volumes of the phases.
+    net = whole.network
+    each = net.mixer[0] @ whole.conc_aq[0] + net.mixer[1] @ whole.conc_org[0]
+    assert whole.inventory[0][:3] == pytest.approx((1 + settler) * each, rel=1e-9)
+    assert part.inventory[0] == pytest.approx(whole.inventory[0], rel=1e-12)
+    assert part.conc_aq[0] == pytest.approx(whole.conc_aq[0], rel=1e-9, abs=1e-20)
+    assert part.conc_org[0] == pytest.approx(whole.conc_org[0], rel=1e-9, abs=1e-20)
+
+
+@pytest.mark.parametrize(("fill", "settler"), [("feed", 2.0), ("steady", 0.0)])
+@pytest.mark.parametrize("efficiency", [0.0, 0.7])
+def test_what_happens_at_once_is_what_happens_a_moment_later(fill, settler, efficiency):
+    train = circuit_train(bypass=True, settler=settler, cells=2)
+    found = []
+    for start in (0.0, 1e-6 * HOUR):
+        event = Event(setting="stage.6.efficiency", start=start, end=HOUR, value=efficiency)
+        plan = run_of(train, 3 * HOUR, events=(event,))
+        if fill == "steady":
+            plan = replace(
+                plan, start=at_rest(train, train.network(train.settings), train.settings)
+            )
+        found.append(simulate(plan))
+    at_once, later = found
+    assert at_once.conc_aq[1:] == pytest.approx(later.conc_aq[1:], rel=1e-6, abs=1e-6)
+    assert at_once.inventory == pytest.approx(later.inventory, rel=1e-8)
+    assert at_once.closure.max() < 1e-12
+
+
+def test_an_efficiency_from_the_start_is_one_that_falls_at_once():
+    train = circuit_train(bypass=True)
+    lower = tuple(
+        Event(setting=name, start=0.0, value=0.7) for name in train.settings if "effic" in name
+    )
+    fallen = simulate(run_of(train, 2 * HOUR, events=lower))
+    built = simulate(run_of(circuit_train(efficiency=0.7), 2 * HOUR))
+    assert fallen.conc_aq == pytest.approx(built.conc_aq, rel=1e-9, abs=1e-20)
+    assert fallen.inventory == pytest.approx(built.inventory, rel=1e-12)
 
 
 def test_tolerance_is_reached():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from scipy.integrate import solve_ivp
 
 from sepmodel.chemistry import activity
 from sepmodel.chemistry.cation_exchange import CationExchange
@@ -97,3 +98,71 @@ def active_train(name="pitzer", **options):
         inputs=replace(train.inputs, components=names),
         activity=activity.build(name, ("H", *names, "Cl"), Book()),
     )
+
+
+def integrated(train, stretches, moments=400):
+    """An open circuit by LSODA on the contents of its mixers, with a program of its own.
+
+    Settings hold for so long (``stretches``, from feed); coefficients of each liquor by rounds of
+    substitution. Times, and both phases' concentrations (T, N, C), at moments of every stretch.
+    """
+    z, log_k = train.inputs.charge, train.inputs.model.log_k
+    model = None if train.activity is None else activity.unlimited(train.activity)
+    net = train.network(train.settings)
+    n, c = net.stages, net.components
+    held, _ = train.start(net, "feed")
+    va, vo = net.mixer[0][:, None], net.mixer[1][:, None]
+    u, gamma = np.zeros(n), np.zeros((n, c))
+
+    def phases(held):
+        nonlocal u, gamma
+        m, dimer, anions = held[:, :c], held[:, c] / vo[:, 0], held[:, c + 1] / va[:, 0]
+        while True:
+
+            def short(at, m=m, dimer=dimer, anions=anions, gamma=gamma):
+                d = np.exp(log_k + gamma + z * at[:, None])
+                x = m / (va + vo * d)
+                return np.exp(at) * (anions - x @ z) < dimer - (d * x) @ z
+
+            wide = np.full(n, 1e-3)
+            while np.any(bad := ~short(u - wide) | short(u + wide)):
+                wide[bad] *= 8.0
+            low, high = u - wide, u + wide
+            while np.any(high - low > 1e-12):
+                middle = 0.5 * (low + high)
+                more = short(middle)
+                low, high = np.where(more, middle, low), np.where(more, high, middle)
+            u = 0.5 * (low + high)
+            d = np.exp(log_k + gamma + z * u[:, None])
+            x = m / (va + vo * d)
+            if model is None:
+                return x, d * x
+            ions = np.column_stack([anions - x @ z, x, anions]) / train.activity.water
+            ln = model.ln_gamma(ions)
+            fresh = ln[:, 1:-1] - z * ln[:, :1]
+            if np.abs(fresh - gamma).max() < 1e-11:
+                return x, d * x
+            gamma = fresh
+
+    def rates(t, flat, net):
+        held = flat.reshape(n, -1)
+        x, y = phases(held)
+        nothing = np.zeros(n)
+        aq = net.flow[0][:, None] * np.column_stack([x, nothing, held[:, c + 1] / va[:, 0]])
+        org = net.flow[1][:, None] * np.column_stack([y, held[:, c] / vo[:, 0], nothing])
+        out = net.feed.sum(axis=0) - aq - org
+        out[:-1] += (net.keep[0][:, None] * aq)[1:]
+        out[1:] += (net.keep[1][:, None] * org)[:-1]
+        return out.reshape(-1)
+
+    begun, times, found = 0.0, [], []
+    for settings, lasts in stretches:
+        solved = solve_ivp(
+            rates, (begun, begun + lasts), held.reshape(-1), method="LSODA", rtol=1e-6, atol=1e-10,
+            args=(train.network(settings),), t_eval=np.linspace(begun, begun + lasts, moments),
+        )  # fmt: skip
+        held = solved.y[:, -1].reshape(n, -1)
+        times.append(solved.t)
+        found += [phases(row.reshape(n, -1)) for row in solved.y.T]
+        begun += lasts
+    return np.concatenate(times), *(np.array(part) for part in zip(*found, strict=True))
