@@ -41,8 +41,9 @@ FINEST = 1e-3
 ROUNDS, SETTLED = 16, 1e-10
 # Share of an element that counts as coming back, at most, before the secants know.
 MOST_BACK = 0.9
-# Scrub against the design's, in ln: above it stages are missing, below it nothing is saved.
-MOST_SCRUB, LEAST_SCRUB = math.log(2.0), math.log(0.5)
+# Scrub against the design's, in ln: above it stages are missing, and a plant that cannot have more
+# of them runs with up to ample scrub; below it nothing is saved.
+MOST_SCRUB, AMPLE_SCRUB, LEAST_SCRUB = math.log(2.0), math.log(4.0), math.log(0.5)
 # With the scrub held back the separation is at least what is asked, within this.
 HELD = 1e-6
 # Share of the product below which what strays counts as this much.
@@ -73,7 +74,7 @@ class Trimmer:
         assert built.chemistry is not None
         n, m, _ = built.start.stages
         self.task, self.built = task, built
-        self.stages = (n, m)
+        self.stages, self.most_scrub = (n, m), MOST_SCRUB
         self.reader = Reader(task=task, names=tuple(e for e in task.feed if e in built.start.names))
         names = self.reader.names
         self.light, self.per_mole = self.reader.light, self.reader.per_mole
@@ -87,6 +88,7 @@ class Trimmer:
         self.flows = built.start.flows
         self._known: tuple[Array, Array] | None = None
         self.reached: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        self.short: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         own = Liquor(moles=task.feed, flow=task.flow, acid=task.acid)
         self.centre = self.reader.vectors(
             [Job(liquor=own, chemistry=chemistry, down=task.down, up=task.up, strip=0)]
@@ -104,11 +106,12 @@ class Trimmer:
             loaded=Loaded(flow=state.organic_flow, moles=state.product),
         )
 
-    def longer(self, more: int) -> Trimmer:
-        """The same with so many stages more in extraction and in scrub; strips are shared."""
+    def longer(self, more: int, most_scrub: float) -> Trimmer:
+        """The same with so many stages more in extraction and in scrub, and ln of the scrub there
+        may be; strips are shared."""
         n, m = self.stages
         out = copy.copy(self)
-        out.stages = (n + more, m + more)
+        out.stages, out.most_scrub = (n + more, m + more), most_scrub
         out.open = _stretched(self.open, self.stages, out.stages)
         out._known = None
         return out
@@ -116,7 +119,8 @@ class Trimmer:
     def solve(self, jobs: Sequence[Job]) -> list[Solved | None]:
         """Every member's circuit, None where no flows do what is asked of it.
 
-        ``reached`` then says of each whether its extraction and scrub were solved at all.
+        ``reached`` then says of each whether its extraction and scrub were solved at all, and
+        ``short`` who would do with more scrub than there may be.
         """
         if not jobs:
             return []
@@ -127,6 +131,7 @@ class Trimmer:
         loaded = Loaded(flow=state.organic_flow, moles=state.product)
         strips = self.stripper.start(np.array([job.strip for job in jobs]), of, loaded)
         self._settle(of, open_, strips)
+        self.short = open_.short
         return self._told(jobs, of, open_, strips)
 
     # --- extraction and scrub ----------------------------------------------------------------
@@ -315,7 +320,7 @@ class Trimmer:
             )
             enough = fine & (z[:, 1] >= LEAST_SCRUB)
             open_.u[part[enough]], open_.z[part[enough]] = u[enough], z[enough]
-            open_.short[part[enough]] = z[enough, 1] >= MOST_SCRUB
+            open_.short[part[enough]] = z[enough, 1] >= self.most_scrub
             # Who is lost on the way, and wants no less scrub, is no better with it held back.
             open_.good[part] = enough & ~open_.short[part]
             open_.free[part[z[:, 1] < LEAST_SCRUB]] = False

@@ -8,15 +8,16 @@ the circuit is lengthened, as a designer for these constants would. Many plants 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sepmodel.errors import InfeasibleError
+from sepmodel.errors import ConvergenceError, InfeasibleError, Trace
 from sepmodel.plant import circuit_search, train_groups
 from sepmodel.plant.circuit_numbers import Job
-from sepmodel.plant.circuit_trims import Trimmer
+from sepmodel.plant.circuit_trims import AMPLE_SCRUB, MOST_SCRUB, Trimmer
 from sepmodel.plant.circuits import Chemistry, Liquor, Solved
 from sepmodel.plant.train import Train
 from sepmodel.products import Product
@@ -24,8 +25,11 @@ from sepmodel.products import Product
 # Rounds in which the circuits beside a product that is missed are asked for more, and by how much.
 TIGHTENINGS = 4
 MORE_STRICT = 1 - 1e-2
-# Stages added to extraction and scrub, each, where no flows do what is asked.
+# Stages added to extraction and scrub, each, where no flows do what is asked; with the most of them
+# the scrub may be ample.
 LONGER = (0, 2, 5, 10)
+# Why there is no train.
+Failure = InfeasibleError | ConvergenceError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -98,9 +102,9 @@ class TrainTrimmer:
         found = train_groups.allowances(groups, there, self._effort, {p.name: 1.0 for p in slate})
         return {train_groups.cut_name(groups, cut): pair for cut, pair in found.items()}
 
-    def solve(self, asked: Sequence[Asked]) -> list[Running | InfeasibleError]:
+    def solve(self, asked: Sequence[Asked]) -> list[Running | Failure]:
         """Every plant's train in operation, or why there is none."""
-        out: list[Running | InfeasibleError | None] = [None] * len(asked)
+        out: list[Running | Failure | None] = [None] * len(asked)
         totals = [sum(a.liquor.moles.values()) for a in asked]
         per_mole = [
             replace(a, liquor=a.liquor.scaled(1 / t)) if t > 0 else a
@@ -119,7 +123,7 @@ class TrainTrimmer:
             again = []
             for i, running in zip(todo, found, strict=True):
                 out[i] = running
-                if isinstance(running, InfeasibleError):
+                if not isinstance(running, Running):
                     continue
                 fed = per_mole[i].liquor.moles
                 missed = [p for p in asked[i].products if running.outlets[p.name].misses(p, fed)]
@@ -129,7 +133,7 @@ class TrainTrimmer:
             todo = again
             if not todo:
                 break
-        whole: list[Running | InfeasibleError] = []
+        whole: list[Running | Failure] = []
         for answer, total in zip(out, totals, strict=True):
             assert answer is not None
             if isinstance(answer, Running):
@@ -142,13 +146,13 @@ class TrainTrimmer:
 
     def _once(
         self, asked: Sequence[Asked], tight: Sequence[Mapping[str, float]]
-    ) -> list[Running | InfeasibleError]:
+    ) -> list[Running | Failure]:
         """The circuits in turn, all plants together."""
         size = len(asked)
         waiting = [{self.train.circuits[0].name: a.liquor} for a in asked]
         allowed = [self._allowed(a.liquor.moles, a.products) for a in asked]
         done: list[list[Solved]] = [[] for _ in range(size)]
-        failed: dict[int, InfeasibleError] = {}
+        failed: dict[int, Failure] = {}
         for c in self.train.circuits:
             near = list(beside(self.train, c.name))
             going = [i for i in range(size) if i not in failed]
@@ -167,12 +171,8 @@ class TrainTrimmer:
                     )
                 )
             for i, found in zip(going, self._circuit(c.name, jobs), strict=True):
-                if found is None:
-                    failed[i] = InfeasibleError(
-                        f"{c.name}: no flows part it as specified, even with {LONGER[-1]} stages "
-                        "more in extraction and in scrub",
-                        limit={"stages": float(sum(self._built[c.name].stages[:2]))},
-                    )
+                if not isinstance(found, Solved):
+                    failed[i] = found
                     continue
                 done[i].append(found)
                 waiting[i][c.raffinate_to] = found.raffinate_liquor
@@ -182,13 +182,14 @@ class TrainTrimmer:
             for i in range(size)
         ]
 
-    def _circuit(self, name: str, jobs: Sequence[Job]) -> list[Solved | None]:
-        """One circuit of all plants, lengthened where it has to be.
+    def _circuit(self, name: str, jobs: Sequence[Job]) -> list[Solved | Failure]:
+        """One circuit of all plants, lengthened where it has to be, or why it cannot be run.
 
         Where extraction and scrub are solved and the strip is not, the plant is tried alone.
         """
         out: list[Solved | None] = [None] * len(jobs)
         stubborn: set[int] = set()
+        short: set[int] = set()
         for more in LONGER:
             todo = [i for i, found in enumerate(out) if found is None]
             if not todo:
@@ -199,10 +200,14 @@ class TrainTrimmer:
                 out[i] = one
                 if one is None and reached:
                     stubborn.add(i)
+            short = {i for i, missing in zip(todo, trimmer.short, strict=True) if missing}
         for i in sorted(stubborn):
             if out[i] is None:
                 out[i] = self._alone(name, jobs[i])
-        return out
+        return [
+            _failure(name, i in short, i in stubborn) if one is None else one
+            for i, one in enumerate(out)
+        ]
 
     def _alone(self, name: str, job: Job) -> Solved | None:
         """One circuit of one plant by the search of its flows, from the built circuit."""
@@ -232,7 +237,25 @@ class TrainTrimmer:
         if (name, more) not in self._trimmers:
             built = self._built[name]
             assert built.task is not None
+            most = AMPLE_SCRUB if more == LONGER[-1] else MOST_SCRUB
             self._trimmers[name, more] = (
-                self._trimmer(name, 0).longer(more) if more else Trimmer(built, built.task)
+                self._trimmer(name, 0).longer(more, most) if more else Trimmer(built, built.task)
             )
         return self._trimmers[name, more]
+
+
+def _failure(name: str, short: bool, opened: bool) -> Failure:
+    """Why a circuit cannot be run: it takes too much scrub, or it is not solved."""
+    more = f"{LONGER[-1]} stages more in extraction and in scrub"
+    if short:
+        times = math.exp(AMPLE_SCRUB)
+        return InfeasibleError(
+            f"{name}: to part it as specified takes more than {times:.0f} times the scrub it has, "
+            f"even with {more}",
+            limit={"scrub over the design's": times},
+        )
+    part = "its strip, or what that sends back, was" if opened else "extraction and scrub were"
+    return ConvergenceError(
+        f"{name}: {part} not solved at these constants, nor with up to {more}",
+        trace=Trace(equation="split, separation and strip of the circuit", component=name),
+    )

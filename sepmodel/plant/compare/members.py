@@ -35,7 +35,7 @@ from sepmodel.plant.flowsheet import (
     rare_earths,
 )
 from sepmodel.plant.inputs import Route
-from sepmodel.plant.train_trims import Running, TrainTrimmer
+from sepmodel.plant.train_trims import Failure, Running, TrainTrimmer
 from sepmodel.processes import helpers
 from sepmodel.stream import Stream
 
@@ -142,7 +142,7 @@ class _Trims:
     """The built plant as one member's units see it, with the answers found so far."""
 
     designs: Mapping[str, Any]
-    answers: dict[str, Running | AffinityDesign | InfeasibleError] = field(default_factory=dict)
+    answers: dict[str, Running | AffinityDesign | Failure] = field(default_factory=dict)
 
     def built(self, unit: str) -> Any:
         """What was designed for a unit when it was built."""
@@ -153,7 +153,7 @@ class _Trims:
         if unit not in self.answers:
             raise WaitingError(unit, asks)
         answer = self.answers[unit]
-        if isinstance(answer, InfeasibleError):
+        if isinstance(answer, InfeasibleError | ConvergenceError):
             raise answer
         return answer
 
@@ -346,13 +346,19 @@ def _by_route(
     return members
 
 
+def _below(reached: float, demanded: float) -> str:
+    """What is reached and demanded, with as many digits as tell them apart."""
+    digits = next((d for d in range(4, 10) if round(reached, d) < round(demanded, d)), 10)
+    return f"{reached:.{digits}f}, demanded {demanded:.4f}"
+
+
 def _outcome(built: _Built, member: _Member) -> Outcome:
     sheet, booked = member.sheet, member.account
     if sheet is None or booked is None:
         return Outcome(status=MISSES, reason=member.reason)
     closure = max(sheet.closure.values())
     short = [
-        f"{product}: {what} {reached:.4f}, demanded {demanded:.4f}"
+        f"{product}: {what} {_below(reached, demanded)}"
         for product, entry in booked.products.items()
         for what, (reached, demanded) in entry["missed"].items()
     ]

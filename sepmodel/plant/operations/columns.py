@@ -28,6 +28,7 @@ from sepmodel.plant.operations.common import (
     single_inlet,
     sizes,
     sought,
+    within_reach,
 )
 from sepmodel.products import Product, amounts
 from sepmodel.species import CHARGES, RARE_EARTHS
@@ -265,6 +266,7 @@ def displacement_train(
     """
     stream = single_inlet(inlets, "displacement-train")
     feed = rare_earths(stream)
+    within_reach(context.products, context, feed)
     products = sought(context, (), feed, unit.downstream_loss)
     metals = _metals(stream)
     before = set(book.used)

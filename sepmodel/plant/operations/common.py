@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sepmodel import units
-from sepmodel.errors import InputError, Problem
+from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.plant import equipment
 from sepmodel.plant.flowsheet import CLOSURE_LIMIT, Context, liquor, reagent_ions
 from sepmodel.products import Product, amounts
@@ -88,6 +88,30 @@ def sizes(*sized: equipment.Sized) -> tuple[dict[str, str], ...]:
     return ({"code": "equipment-size", "message": message},)
 
 
+def arrived(product: Product, fed: Mapping[str, float], arriving: Mapping[str, float]) -> float:
+    """The share of a product's elements in the feed that arrives, on the basis of its purity."""
+    before, here = (
+        sum(amounts({e: m.get(e, 0.0) for e in product.elements}, product.purity_basis).values())
+        for m in (fed, arriving)
+    )
+    return here / before
+
+
+def within_reach(
+    products: Sequence[Product], context: Context, arriving: Mapping[str, float]
+) -> None:
+    """InfeasibleError where more of a product is lost before a separation than may be at all."""
+    for product in products:
+        share = arrived(product, context.feed, arriving)
+        if share < product.recovery:
+            raise InfeasibleError(
+                f"{product.name}: so much is lost before the separation that {share:.5f} of it "
+                f"arrives; a recovery of {product.recovery:.4f} is demanded",
+                limit={f"{product.name} recovery": product.recovery},
+                nearest={f"{product.name} recovery": share},
+            )
+
+
 def sought(
     context: Context,
     elements: Sequence[str],
@@ -104,13 +128,8 @@ def sought(
     for product in context.products:
         if elements and not set(product.elements) <= set(elements):
             continue
-        fed, here = (
-            sum(
-                amounts({e: m.get(e, 0.0) for e in product.elements}, product.purity_basis).values()
-            )
-            for m in (context.feed, arriving)
-        )
-        needed = product.recovery / (here / fed * (1 - later)) if here > 0 else HIGHEST_RECOVERY
+        share = arrived(product, context.feed, arriving)
+        needed = product.recovery / (share * (1 - later)) if share > 0 else HIGHEST_RECOVERY
         found.append(
             Product(
                 name=product.name,
