@@ -132,7 +132,7 @@ def run(
 @click.option("--ranges/--no-ranges", default=True, help="Low and high of every figure (default).")
 @click.option(
     "--members",
-    type=click.IntRange(16, 2**20),
+    type=click.IntRange(16, 100_000),
     default=1000,
     show_default=True,
     help="Draws of all constants together behind the ranges.",
@@ -200,7 +200,7 @@ def compare(
     loaded = load(study, parse_settings(settings))
     terminal.announce(loaded.path, loaded.shadows)
     targets.check(json_to, force)
-    kept = _numbers(as_built) or None
+    kept = _numbers(as_built, "--as-built") or None
     workers = processors()
     with terminal.busy(f"comparing the routes of {loaded.name}") as step:
 
@@ -350,8 +350,8 @@ def _designed(spec: str, settings: tuple[str, ...], json_to: str | None, force: 
     return found
 
 
-def _numbers(pairs: Sequence[str]) -> dict[str, float]:
-    """KEY=VALUE arguments as constants to replace, checked against what they are."""
+def _numbers(pairs: Sequence[str], option: str = "--constant") -> dict[str, float]:
+    """KEY=VALUE arguments of an option as constants to replace, checked against what they are."""
     from sepmodel import data
 
     found = {}
@@ -361,7 +361,7 @@ def _numbers(pairs: Sequence[str]) -> dict[str, float]:
             raise InputError(
                 Problem(
                     message="not a constant and its value",
-                    key="--constant",
+                    key=option,
                     value=pair,
                     expected="SET:NAME=VALUE, a number in strict SI or text with a unit",
                 )
@@ -370,7 +370,7 @@ def _numbers(pairs: Sequence[str]) -> dict[str, float]:
             found[key] = data.replacement(key, text.strip().strip("\"'"))
             data.Book(found)
         except InputError as error:
-            raise InputError([replace(p, file="--constant") for p in error.problems]) from None
+            raise InputError([replace(p, file=option) for p in error.problems]) from None
     return found
 
 

@@ -76,10 +76,10 @@ def _drawn(
 CAPTIONS = {
     "headlines": (
         "The figures routes are ranked by",
-        "Point: base, every constant at its stated value. Line: 5 to 95 % of the draws of all "
-        "constants together, with a tick at their median; the base lies to one side of it where "
-        "ranges reach further to the other. Logarithmic axes; every figure per kg of separated "
-        "oxide, smaller is better.",
+        "Point: base, every constant at its stated value. Line: 5 to 95 % of those draws of all "
+        "constants together that meet every specification, with a tick at their median; the base "
+        "lies to one side of it where ranges reach further to the other. Logarithmic axes; every "
+        "figure per kg of separated oxide, smaller is better.",
     ),
     "composition": (
         "What makes up cost and carbon",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,8 +49,6 @@ def shared_out(
     and what it is asked and finds have to survive a pipe. ``quick`` work is shared only where a
     process is a copy of this one: it would be done before another had started.
     """
-    import multiprocessing
-
     if quick and multiprocessing.get_start_method() != "fork":
         workers = 1
     if workers < 2 or len(asked) < 2:
@@ -73,7 +73,8 @@ def helpers(
 ) -> Iterator[ProcessPoolExecutor]:
     """Processes that work for this one, each after ``begin(*arguments)``.
 
-    An interrupt from the keyboard ends them at once, whatever they are at.
+    An interrupt from the keyboard ends them at once, whatever they are at, and so does the end of
+    this process, however it ends.
 
     Raises
     ------
@@ -96,5 +97,14 @@ def helpers(
 
 def _begin(begin: Callable[..., None] | None, arguments: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if begin is not None:
         begin(*arguments)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that is worked for; a queue alone would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

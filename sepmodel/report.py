@@ -58,7 +58,8 @@ def table(comparison: Comparison, *, wide: bool = False) -> str:
             f"{number(units.to(study.rate, 't_REO/year'), 4)} t oxide a year in the feed; "
             f"prices {study.market}, grid {study.grid}, effluent {study.effluent}. "
             + (
-                f"Below each figure: 5 to 95 % of {comparison.members} draws of all constants."
+                f"Below each figure: 5 to 95 % of those of {comparison.members} draws of all "
+                "constants whose plant meets every specification."
                 if comparison.with_ranges
                 else kept(comparison) or "Ranges not computed."
             ),
@@ -149,7 +150,9 @@ def _metric_lines(metric: str, results: Sequence[RouteResult], line: Any) -> lis
     if any(spans) or spans_label:
         found.append(line(spans_label, spans))
     if metric == "cost" and any(r.ranges.get(metric) for r in results):
-        found.append(line("  its mean / median", [" / ".join(middle(r, metric)) for r in results]))
+        told = [middle(r, metric) or ("", "", "") for r in results]
+        found.append(line("  its mean +- error", [" +- ".join(filter(None, m[:2])) for m in told]))
+        found.append(line("  its median", [m[2] for m in told]))
     return found
 
 

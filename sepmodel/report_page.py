@@ -129,7 +129,7 @@ def _page(comparison: Comparison, drawn: Mapping[str, bytes]) -> dict[str, Any]:
                 "range": f"{number(p.low, 2)} to {number(p.high, 2)}"
                 if math.isfinite(p.high)
                 else "too few",
-                "share": f"{100 * p.probability:.1f} %",
+                "share": "-" if p.probability is None else f"{100 * p.probability:.1f} %",
                 "both": "-" if p.both is None else f"{percent(p.both)} %",
                 "decided": p.decided,
             }
@@ -221,16 +221,16 @@ def _page_metrics(names: Sequence[str], results: Sequence[RouteResult]) -> list[
         cells = []
         for r in results:
             if r.account is None:
-                cells.append({"value": "-", "range": "", "middle": ""})
+                cells.append({"value": "-", "range": "", "middle": []})
                 continue
             among = middle(r, metric) if metric == "cost" else ()
             cells.append(
                 {
                     "value": number(units.to(r.account.metrics[metric], meta.unit)),
                     "range": spread(r, metric),
-                    "middle": ", ".join(
-                        map(" ".join, zip(("mean", "median"), among, strict=False))
-                    ),
+                    "middle": [f"mean {among[0]} ± {among[1]}", f"median {among[2]}"]
+                    if among
+                    else [],
                 }
             )
         if any(cell["value"] not in ("0", "-") for cell in cells):
@@ -288,8 +288,13 @@ def _page_allocation(result: RouteResult, name: str, products: Sequence[Any]) ->
 def _page_route(result: RouteResult) -> dict[str, Any]:
     """What the page says of one route."""
     share = compare.estimated(result)
-    part = share["share_of_sensitivity"]
-    weight = f"; they carry {100 * part:.0f} % of the cost's range" if part else ""
+    part, whole = share["share_of_sensitivity"], share["explained"]
+    weight = (
+        f"; they carry {100 * part:.0f} % of the cost's spread, and {100 * (1 - whole):.0f} % "
+        "of it no constant carries by itself"
+        if part and whole is not None
+        else ""
+    )
     closure = dict(result.sheet.closure) if result.sheet else {}
     return {
         "title": result.route.title,

@@ -168,7 +168,11 @@ def listed(result: SweepResult) -> tuple[list[Answer], int]:
 def _sample(result: SweepResult, grid: int, width: int) -> list[str]:
     chosen, more = listed(result)
     if result.plan.sweep.design == "morris":
-        return [line for answer in chosen for line in _morris(result, answer, grid, width)]
+        found = [line for answer in chosen for line in _morris(result, answer, grid, width)]
+        if any(answer.specified for answer in chosen):
+            word = "trajectories are no sample: how often a limit is kept, other designs tell"
+            found += ["", *textwrap.wrap(word, width)]
+        return found
     column = 10
     left = width - 5 * column
     titles = ("as stated", "mean", "median", "5 %", "95 %")
@@ -213,7 +217,7 @@ def _settled(result: SweepResult, answer: Answer, grid: int, width: int) -> list
     if guessed.count:
         said.append(f"estimates are {guessed.count} of {_count(guessed.of, 'uncertain constant')}")
         if guessed.share is not None:
-            said[-1] += f" and carry {guessed.share:.0%} of what moves it"
+            said[-1] += f" and carry {guessed.share:.0%} of its movement"
     return [
         line
         for text in said

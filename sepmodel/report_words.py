@@ -49,6 +49,9 @@ _NAMES = {
     "economics/finance:discount_rate": "discount rate",
     "economics/finance:plant_life": "life of the plant",
     "economics/finance:capacity_factor": "hours run over hours of the year",
+    "economics/finance:maturity_sx": "capital of extraction, over the estimate",
+    "economics/finance:maturity_displacement": "capital of displacement, over the estimate",
+    "economics/finance:maturity_protein": "capital of protein columns, over the estimate",
     "equipment/correlations:box_coefficient": "cost of a mixer-settler of 1 m3",
     "equipment/sizing:zld_power": "power to evaporate brine",
     "extractants/pc88a:saponification": "share of the solvent saponified",
@@ -126,9 +129,12 @@ def spread(result: RouteResult, metric: str) -> str:
 
 
 def middle(result: RouteResult, metric: str) -> tuple[str, ...]:
-    """Mean and median of a figure's draws; none without draws."""
+    """Mean, its standard error and median of a figure's draws; none without draws."""
     span, unit = result.ranges.get(metric), METRICS[metric].unit
-    return tuple(number(units.to(x, unit)) for x in (span.mean, span.median)) if span else ()
+    if span is None:
+        return ()
+    error = number(units.to(span.error, unit), 2)
+    return number(units.to(span.mean, unit)), error, number(units.to(span.median, unit))
 
 
 def met(result: RouteResult, unit: str = "") -> str:
@@ -306,7 +312,12 @@ def _who_leads(comparison: Comparison) -> list[str]:
 def _odds(comparison: Comparison, metrics: Iterable[str]) -> str:
     """How sure decided rankings are."""
     metrics = tuple(metrics)
-    odds = [max(p.probability, 1 - p.probability) for p in comparison.pairs if p.metric in metrics]
+    # The share of draws in which the two lie as they do at the base.
+    odds = [
+        p.probability if p.ratio < 1 else 1 - p.probability
+        for p in comparison.pairs
+        if p.metric in metrics and p.probability is not None
+    ]
     if not odds:
         return "nothing to compare with"
     least = min(odds)
@@ -346,6 +357,9 @@ def _estimates(comparison: Comparison) -> list[str]:
     if any(parts):
         shown = [f"{100 * p:.0f}" if p else "an unknown" for p in parts]
         weight = f"; they carry {listed(shown)} % of the spread of cost"
+        left = [e["explained"] for e in found]
+        shown = [f"{100 * (1 - x):.0f}" if x is not None else "an unknown" for x in left]
+        weight += f", and {listed(shown)} % of it no constant carries by itself"
     order = ", in the order of the table" if len(there) > 1 else ""
     return [f"Estimates among the constants: {counts}{order}{weight}."]
 

@@ -9,6 +9,7 @@ constants that share a level vary less than the constants. Points depend on the 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ LOG_K_CORRELATION = "uncertainty/defaults:log-K-correlation"
 # Inputs whose pairs a Sobol' sample of the usual sizes keeps apart: of 256 points the worst pair of
 # 30 inputs correlates by 0.2, which is no more than chance; of 40 inputs by 0.4.
 FEW = 30
+_ALONE = " alone"
 # Dimensions that scipy has direction numbers for.
 _MOST_DIMS = 21201
 
@@ -64,6 +66,32 @@ def unit(design: str, size: int, dims: int, seed: int) -> Array:
     edge = float(np.finfo(float).eps)
     out: Array = np.clip(points, edge, 1.0 - edge)
     return out
+
+
+def points(design: str, size: int, names: Sequence[str], seed: int) -> Array:
+    """Points of the unit cube (size, names), where each axis has a name.
+
+    Independent ("random") points of an axis depend on its name and the seed alone: another axis
+    more or less leaves them as they are. The other designs are those of :func:`unit`.
+
+    >>> one = points("random", 4, ["a", "b"], seed=1)
+    >>> bool(np.all(one[:, 1] == points("random", 9, ["b"], seed=1)[:4, 0]))
+    True
+    """
+    if design != "random" or not names:
+        return unit(design, size, len(names), seed)
+    return np.stack([unit(design, size, 1, _own(seed, name))[:, 0] for name in names], axis=1)
+
+
+def point(names: Sequence[str], seed: int, place: int) -> Array:
+    """The independent point of that place, from 0, without the others (1, names)."""
+    return np.array([[unit("random", place + 1, 1, _own(seed, name))[-1, 0] for name in names]])
+
+
+def _own(seed: int, name: str) -> int:
+    """The seed of an axis. The part of a constant that is its own is the constant's."""
+    text = f"{seed} {name.removesuffix(_ALONE)}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest(), "big")
 
 
 def suited(dims: int) -> str:
@@ -180,7 +208,7 @@ def space(moved: Mapping[str, Distribution], groups: Sequence[Group] = ()) -> Sp
                 continue
             own = math.sqrt(1.0 - group.correlation)
             weights[key] = ((level, math.sqrt(group.correlation)), (len(inputs), own))
-            inputs.append(f"{key} alone")
+            inputs.append(f"{key}{_ALONE}")
     for key in moved:
         if key not in weights:
             weights[key] = ((len(inputs), 1.0),)
@@ -240,4 +268,4 @@ def members(
     found = of_constants(constants, book)
     if not found.inputs:
         return {}
-    return found.values(unit(design, size, len(found.inputs), seed))
+    return found.values(points(design, size, found.inputs, seed))

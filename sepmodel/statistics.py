@@ -150,20 +150,40 @@ def noise(count: int, inputs: int) -> float:
 
 
 def shares(x: Array, y: Array) -> Array:
-    """Squared rank correlations as shares of their sum, shape (d,); zeros if nothing correlates.
+    """What each input, x (n, d), explains of the answer's ranks, y (n,): shape (d,).
 
-    What lies inside the :func:`noise` of the members counts as nothing.
+    The plane through the ranks of those inputs whose rank correlation r is beyond the :func:`noise`
+    of the members gives each a slope b (of standardised ranks); its share is b r (Pratt 1987), and
+    all shares together are the R^2 of the plane: the rest is what no input explains by itself.
+    Among members that were chosen by their answer inputs hang together, and one may correlate with
+    what only the others move: an input is left out whose slope is within the noise, or against
+    its correlation.
 
     >>> u = np.random.default_rng(1).random((100, 3))
     >>> shares(u, u[:, 0]).tolist()
     [1.0, 0.0, 0.0]
     """
+    known = np.isfinite(y)
+    count, inputs = int(np.count_nonzero(known)), x.shape[1]
+    found = np.zeros(inputs)
     correlation = rank_correlation(x, y)
-    count = int(np.count_nonzero(np.isfinite(y)))
-    beyond = np.abs(correlation) > noise(count, x.shape[1])
-    squares = np.where(beyond, correlation**2, 0.0)
-    total = squares.sum()
-    return squares / total if total > 0 else squares
+    limit = noise(count, inputs)
+    chosen = np.flatnonzero(np.abs(correlation) > limit)
+    if chosen.size == 0:
+        return found
+    a, b = _scaled(ranks(x[known][:, chosen])), _scaled(ranks(y[known])[:, None])[:, 0]
+    r = correlation[chosen]
+    kept = np.ones(chosen.size, dtype=bool)
+    while kept.any():
+        slopes = np.linalg.lstsq(a[:, kept], b, rcond=None)[0]
+        parts = slopes * r[kept]
+        left = math.sqrt(max(1.0 - float(parts.sum()), 0.0))
+        good = (parts > 0) & (np.abs(slopes) > limit * left)
+        if good.all():
+            found[chosen[kept]] = parts
+            break
+        kept[kept] = good
+    return np.clip(found, 0.0, 1.0)
 
 
 def linearity(x: Array, y: Array) -> float:

@@ -5,6 +5,8 @@ import importlib
 import os
 import pickle
 import re
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -222,6 +224,26 @@ def test_work_is_shared_out_as_it_stands_in_the_beginning():
 def test_a_helper_that_dies_is_an_error():
     with pytest.raises(SepmodelError, match="died"), helpers(1) as pool:
         pool.submit(os._exit, 9).result()
+
+
+LONELY = """
+import os, time
+from sepmodel.processes import helpers
+with helpers(2) as pool:
+    print(*{pool.submit(os.getpid).result() for _ in range(8)}, flush=True)
+    pool.submit(time.sleep, 60)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_helpers_end_with_whom_they_help():
+    driver = subprocess.Popen([sys.executable, "-c", LONELY], stdout=subprocess.PIPE)
+    helped = [int(pid) for pid in driver.stdout.readline().split()]
+    assert helped
+    driver.kill()
+    # They hold its stdout: it ends with the last of them.
+    assert driver.communicate(timeout=20)[0] == b""
 
 
 def divmod_7(number):

@@ -5,6 +5,7 @@ import doctest
 import io
 import json
 import math
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -257,12 +258,29 @@ def test_members_depend_on_seed_and_count_alone():
     one, again = plants.draw(keys, 64), plants.draw(keys, 64)
     assert (one.values == again.values).all()
     assert (plants.draw(keys, 128).values[:64] == one.values).all()
-    # What members do not take is not drawn, and changes no other draw.
+    # A draw alone, and with fewer constants drawn, is what it was.
+    grid = {c.key: c for c in load_set("factors/grid").values() if c.si_range[0] < c.si_range[1]}
+    many, fewer = plants.draw(grid, 32), plants.draw(dict(list(grid.items())[::2]), 32)
+    assert (fewer.values == many.values[:, ::2]).all()
+    assert plants.one_draw(grid, 17) == many.of(17)
+    # What members do not take is not drawn.
     soap = load_set("extractants/soap")
     names = ("dimers-Na", "log-K-Na")
     all_ = plants.draw({f"extractants/soap:{n}": soap[n] for n in names}, 8)
     assert all_.keys == ("extractants/soap:log-K-Na",)
     assert plants.draw({"extractants/soap:dimers-Na": soap["dimers-Na"]}, 8).values.shape == (8, 0)
+
+
+def test_a_pair_is_judged_by_the_order_of_the_base():
+    """Draws that turn a ranking round do not make it sure; too few say nothing."""
+    turned = compare.Pair(
+        metric="cost", first="a", second="b", ratio=0.97, low=1.01, high=1.2, probability=0.01
+    )
+    assert not turned.decided
+    held = replace(turned, low=0.8, high=0.99, probability=0.96)
+    assert held.decided
+    pairs = Namespace(pairs=[held, replace(held, ratio=1.1, low=1.0, high=1.2, probability=0.1)])
+    assert "90.0 % or more" in report_words._odds(pairs, ["cost"])
 
 
 def test_what_is_set_is_not_drawn():

@@ -538,7 +538,7 @@ def _points(sweep: Sweep, space: Space) -> Array:
         return sensitivity.saltelli(size, dims, sweep.seed).reshape(-1, dims)
     if sweep.design == "morris":
         return sensitivity.morris_points(size, dims, sweep.seed)
-    return sampling.unit(sweep.design, size, dims, sweep.seed)
+    return sampling.points(sweep.design, size, space.inputs, sweep.seed)
 
 
 # --- the jobs --------------------------------------------------------------------------------

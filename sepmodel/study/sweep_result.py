@@ -42,8 +42,7 @@ class Met:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimates:
     """How far an answer rests on estimates: ``count`` of the ``of`` uncertain constants are, and
-    ``share`` of what moves the answer comes from them (squared rank correlations beyond noise);
-    None where nothing stands out."""
+    ``share`` of the spread of its ranks comes from them; None where nothing stands out."""
 
     count: int
     of: int
@@ -190,7 +189,7 @@ class SweepResult:
     def drivers(self, name: str, grid: int = 0) -> list[tuple[str, float, float, float, float]]:
         """Inputs by what they do to an answer: (input, rank correlation, low, high, share).
 
-        The interval is of 95 %; the share is that of the squared rank correlations beyond noise.
+        The interval is of 95 %; the share is the part of the spread of the answer's ranks.
         """
         rows = self.independent
         values, points = self.at(name, grid)[rows], self.plan.points[rows]
@@ -230,7 +229,7 @@ class SweepResult:
         total = sum(shares.values())
         part = sum(share for driver, share in shares.items() if driver in names)
         return Estimates(
-            count=sum(guessed.values()), of=len(guessed), share=part / total if total > 0 else None
+            count=sum(guessed.values()), of=len(guessed), share=part if total > 0 else None
         )
 
     def linearity(self, name: str, grid: int = 0) -> float:

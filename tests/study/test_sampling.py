@@ -139,6 +139,26 @@ def test_rank_correlation_is_scipys():
     assert np.all((low < ours) & (ours < high))
 
 
+def test_shares_are_not_taken_in_by_selection():
+    """Members chosen by a sum of two inputs: the one the answer ignores correlates with it."""
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((2000, 4))
+    x = x[x[:, 0] + x[:, 1] > 0]
+    y = np.exp(x[:, 0] + 0.5 * x[:, 2])
+    assert abs(statistics.rank_correlation(x, y)[1]) > 0.2
+    shares = statistics.shares(x, y)
+    assert shares[1] == shares[3] == 0
+    assert shares[0] > shares[2] > 0.2
+    assert shares.sum() == pytest.approx(1, abs=0.1)
+
+
+def test_shares_leave_open_what_no_input_carries():
+    generator = np.random.default_rng(4)
+    x = generator.random((4000, 3))
+    y = x[:, 0] + generator.random(4000)  # half of the variance is nobody's
+    assert statistics.shares(x, y) == pytest.approx([0.5, 0, 0], abs=0.04)
+
+
 def test_chance_is_not_told_as_a_driver():
     """Of 200 inputs that do nothing, none is named in at least nine of ten samples of 50."""
     generator = np.random.default_rng(6)

@@ -225,7 +225,7 @@ def shown(led: Led, molar: bool) -> tuple[dict[str, Profile], dict[str, dict[str
     rows = []
     for one in led.tried:
         level = level_of(one.policy)
-        duration = getattr(one.policy, "duration", 0.0)
+        duration = one.policy.duration
         row = [np.nan if level is None else level, duration / hour, one.time / hour,
                one.missed / hour, one.off / per]  # fmt: skip
         rows.append([value if np.isfinite(value) else np.nan for value in row])
@@ -243,7 +243,7 @@ def shown(led: Led, molar: bool) -> tuple[dict[str, Profile], dict[str, dict[str
     best = next(one for one in led.tried if one.policy is led.leads)
     out: dict[str, dict[str, object]] = {
         "policy_level": {"value": level, "unit": "1"},
-        "policy_duration": amount(getattr(led.leads, "duration", 0.0), "h"),
+        "policy_duration": amount(led.leads.duration, "h"),
     }
     for name, one in (("policy_time", best), ("plain_time", led.tried[0])):
         out[name] = amount(one.time, "h") if np.isfinite(one.time) else nothing

@@ -28,7 +28,10 @@ ROUNDS, SIDE, FINER = 4, 2, 0.5
 
 
 class Leads(Protocol):
-    """How a train is led before its design flows hold."""
+    """How a train is led for ``duration`` [s] before its design flows hold."""
+
+    @property
+    def duration(self) -> float: ...
 
     def events(self, base: Mapping[str, float]) -> tuple[Event, ...]:
         """As events on the train's settings."""
@@ -171,8 +174,10 @@ class CircuitPolicy:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What a policy gives: first and lasting crossing [s] of every specification (infinite if
-    never), ``time`` when all last, ``missed`` [s] the sum of how long each was not met, ``off``
-    [mol] what left meanwhile through the outlets of all that counts in the purities."""
+    never), ``time`` when all last and the design flows hold (while a policy holds an outlet back,
+    the purity of what trickles makes no product), ``missed`` [s] the sum of how long each was not
+    met, ``off`` [mol] what left meanwhile through the outlets of all that counts in the purities.
+    """
 
     policy: Leads
     first: tuple[float, ...]
@@ -221,7 +226,7 @@ def outcome(
         policy=policy,
         first=first,
         lasting=lasting,
-        time=max(lasting),
+        time=max(*lasting, policy.duration),
         missed=sum(c.missed for c in found.crossings),
         off=sum(
             float(c.off[: len(s.weights)][np.array(s.weights) > 0].sum())
@@ -329,8 +334,9 @@ def width_of(levels: Sequence[float | None]) -> float:
     return 0.5 * float(steps.max()) if steps.size else 0.0
 
 
-def by(goal: Goal) -> Callable[[Outcome], tuple[float, float]]:
-    return lambda found: (getattr(found, goal), found.off)
+def by(goal: Goal) -> Callable[[Outcome], tuple[bool, float, float]]:
+    """What is least for the best: first of all it meets the specifications at all."""
+    return lambda found: (not np.isfinite(found.time), getattr(found, goal), found.off)
 
 
 def search(

@@ -39,8 +39,9 @@ def quantity(value: float, metric: str, span: Range | None = None) -> dict[str, 
     unit = METRICS[metric].unit
     document: dict[str, Any] = {"value": units.to(value, unit), "unit": unit}
     if span is not None:
-        ends = {"low": span.low, "high": span.high, "mean": span.mean, "median": span.median}
-        document |= {name: units.to(end, unit) for name, end in ends.items()}
+        told = ("low", "high", "mean", "median")
+        document |= {name: units.to(getattr(span, name), unit) for name in told}
+        document["mean_error"] = units.to(span.error, unit)
     return document
 
 
@@ -275,17 +276,28 @@ def circuit_dict(c: Solved) -> dict[str, Any]:
     }
 
 
+# What a table's columns are called, after the figure they belong to, and in the document.
+_TOLD = {
+    "": "value",
+    "low ": "low",
+    "high ": "high",
+    "mean ": "mean",
+    "error of the mean ": "mean_error",
+    "median ": "median",
+}
+
+
 def csv_text(comparison: Comparison) -> str:
     """The rows as a table with the unit of every column in its header."""
     header = ["route", "product", "status", "meets_spec", "purity [1]", "recovery [1]"]
     for column in METRICS.values():
-        header += [f"{column.label} {end}[{column.unit}]" for end in ("", "low ", "high ")]
+        header += [f"{column.label} {end}[{column.unit}]" for end in _TOLD]
     lines = []
     for row in rows(comparison):
         line = [row[k] for k in ("route", "product", "status", "meets_spec", "purity", "recovery")]
         for metric in METRICS:
             entry = row["metrics"].get(metric, {})
-            line += [entry.get(end) for end in ("value", "low", "high")]
+            line += [entry.get(name) for name in _TOLD.values()]
         lines.append(line)
     return files.csv_text(header, lines)
 

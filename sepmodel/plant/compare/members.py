@@ -107,11 +107,21 @@ def draw(
     """``count`` members of the constants that have a range, independent of one another.
 
     In hundreds of dimensions a thousand points of a Sobol' sequence hang together pair by pair.
-    What members do not take is left out last: the others are the same with and without it.
+    What a constant takes depends on its key (and the level it shares), the seed and the number of
+    the draw: what else is drawn, and how many draws, changes nothing.
     """
-    found = sampling.members(constants, count, seed=seed, design="random", book=book)
-    keys = tuple(key for key in constants if key in found and key not in STAND)
+    taken = {key: constants[key] for key in constants if key not in STAND}
+    found = sampling.members(taken, count, seed=seed, design="random", book=book)
+    keys = tuple(key for key in taken if key in found)
     return Drawn(keys=keys, values=np.array([found[key] for key in keys]).T.reshape(count, -1))
+
+
+def one_draw(
+    constants: Mapping[str, Constant], number: int, seed: int = SEED, book: Book | None = None
+) -> dict[str, float]:
+    """The constants of one draw, the same as among others."""
+    space = sampling.of_constants({k: c for k, c in constants.items() if k not in STAND}, book)
+    return space.member(sampling.point(space.inputs, seed, number)[0])
 
 
 class _Built:

@@ -26,13 +26,15 @@ _DIGITS = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Range:
-    """A figure with 5 % and 95 % of its members (``low, high``), their mean and median (SI)."""
+    """A figure with 5 % and 95 % of its members (``low, high``), their mean with its standard
+    ``error``, and their median (SI)."""
 
     value: float
     low: float
     high: float
     mean: float
     median: float
+    error: float = 0.0
 
     @property
     def holds_base(self) -> bool:
@@ -65,7 +67,8 @@ def drivers_of(
 ) -> tuple[Driver, ...]:
     """The constants that carry a figure's spread over the members that meet, strongest first.
 
-    Shares are squared rank correlations over their sum; what is no more than chance has none.
+    Shares are parts of the spread of the figure's ranks (``statistics.shares``): what is left to
+    1 no constant carries by itself. What is no more than chance has none.
     """
     own = [k for k, key in enumerate(drawn.keys) if key in used]
     values = drawn.values[met][:, own]

@@ -71,7 +71,7 @@ class Pair:
 
     ``low, high``: 5 % and 95 % of the members in which both routes meet the specifications, the
     share ``both`` of all ``draws``; ``probability`` the share of these in which the first needs
-    less.
+    less, None where they are too few to say or there are no draws.
     """
 
     metric: str
@@ -80,14 +80,14 @@ class Pair:
     ratio: float
     low: float
     high: float
-    probability: float
+    probability: float | None
     both: float | None = None
     draws: int = 0
 
     @property
     def decided(self) -> bool:
-        """Whether 95 of 100 members leave the same route ahead."""
-        return self.low > 1 or self.high < 1
+        """Whether 95 of 100 members leave the route ahead that is ahead at the base."""
+        return (self.low > 1 and self.ratio > 1) or (self.high < 1 and self.ratio < 1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -151,6 +151,7 @@ def route_result(route: Route, base: State, drawn: Drawn | None, told: Told | No
                 high=found.high,
                 mean=found.mean,
                 median=found.median,
+                error=found.error,
             )
             if metric in METRICS and METRICS[metric].ranked:
                 carried[metric] = drivers_of(drawn, met, own, result.used)
@@ -175,7 +176,7 @@ def pair(
     value = base.accounts[one].metrics[metric] / base.accounts[other].metrics[metric]
     plain = Pair(
         metric=metric, first=one, second=other, ratio=value, low=value, high=value,
-        probability=float(value < 1),
+        probability=None,
     )  # fmt: skip
     if members is None:
         return plain
@@ -203,15 +204,21 @@ def estimated(result: RouteResult, metric: str = "cost") -> dict[str, Any]:
         "count": count,
         "of": len(result.used),
         "share_of_sensitivity": _estimated_share(result, metric),
+        "explained": explained(result, metric),
     }
+
+
+def explained(result: RouteResult, metric: str) -> float | None:
+    """How much of a figure's spread the constants explain one by one; None without draws."""
+    parts = result.drivers.get(metric, ())
+    return sum(d.share for d in parts) if parts else None
 
 
 def _estimated_share(result: RouteResult, metric: str) -> float | None:
     parts = result.drivers.get(metric, ())
-    total = sum(d.share for d in parts)
-    if not total > 0:
+    if not parts:
         return None
-    return sum(d.share for d in parts if result.used[d.key].provenance == "estimated") / total
+    return sum(d.share for d in parts if result.used[d.key].provenance == "estimated")
 
 
 def drivers(result: RouteResult, metric: str, count: int = 8) -> list[Driver]:
@@ -239,7 +246,7 @@ def ranking(comparison: Comparison, metric: str) -> dict[str, Any]:
                 "low": p.low if math.isfinite(p.high) else None,
                 "high": p.high if math.isfinite(p.high) else None,
                 "decided": p.decided if comparison.with_ranges else None,
-                "probability_first_is_less": p.probability if comparison.with_ranges else None,
+                "probability_first_is_less": p.probability,
                 "draws_in_which_both_meet": p.both,
             }
             for p in pairs
@@ -305,7 +312,7 @@ def compare(
                 raise InputError(
                     Problem(message="no such draw", value=as_built, expected="0, 1, 2 ...")
                 )
-            as_built = member_plants.draw(moving, as_built + 1, seed, book).of(as_built)
+            as_built = member_plants.one_draw(moving, as_built, seed, book)
         values = as_built
         base = member_plants.standing(case, book, base, values)
     elif ranges and moving:
