@@ -200,9 +200,10 @@ class Event(Table):
     """From ``at`` a setting has another value, reached over ``ramp``; until ``until``, if given.
 
     ``setting`` is a path into the case ("inlet.feed.flow", "inlet.feed.composition.Nd",
-    "inlet.acid.acid", "inlet.soda.base", "organic.flow", "organic.saponification", "mass_flow.scrub",
-    "section.extraction.efficiency", "section.scrub.entrainment_aq"; with ``first`` and ``last`` for
-    some stages of a section only). The value is as in the case, or a ``factor`` on it.
+    "inlet.acid.acid", "inlet.soda.base", "organic.flow", "organic.saponification",
+    "mass_flow.scrub", "section.extraction.efficiency", "section.scrub.entrainment_aq"; with
+    ``first`` and ``last`` for some stages of a section only). The value is as in the case, or a
+    ``factor`` on it.
     """
 
     name: Name | None = None
