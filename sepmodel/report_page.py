@@ -221,14 +221,16 @@ def _page_metrics(names: Sequence[str], results: Sequence[RouteResult]) -> list[
         cells = []
         for r in results:
             if r.account is None:
-                cells.append({"value": "-", "range": "", "middle": ""})
+                cells.append({"value": "-", "range": "", "middle": []})
                 continue
             among = middle(r, metric) if metric == "cost" else ()
             cells.append(
                 {
                     "value": number(units.to(r.account.metrics[metric], meta.unit)),
                     "range": spread(r, metric),
-                    "middle": "mean {} ± {}, median {}".format(*among) if among else "",
+                    "middle": [f"mean {among[0]} ± {among[1]}", f"median {among[2]}"]
+                    if among
+                    else [],
                 }
             )
         if any(cell["value"] not in ("0", "-") for cell in cells):
