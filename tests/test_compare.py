@@ -14,8 +14,15 @@ import pytest
 import sepmodel
 from sepmodel import distributions, files, report, report_page, report_words
 from sepmodel.data import Book, load_set, models_dir
-from sepmodel.errors import InputError
-from sepmodel.plant import circuit_numbers, circuit_search, circuit_trims, circuits, compare
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
+from sepmodel.plant import (
+    circuit_numbers,
+    circuit_search,
+    circuit_trims,
+    circuits,
+    compare,
+    train_trims,
+)
 from sepmodel.plant.compare import cautions, evaluation
 from sepmodel.plant.compare import members as plants
 from sepmodel.plant.operations import common, spent_liquors
@@ -601,3 +608,16 @@ def test_a_price_of_carbon_dioxide_reaches_the_fuel_behind_heat(base):
         assert new["process gas"] > old.get("process gas", 0.0)
         # What leaves the stack is part of what heat is charged with, never more.
         assert stack < Book()["factors/carbon:heat"]
+
+
+def test_reasons_tell_reached_from_demanded():
+    assert plants._below(0.9123, 0.98) == "0.9123, demanded 0.9800"
+    assert plants._below(0.979996, 0.98) == "0.979996, demanded 0.9800"
+
+
+def test_a_circuit_that_is_not_solved_is_not_called_infeasible():
+    assert isinstance(train_trims._failure("A|B", short=True, opened=True), InfeasibleError)
+    for opened in (True, False):
+        told = train_trims._failure("A|B", short=False, opened=opened)
+        assert isinstance(told, ConvergenceError)
+        assert "not solved" in str(told)
