@@ -151,6 +151,10 @@ class Conditions:
     by_product: Array
     by_z: Array
 
+    def take(self, rows: Members) -> Conditions:
+        """Those of some members."""
+        return Conditions(**{part.name: getattr(self, part.name)[rows] for part in fields(self)})
+
 
 # Members and their state -> the conditions they are to meet.
 Ask = Callable[[Members, State], Conditions]
@@ -305,22 +309,24 @@ def _solved(band: Array, rhs: Array, near: int) -> Array:
 
 
 def corrections(of: Cascade, state: State, conditions: Conditions, both: Array) -> Array:
-    """How far unknowns and flows (in ``UNIT``) are off for closures and conditions (B, N + k)."""
+    """How far unknowns and flows (in ``UNIT``) are off for closures and conditions, (B, m, N + k):
+    m of each member."""
     n, k = of.stages, of.charge.size + 1
     band, by_z, by_ratio = _system(of, state)
     size, count = by_z.shape[:2]
-    rhs = np.zeros((size, 1 + count, n, k))
-    rhs[:, 0, :, -1] = both[:, :n]
-    rhs[:, 1:] = -by_z
-    x = _solved(band, rhs.reshape(size, 1 + count, n * k), k).reshape(rhs.shape)
-    ends = np.einsum("bkc,bjc->bkj", conditions.by_raffinate, x[:, :, 0, :-1])
+    m = both.shape[1]
+    rhs = np.zeros((size, m + count, n, k))
+    rhs[:, :m, :, -1] = both[..., :n]
+    rhs[:, m:] = -by_z
+    x = _solved(band, rhs.reshape(size, m + count, n * k), k).reshape(rhs.shape)
+    ends = np.einsum("bkc,bjc->bjk", conditions.by_raffinate, x[:, :, 0, :-1])
     leaving = x[:, :, -1, :-1] + of.charge * x[:, :, -1, -1:]
-    ends += np.einsum("bkc,bjc->bkj", conditions.by_product, leaving)
+    ends += np.einsum("bkc,bjc->bjk", conditions.by_product, leaving)
     direct = conditions.by_product.sum(axis=2)[..., None] * by_ratio[:, None, :, -1]
-    matrix = conditions.by_z + direct + ends[..., 1:]
-    dz = small(matrix, both[:, n:] - ends[..., 0])
-    du = x[:, 0, :, -1] + np.einsum("bjn,bj->bn", x[:, 1:, :, -1], dz)
-    return np.concatenate([du, dz / UNIT], axis=1)
+    matrix = conditions.by_z + direct + np.swapaxes(ends[:, m:], 1, 2)
+    dz = small(matrix[:, None], both[..., n:] - ends[:, :m])
+    du = x[:, :m, :, -1] + np.einsum("bjn,bmj->bmn", x[:, m:, :, -1], dz)
+    return np.concatenate([du, dz / UNIT], axis=2)
 
 
 def solve(
@@ -385,12 +391,11 @@ def _piece(
 
     def linearise(known: Any, _: Members) -> solvers.Linear:
         own, state, conditions = known
-        return lambda both, _: corrections(own, state, conditions, both)
+        return lambda both, _: corrections(own, state, conditions, both[:, None])[:, 0]
 
     def select(known: Any, rows: Members) -> Any:
         own, state, conditions = known
-        parts = {p.name: getattr(conditions, p.name)[rows] for p in fields(Conditions)}
-        return own.take(rows), state.take(rows), Conditions(**parts)
+        return own.take(rows), state.take(rows), conditions.take(rows)
 
     start = np.concatenate([u, z / UNIT], axis=1)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -409,13 +414,14 @@ def _piece(
 
 
 def small(matrices: Array, rhs: Array) -> Array:
-    """Solutions of systems of up to two unknowns, (B, k, k) and (B, k)."""
+    """Solutions of systems of up to two unknowns, (..., k, k) and (..., k)."""
     if not matrices.size:
         return rhs
     if matrices.shape[-1] == 1:
         return np.asarray(rhs / matrices[..., 0])
-    (a, b), (c, d) = np.moveaxis(matrices, 0, -1)
+    (a, b), (c, d) = np.moveaxis(matrices, (-2, -1), (0, 1))
     det = a * d - b * c
     return np.stack(
-        [(d * rhs[:, 0] - b * rhs[:, 1]) / det, (a * rhs[:, 1] - c * rhs[:, 0]) / det], axis=1
+        [(d * rhs[..., 0] - b * rhs[..., 1]) / det, (a * rhs[..., 1] - c * rhs[..., 0]) / det],
+        axis=-1,
     )

@@ -174,7 +174,7 @@ class Stripper:
         r, state = steered.evaluate(cascade, u, z)
         conditions = _leaves(state, _asked(of, loaded))
         both = np.concatenate([r, conditions.value], axis=1)
-        by = -steered.corrections(cascade, state, conditions, (both - both[:1]) / STEP)[1:]
+        by = _responses(cascade, state, conditions, (both - both[:1]) / STEP)
         # The acid that runs is one more number.
         again = np.append(np.arange(count), 0)
         z = z[again] + np.log(of.excess[0])
@@ -184,8 +184,7 @@ class Stripper:
         r, state = steered.evaluate(cascade, u, z)
         cascade = replace(cascade, free=())
         off = (r - r[:1]) / STEP
-        none = _nothing(again, state)
-        by_running = -steered.corrections(cascade, state, none, off)[1:]
+        by_running = _responses(cascade, state, _nothing(again, state), off)
         return _Known(
             u=strips.least[i, -k:],
             acid=float(strips.z[i, 0] + np.log(of.strip[0])),
@@ -477,6 +476,13 @@ def _last(u: Array, stages: Members) -> Array:
 def _along(way: Array, by: Array) -> Array:
     """A step along derivatives (P, n) for members (B, P), summed in a fixed order."""
     return np.asarray(np.clip(np.einsum("bp,pn->bn", way, by), -FAR, FAR))
+
+
+def _responses(of: steered.Cascade, state: State, conditions: Conditions, off: Array) -> Array:
+    """What unknowns and flows answer where members differ little from the first (B - 1, N + k)."""
+    first = np.zeros(1, dtype=np.int64)
+    own = of.take(first), state.take(first), conditions.take(first)
+    return np.asarray(-steered.corrections(*own, off[None, 1:])[0])
 
 
 def _asked(of: Numbers, loaded: Loaded) -> Array:
