@@ -305,4 +305,5 @@ def _nearest(
             bad = middle
     design = schedule.base[event.setting]
     value = f"{good / design:.6g} of the design's" if design else f"{good:.6g} in SI units"
-    return f"{'more' if event.value < good else 'less'} than {value}"
+    # A base is less acid than none.
+    return f"{'more' if abs(event.value) < abs(good) else 'less'} than {value}"

@@ -557,6 +557,9 @@ def test_a_base_that_weakens_comes_to_the_steady_state_with_it():
         wanted = [m["value"] for m in outlet.moles.values()]
         given = [m["value"] for m in found.streams[name].moles.values()]
         assert given == pytest.approx(wanted, rel=1e-8, abs=1e-12), name
+    with pytest.raises(InputError) as caught:
+        run({**document, "event": [{**event, "value": "100 mol/L"}]})
+    assert "less than 4.13" in caught.value.problems[0].expected
     for setting in ("inlet.base.acid", "inlet.base.composition.Na", "organic.saponification"):
         with pytest.raises(InputError) as caught:
             run({**document, "event": [{**event, "setting": setting, "value": 0.3}]})
