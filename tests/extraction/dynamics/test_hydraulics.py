@@ -220,7 +220,7 @@ def test_the_published_step_with_its_own_time_elements():
     hyd = Hydraulics(rules=Rules(), design=nets[0])
     a, nodes = np.array([[5 / 12, -1 / 12], [3 / 4, 1 / 4]]), np.array([1 / 3, 1.0])
     theta = hyd.state
-    moles, u = made.run.start
+    moles, u, _ = made.run.start
     lay = Kernel(nets[0]).lay
     y = np.zeros(lay.size)
     mixer, _, aq, org, _, _ = lay.split(y)
