@@ -16,7 +16,15 @@ from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.leading import on_circuit
 from sepmodel.extraction.dynamics.modes import slow_modes
-from sepmodel.extraction.dynamics.policies import Lead, Policy, best, best_lead, outcome
+from sepmodel.extraction.dynamics.policies import (
+    Lead,
+    Outcome,
+    Policy,
+    best,
+    best_lead,
+    by,
+    outcome,
+)
 from sepmodel.extraction.dynamics.schedule import Schedule
 from sepmodel.extraction.dynamics.simulate import Run, Specification, simulate
 
@@ -88,6 +96,16 @@ def test_the_optimiser_finds_it():
     )
     assert found.time < 360
     assert found.time == min(o.time for o in tried)
+
+
+def test_what_never_meets_a_specification_is_not_the_best():
+    """Where nothing leaves, nothing is off specification."""
+    idle, good = (
+        Outcome(policy=Policy(), first=(t,), lasting=(t,), time=t, missed=m, off=off)
+        for t, m, off in ((np.inf, 9.0, 0.0), (5.0, 5.0, 2.0))
+    )
+    for goal in ("time", "missed", "off"):
+        assert min((idle, good), key=by(goal)) is good
 
 
 def test_staged_filling_lets_nothing_out_that_is_off_specification():
