@@ -27,6 +27,7 @@ _LINES = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C6BB1", "#A6761D",
     "#7F7F7F", "#222222", "#B2DF8A", "#FB9A99",
 )  # fmt: skip
+_REST = "#D9D9D9"
 _SHARED = ("cost", "carbon")
 _DRIVERS = 6
 # Width of every figure, inches: letters stay legible on a narrow screen.
@@ -164,8 +165,10 @@ def composition(routes: Sequence[RouteResult], names: Mapping[str, str]) -> Figu
         for line in every
         if any(p.get(line, 0.0) > _SLIGHT * math.fsum(p.values()) for p in bars.values())
     ]
-    lines += [SLIGHT] if len(lines) < len(every) else []
     colour = {line: _LINES[k % len(_LINES)] for k, line in enumerate(lines)}
+    if len(lines) < len(every):
+        lines.append(SLIGHT)
+        colour[SLIGHT] = _REST
     figure: Figure = Figure(figsize=(_ACROSS, 0.75 * len(_SHARED) * (len(routes) + 1.6)))
     panels = figure.subplots(len(_SHARED), 1, squeeze=False)
     for metric, axes in zip(_SHARED, panels[:, 0], strict=True):

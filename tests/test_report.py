@@ -49,6 +49,15 @@ def test_the_page_stands_alone_and_begins_with_what_is_computed(comparison):
     assert not re.search(r"\bnan\b|\binf\b", html)
 
 
+def test_no_two_groups_of_a_breakdown_look_alike(comparison):
+    names = {r.route.name: r.route.name for r in comparison.routes}
+    (legend,) = plot_comparison.composition(comparison.routes, names).legends
+    words = [text.get_text() for text in legend.get_texts()]
+    colours = {patch.get_facecolor() for patch in legend.get_patches()}
+    assert plot_comparison.SLIGHT in words
+    assert len(colours) == len(words)
+
+
 def test_files_hold_units_and_no_nan(comparison, tmp_path):
     page = report.write(comparison, tmp_path / "out")
     assert page.is_file()

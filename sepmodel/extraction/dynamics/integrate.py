@@ -15,7 +15,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel import units
 from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction.dynamics import radau
 from sepmodel.extraction.dynamics.kernel import Kernel
@@ -367,8 +366,7 @@ def _stuck(kernel: Kernel, memory: Memory, options: Options, what: str) -> Conve
     mixer = kernel.lay.parts(np.abs(memory.rate) / np.maximum(weight, np.finfo(float).tiny))[0]
     stage = int(np.argmax(mixer.max(axis=1)))
     return ConvergenceError(
-        f"the run stopped at {memory.t / units.factor('d'):.6g} d of plant time: {what}; the "
-        f"contents of stage {stage + 1} change fastest",
+        f"the run stopped: {what}; the contents of stage {stage + 1} change fastest",
         trace=Trace(
             equation="contents of the mixers",
             stage=stage + 1,

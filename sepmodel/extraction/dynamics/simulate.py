@@ -35,8 +35,6 @@ HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
 CHECKPOINT = 4
-# Words in which a run that stopped says when.
-PLANT_TIME = "of plant time"
 # An outlet with less than this part of what the design is fed runs dry: it has no purity.
 DRY = 1e-9
 
@@ -362,11 +360,9 @@ class _Runner:
                     constant=constant, fresh=self.fresh,
                 )  # fmt: skip
             except ConvergenceError as error:
-                if PLANT_TIME in str(error):
-                    raise
                 days = memory.t / units.factor("d")
                 raise ConvergenceError(
-                    f"{error} (after {days:.6g} d {PLANT_TIME})", trace=error.trace
+                    f"{error} (after {days:.6g} d of plant time)", trace=error.trace
                 ) from error
             self.fresh = True
         return self._result()
