@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sepmodel import units
 from sepmodel.extraction.inputs import MOST_STAGES, Efficiency, Member, require_stage
 from sepmodel.fields import (
     Case,
@@ -30,6 +31,7 @@ Fraction = Annotated[float, Number("a fraction", low=0, high=1)]
 Entrained = Annotated[float, Number("an entrained fraction", low=0, high=0.5)]
 Sections = Literal["extraction", "scrub", "strip", "saponify"]
 ORDER = ("extraction", "scrub", "strip", "saponify")
+RETURNS = "the organic of a closed loop carries what it returned with: nothing brings more"
 MolarMass = Annotated[float, Quantity("kg/mol", above=0)]
 
 
@@ -115,6 +117,14 @@ class Recycle(Table):
 
     organic: Flag = False
     strip_reflux: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0
+
+
+def _nothing(text: str) -> bool:
+    """Whether a quantity is zero; what is none is somebody else's to refuse."""
+    try:
+        return units.split(text)[0] == 0
+    except ValueError:
+        return True
 
 
 class CircuitCase(Case):
@@ -214,10 +224,31 @@ class CircuitCase(Case):
                 'such as set = "correlations/..."',
                 key="model.set",
             )
+        self._returns()
         self._base_fits(names)
         self._activity_fits()
         self._mixture_fits()
         return self
+
+    @property
+    def brought(self) -> tuple[str, ...]:
+        """What the organic can bring along: in a closed loop the counter-ion it is given anew."""
+        ion = self.model.counter_ion
+        ions = () if ion is None else (ion,)
+        if not self.recycle.organic:
+            return (*self.components, *ions)
+        return () if self.section[-1].name == "saponify" else ions
+
+    def _returns(self) -> None:
+        """Refuse metal in an organic that nobody supplies: it would come from nowhere."""
+        for name, text in self.organic.composition.items():
+            if name not in self.brought and not _nothing(text):
+                refuse(
+                    RETURNS,
+                    " or ".join((*self.brought, "recycle.organic = false")),
+                    text,
+                    f"organic.composition.{name}",
+                )
 
     def _mixture_fits(self) -> None:
         model = self.model

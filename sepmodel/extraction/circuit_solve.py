@@ -164,14 +164,11 @@ def result(
 ) -> Result:
     """A solved circuit as the result of its case."""
     inputs = made.inputs
-    warnings = [*made.warnings, *circuit_limits.limits_left(case, book, inputs, solved)]
-    if case.purpose == REGRESSION:
-        warnings.append(
-            Warned(
-                code="code-regression",
-                message="for comparison with another code: no statement about a real circuit",
-            )
-        )
+    warnings = [
+        *made.warnings,
+        *circuit_limits.limits_left(case, book, inputs, solved),
+        *circuit_limits.for_comparison(case),
+    ]
     closures = dict(
         zip(inputs.components, np.atleast_1d(solved.closure["component"]).tolist(), strict=True)
     )

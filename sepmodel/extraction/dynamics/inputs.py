@@ -129,7 +129,8 @@ class Find(Table):
     The least ``goal`` over all specifications: "time" until all are met for good, hours "missed",
     or product "off" specification. ``levels`` are parts of a lead's setting, or of the feed for
     split and staged; each is tried for all ``durations``, then finer around the best in ``rounds``.
-    A search ends with the first event, the end of the run or ``within``; without controllers.
+    A search ends with the first event, the end of the run or ``within``; controllers act in it,
+    and one that moves what the policy leads does so from its ``start`` on, the policy being over.
     """
 
     goal: Literal["time", "missed", "off"] = "time"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sepmodel import units
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction.dynamics import policies
+from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Rules
 from sepmodel.extraction.dynamics.inputs import (
     DynamicCircuitCase,
@@ -19,7 +20,14 @@ from sepmodel.extraction.dynamics.inputs import (
     happenings,
 )
 from sepmodel.extraction.dynamics.network import AQUEOUS
-from sepmodel.extraction.dynamics.policies import CircuitPolicy, Lead, Leads, Outcome, Policy
+from sepmodel.extraction.dynamics.policies import (
+    Beside,
+    CircuitPolicy,
+    Lead,
+    Leads,
+    Outcome,
+    Policy,
+)
 from sepmodel.extraction.dynamics.simulate import Begin, Specification
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
 from sepmodel.result import Profile, amount
@@ -51,8 +59,12 @@ def led(
     begin: Begin,
     rules: Rules | None,
     settings: Sequence[str],
+    beside: Beside = policies.ALONE,
 ) -> Led:
     """The start-up policy of a case; ``settings`` are the train's of what a lead holds.
+
+    ``beside`` are the case's events and loops, which act while a policy is sought too; a loop that
+    begins when the policy is over may move what it led.
 
     Raises
     ------
@@ -63,17 +75,50 @@ def led(
     if start.policy == "none":
         return Led(leads=None)
 
+    circuit = None
+    if start.policy != "lead" and not isinstance(train, MassFlowTrain):
+        circuit = on_circuit(train, Policy(kind=start.policy))
+
     def made(level: float | None, duration: float) -> Leads:
         if start.policy == "lead":
             assert level is not None
             return Lead(factors=dict.fromkeys(settings, level), duration=duration)
         policy = Policy(kind=start.policy, duration=duration, product=level, steps=start.steps)
-        return policy if isinstance(train, MassFlowTrain) else on_circuit(train, policy)
+        return policy if circuit is None else replace(circuit, policy=policy)
 
+    if circuit is not None:
+        moved = {*circuit.scrubs, *(() if start.policy == "split" else circuit.feeds)}
+    elif start.policy == "lead":
+        moved = set(settings)
+    else:
+        flows = [n for n in train.settings if n.startswith("inlet.") and n.endswith(".flow")]
+        moved = {"scrub", *(() if start.policy == "split" else flows)}
+    taken = [loop for loop in beside.loops if loop.setting in moved]
+    free = min((loop.start for loop in taken), default=np.inf)
     if start.find is None:
         level = start.factor if start.policy == "lead" else start.product
+        if start.duration > free:
+            raise InputError(_taken(case, taken, start.duration))
         return Led(leads=made(level, start.duration))
-    return _found(case, train, specifications, begin, rules, start.find, made)
+    return _found(case, train, specifications, begin, rules, start.find, made, beside, free)
+
+
+def _taken(
+    case: DynamicMassFlowCase | DynamicCircuitCase, taken: Sequence[Loop], until: float
+) -> list[Problem]:
+    """That loops move what a policy leads before it is over at ``until`` [s]."""
+    names = [given.name for given in case.controller]
+    hour = units.factor("h")
+    return [
+        Problem(
+            message="the start-up policy leads what it moves",
+            key=f"controller.{names.index(loop.name)}.start",
+            value=f"{loop.start / hour:.6g} h",
+            expected=f"not before the policy is over, at {until / hour:.6g} h",
+        )
+        for loop in taken
+        if loop.start < until
+    ]
 
 
 def on_circuit(train: Train, policy: Policy) -> CircuitPolicy:
@@ -146,8 +191,13 @@ def _found(
     rules: Rules | None,
     find: Find,
     made: policies.Make,
+    beside: Beside,
+    free: float,
 ) -> Led:
-    """The policy with the least of what is wanted, until the first thing happens."""
+    """The policy with the least of what is wanted, until the first thing happens.
+
+    A loop moves what policies lead from ``free`` [s] on: they are over by then.
+    """
     if not specifications:
         raise InputError(
             Problem(
@@ -173,12 +223,17 @@ def _found(
     else:
         design, most = _design(train)
         levels = (most - (most - design) * np.linspace(0.0, 0.5, 3)).tolist()
-    durations = find.durations
-    if durations is None:
+    given = find.durations
+    if given is None:
         filling = _filling(train, begin)
-        durations = tuple(min(part * filling, 0.5 * until) for part in FILLINGS)
-    durations = tuple(sorted({t for t in durations if t < until}))
-    if not durations:
+        given = tuple(min(part * filling, 0.5 * until) for part in FILLINGS)
+        durations = {min(t, free) for t in given}
+    else:
+        durations = {t for t in given if t <= free}
+    lasting = sorted(t for t in durations if 0 < t < until)
+    if not lasting and free < min(until, *given):
+        raise InputError(_taken(case, [p for p in beside.loops if p.start == free], min(given)))
+    if not lasting:
         raise InputError(
             Problem(
                 message="no policy is over before the search ends",
@@ -190,27 +245,30 @@ def _found(
 
     def run(chosen: Sequence[Leads]) -> list[Outcome]:
         return policies.scan(
-            train, chosen, specifications, until, rtol=rtol, start=begin, rules=rules
-        )
+            train, chosen, specifications, until,
+            rtol=rtol, start=begin, rules=rules, beside=beside,
+        )  # fmt: skip
 
     def possible(level: float | None, duration: float) -> Leads | None:
         good = level is None or (level > 0 if kind == "lead" else 0 < level <= 1)
-        return made(level, duration) if good and duration < until else None
+        return made(level, duration) if good and duration < until and duration <= free else None
 
     plain = policies.outcome(
-        train, Policy(), specifications, until, rtol=rtol, start=begin, rules=rules
-    )
+        train, Policy(), specifications, until,
+        rtol=rtol, start=begin, rules=rules, beside=beside,
+    )  # fmt: skip
     try:
         best, tried = policies.search(
-            possible, levels, durations, policies.width_of(levels), find.rounds, run, find.goal
+            possible, levels, lasting, policies.width_of(levels), find.rounds, run, find.goal
         )
     except InfeasibleError:
         # The reason of one of them says more than that all failed.
-        first = possible(levels[0], durations[0])
+        first = possible(levels[0], lasting[0])
         if first is not None:
             policies.outcome(
-                train, first, specifications, until, rtol=rtol, start=begin, rules=rules
-            )
+                train, first, specifications, until,
+                rtol=rtol, start=begin, rules=rules, beside=beside,
+            )  # fmt: skip
         raise
     chosen = min((plain, best), key=policies.by(find.goal))
     return Led(leads=chosen.policy, tried=(plain, *tried))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sepmodel import units
 from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction.circuit_inputs import RETURNS
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import (
     MOST_LOOKS,
@@ -417,6 +418,9 @@ class Paths:
             held = [base[name] / scale for name, scale in based[path]]
             if np.allclose(held, held[0]):
                 return based[path]
+        elif path in self.returning():
+            self.refuse(key, path, RETURNS, "an inlet, or recycle.organic = false")
+            return []
         else:
             name = path.removeprefix("mass_flow.")
             if name in base and name not in hidden:
@@ -425,6 +429,7 @@ class Paths:
                 if name in dict(each):
                     self.refuse(key, path, "acid or soap beside a base", own)
                     return []
+        hidden |= self.returning()
         known = [name for name in base if not name.startswith("stage.") and name not in hidden]
         known += based
         known += [f"section.{name}.efficiency" for name in self.sections()]
@@ -437,6 +442,13 @@ class Paths:
             )
         )
         return []
+
+    def returning(self) -> set[str]:
+        """Settings of what the organic carries that nobody gives it: it comes back with it."""
+        if not isinstance(self.case, DynamicCircuitCase):
+            return set()
+        brought = self.case.brought
+        return {f"organic.composition.{n}" for n in self.train.components if n not in brought}
 
     def based(self) -> dict[str, list[tuple[str, float]]]:
         """Paths of bases, with the train's settings behind each: less acid, and its own ion."""

@@ -18,7 +18,7 @@ from sepmodel.data import Book
 from sepmodel.errors import InputError
 from sepmodel.extraction import cascade, circuit, circuit_limits, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
-from sepmodel.extraction.dynamics import leading, limits, modes
+from sepmodel.extraction.dynamics import leading, limits, modes, policies
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
@@ -108,6 +108,8 @@ def solve_case(
     if isinstance(case, DynamicCircuitCase) and isinstance(assembled.train, CircuitTrain):
         beyond = limits.driven(case, book, assembled.train, assembled.run.schedule)
         beyond += limits.left(case, book, assembled.train, found)
+        beyond += limits.returned(case, book, assembled.run, found)
+        beyond += circuit_limits.for_comparison(case)
     return replace(
         made,
         warnings=[*assembled.warnings, *made.warnings, *beyond],
@@ -196,11 +198,16 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         warnings = (*warnings, *_swinging(hydraulics))
         net = hydraulics.apply(net, 0.0)
     begin = _start(case, train, net, rows)
-    led = leading.led(case, train, specifications, begin, rules, held)
+    keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
+    loops = [
+        _with_gains(loop, given, key, train)
+        for (loop, key), given in zip(keyed, case.controller, strict=True)
+    ]
+    beside = policies.Beside(events=tuple(events), loops=tuple(loops))
+    led = leading.led(case, train, specifications, begin, rules, held, beside)
     if led.leads is not None:
         events += table.led(led.leads)
     schedule = Schedule(base=base, events=tuple(events))
-    keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
     possible: limits.Possible | None = None
     if isinstance(case, DynamicCircuitCase) and case.purpose != circuit_limits.REGRESSION:
         given = case
@@ -218,10 +225,7 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         until=case.time.end,
         outputs=np.linspace(0.0, case.time.end, case.time.outputs),
         specifications=specifications,
-        loops=[
-            _with_gains(loop, given, key, train)
-            for (loop, key), given in zip(keyed, case.controller, strict=True)
-        ],
+        loops=loops,
         options=Options(rtol=case.time.tolerance),
     )
     warnings = (*warnings, *limits.idle(case))
