@@ -113,11 +113,13 @@ def along(
     said: Mapping[Event, Said],
     loops: Sequence[tuple[Loop, str]],
     possible: Possible | None = None,
+    doubtful: Sequence[tuple[float, float]] = (),
 ) -> list[Problem]:
     """Problems of the train as it is after every event, and with every loop at its limits.
 
     ``said`` are the events of the case with their keys; ``loops`` the loops with theirs;
-    ``possible`` raises for liquors that nobody can make.
+    ``possible`` raises for liquors that nobody can make; ``doubtful`` are times [s] of which too
+    little is known.
     """
     out: list[Problem] = []
     blamed: set[str] = set()
@@ -129,7 +131,7 @@ def along(
     ]
     last: dict[str, float] | None = None
     for t, settings in moments:
-        if settings == last:
+        if settings == last or any(begin <= t <= end for begin, end in doubtful):
             continue
         last = settings
         wrong = _wrong(train, settings, possible)
@@ -155,8 +157,6 @@ def along(
                 expected="" if nearest is None else nearest,
             )
         )
-    if out:
-        return out
     for loop, key in loops:
         for name in ("low", "high"):
             wrong = _wrong(train, {**schedule.at(0.0), loop.setting: getattr(loop, name)}, possible)

@@ -187,3 +187,28 @@ def test_a_loop_beside_a_lead_of_another_setting_acts_from_the_start():
     document["start"]["setting"] = LOOP["setting"]
     with pytest.raises(InputError, match="leads what it moves"):
         run({**document, "controller": [LOOP]})
+
+
+@pytest.mark.parametrize("fill", ["feed", "steady"])
+def test_what_jumps_within_a_ramp_jumps_when_it_should(fill):
+    """Not within the step that ends there: an outage in a ramp found no end of it."""
+    document = small(load("upsets-pr-nd").document)
+    document |= {"start": {"fill": fill}, "time": {"end": "2 h", "tolerance": 1e-6, "outputs": 5}}
+    ramp = {"setting": "inlet.feed.flow", "at": "0.1 h", "ramp": "4 h", "factor": 1.1}
+    crud = {"setting": "section.scrub.efficiency", "at": "1 h", "factor": 0.5}
+    out = {"section": "scrub", "first": 2, "at": "1 h", "until": "1.5 h"}
+    alone = run({**document, "event": [ramp]})
+    for more in ({"event": [ramp, crud]}, {"event": [ramp], "outage": [out]}):
+        found = run({**document, **more})
+        assert found.balance["max"] < 1e-12
+        for name in ("raffinate", "strip_liquor"):
+            ours, theirs = (r.profiles[f"flow_{name}"].values for r in (found, alone))
+            # At 1 h it has not happened; then it does something.
+            assert ours[:3] == pytest.approx(theirs[:3], rel=1e-5, abs=1e-9)
+        assert (
+            np.abs(found.profiles["share_aq"].values - alone.profiles["share_aq"].values).max()
+            > 1e-4
+        )
+        # A jump costs a few steps, as it does without a ramp.
+        plain = run({**document, **more, "event": more["event"][1:]})
+        assert found.solver["iterations"] < plain.solver["iterations"] + 12

@@ -505,6 +505,7 @@ def test_what_is_wrong_with_loops_outlets_and_fillings_is_said_at_once():
         "specification.0.outlet",
         "start.profile.0",
         "start.profile.1.composition",
+        "start.profile.1.section",
     }
 
 
