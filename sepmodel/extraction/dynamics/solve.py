@@ -237,8 +237,8 @@ def examine(case: DynamicCase, book: Book, *, sound: bool = True) -> Examined | 
         return None
     return Examined(
         train=train, net=net, labels=labels, warnings=warnings, weights=weights, table=table,
-        events=events, loops=list(loops.values()), led=held, specifications=specifications, rows=rows,
-        possible=possible,
+        events=events, loops=list(loops.values()), led=held, specifications=specifications,
+        rows=rows, possible=possible,
     )  # fmt: skip
 
 
