@@ -119,7 +119,9 @@ class Kernel:
         # Of what leaves the stages of the outlets: what leaves the train, and what runs there.
         self.shares = np.array([port.share for port in net.ports.values()])
         self.running = np.array([port.running for port in net.ports.values()])
-        self.counted = np.ones((c, 1))
+        self.products = np.ones(c) if net.products is None else net.products
+        # Components of a row of a state, not carriers.
+        self.counted = (np.arange(net.species) < c).astype(float)
         self.moving = True
         self.plain = net.bypass is None and net.carry is None and not any(net.cells)
         self.feed = net.feed.sum(axis=0)

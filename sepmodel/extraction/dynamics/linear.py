@@ -326,7 +326,8 @@ class Band:
         if room is None:
             room = np.empty(length + rows, dtype=complex if complex_valued else bands.dtype)
         each = room[:length].reshape(m, count, rows)
-        each[:] = bands
+        # LAPACK clears what elimination fills itself.
+        each[..., half:] = bands[:, half:]
         for own, w in zip(each, shifts, strict=True):
             own[:, 2 * half] += w
         ab = each.reshape(m * count, rows)
@@ -390,22 +391,25 @@ class Band:
         return np.concatenate([k[..., i, :] @ response for i, response in self.returned], axis=-1)
 
     def solve(self, r: Numbers) -> Numbers:
-        """k (shifts N size) for r of that length."""
+        """k (shifts N size) for r of that length; of the first shifts alone for a shorter one."""
         k: Numbers
+        count = r.size
         if self.triangles is None:
-            k = self.back_solve(self.lu, self.half, self.half, r, self.pivots)[0]
+            lu, pivots = self.lu[:, :count], self.pivots[:count]
+            k = self.back_solve(lu, self.half, self.half, r, pivots)[0]
         else:
             lower, upper = self.triangles
-            k = self.band_solve(self.half, lower, r, lower=1, diag=1)
-            k = self.band_solve(self.half, upper, k, overwrite_x=1)
+            k = self.band_solve(self.half, lower[:, :count], r, lower=1, diag=1)
+            k = self.band_solve(self.half, upper[:, :count], k, overwrite_x=1)
         if self.border is None and not self.weak:
             return k
-        each = k.reshape(self.m, -1)
-        if self.border is not None:
-            each += (self.border @ self._back(each)[..., None])[..., 0]
         size = self.size
+        m = count // (self.n * size)
+        each = k.reshape(m, -1)
+        if self.border is not None:
+            each += (self.border[:m] @ self._back(each)[..., None])[..., 0]
         changes = [
-            (each[:, None, i * size : (i + 1) * size] @ response)[:, 0]
+            (each[:, None, i * size : (i + 1) * size] @ response[:m])[:, 0]
             for i, _, response in self.weak
         ]
         for (_, where, _), change in zip(self.weak, changes, strict=True):

@@ -7,6 +7,8 @@ a Newton step is one real and two complex systems with the train's own matrix.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtbtrs, ztbtrs
@@ -25,24 +27,56 @@ Array = NDArray[np.float64]
 # them goes on with the step itself.
 INSIDE = 8
 ROUGH = 1.0 / 256.0
+# A polynomial is trusted for so many of its own steps ahead.
+AHEAD = 3.0
+# What a prediction leaves at least, as a part of what is there, and the degree where it would not.
+LITTLE = 1e-1
+LOW = 2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Past:
+    """Stages solved before: changes of contents (S, ...) and of unknowns (S, N m) in a step of
+    length ``h`` [s], the one before or, ``begun`` at once with this one, one that was too long."""
+
+    z: Array
+    u: Array
+    h: float
+    begun: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Finished:
+    """A solved step: ``moved`` (S, size) and ``moved_u`` (S, N, m) since it began, ``flows``
+    (S, P, K) that leave at the stages, the error estimates of what is in the train (inner,) and of
+    what leaves in the end (P, K), and what the next step is predicted from."""
+
+    moved: Array
+    moved_u: Array
+    flows: Array
+    error: Array
+    error_leaving: Array
+    past: Past
 
 
 class Stages:
-    """The equations of a step from state ``y`` (size,) with unknowns ``u`` (N, m).
+    """The equations of a step of length ``h`` [s] from state ``y`` (size,) with unknowns ``u``
+    (N, m) and rates ``rate`` (inner,).
 
-    ``at``: the kernels of the stages, or one for all. ``rate`` (inner,) holds at the beginning;
-    ``z`` (S, inner) and ``moved_u`` (S, N, m) are first guesses, ``weight`` (inner,) the tolerance.
+    ``at``: the kernels of the stages, or one for all. ``past`` gives the first guess, ``weight``
+    (inner,) is the tolerance.
     """
 
     def __init__(
-        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
-        z: Array, moved_u: Array, weight: Array,
+        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float, past: Past | None,
+        weight: Array,
     ) -> None:  # fmt: skip
         self.at, self.y, self.u0, self.rate, self.h, self.weight = at, y, u, rate, h, weight
         self.lay, self.c = at[0].lay, at[0].c
-        self.z, self.u, self.dz = z, u + moved_u, z
+        self.z, moved_u = _guess(past, y[: self.lay.inner], u.shape, self.lay.k, self.c, h)
+        self.u, self.dz = u + moved_u, self.z
         if at[0].t and not at[0].moving:
-            for part in self.lay.parts(z):
+            for part in self.lay.parts(self.z):
                 if part is not None:
                     part[..., self.c :] = 0.0
         self.state = np.empty((STAGES, self.lay.inner))
@@ -119,11 +153,13 @@ class Stages:
         modes = method.into @ (self.rates - self.back @ self.z)
         found = np.empty_like(modes)
         found[0] = self.solve(self.systems[0], modes[0], first)
-        for i in range(1, len(self.systems)):
+        count = len(self.systems)
+        for i in range(1, count):
+            j = count - 1 + i
             pair = np.empty(modes.shape[1], dtype=complex)
-            pair.real, pair.imag = modes[2 * i - 1], modes[2 * i]
+            pair.real, pair.imag = modes[i], modes[j]
             one = self.solve(self.systems[i], pair, first)
-            found[2 * i - 1], found[2 * i] = one.real, one.imag
+            found[i], found[j] = one.real, one.imag
         self.dz = method.out @ found
         self.z = self.z + self.dz
         self.u = self.found.u + self.follow(self.dz)
@@ -141,13 +177,14 @@ class Stages:
             out += np.einsum("nmt,...nt->...nm", slope.u_t, mixer[..., c:] * kernel.amount)
         return out
 
-    def finish(self) -> tuple[Array, Array, Array]:
-        """Changes of everything (S, size) and of unknowns; what leaves at the stages (S, P, K).
+    def finish(self) -> Finished:
+        """The solved step.
 
         What leaves follows from the last rates and how the last Newton step changed them, so that
         nothing is lost whether or not that step was the last one needed.
         """
         lay = self.lay
+        error = self.systems[0].solve(self.rate + (radau.method().embedded / self.h) @ self.z)
         flows = self.lin.passing(self.dz)
         outside = np.empty((STAGES, lay.size - lay.inner))
         if len(self.at) == 1:
@@ -158,28 +195,12 @@ class Stages:
                 flows[i] += kernel.leaving(self.state[i], (self.exits[0][i], self.exits[1][i]))
                 outside[i, -lay.k :] = kernel.fed
         outside[:, : -lay.k] = flows.reshape(STAGES, -1)
-        moved = np.concatenate([self.z, (self.h * radau.method().a) @ outside], axis=1)
-        return moved, self.u - self.u0, flows
-
-    def estimate(self) -> Array:
-        """Error of the step (inner,), by the embedded formula."""
-        rest = self.rate + (radau.method().embedded / self.h) @ self.z
-        out: Array = self.systems[0].solve(rest)
-        return out
-
-    def whole(self, estimate: Array, leaving: Array, moved: Array) -> Array:
-        """The error estimate of what left beside that of what is in the train (size,).
-
-        ``leaving`` (P, K) [mol/s] at the beginning, ``moved`` (S, size) what ``finish`` gave.
-        """
-        lay, method = self.lay, radau.method()
-        out = np.zeros(lay.size)
-        out[: lay.inner] = estimate
-        ports = slice(lay.inner, lay.size - lay.k)
-        rest = leaving.reshape(-1) + (method.embedded / self.h) @ moved[:, ports]
-        w = method.roots[0].real / self.h
-        out[ports] = (rest + self.lin.passing(estimate).reshape(-1)) / w
-        return out
+        moved_u = self.u - self.u0
+        return Finished(
+            moved=np.concatenate([self.z, (self.h * radau.method().a) @ outside], axis=1),
+            moved_u=moved_u, flows=flows, error=error, error_leaving=self.lin.passing(error),
+            past=Past(self.z, moved_u.reshape(STAGES, -1), self.h),
+        )  # fmt: skip
 
     def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
         """Unknowns and rates at the end, where the step has come to ``y`` and about ``u``."""
@@ -194,41 +215,44 @@ class PlainStages(Stages):
     """
 
     def __init__(
-        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
-        z: Array, moved_u: Array, weight: Array,
+        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float, past: Past | None,
+        weight: Array,
     ) -> None:  # fmt: skip
         kernel = at[0]
-        self.at, self.y, self.u0, self.rate, self.h = at, y, u, rate, h
+        self.at, self.y, self.u0, self.h = at, y, u, h
         self.lay, self.c = kernel.lay, kernel.c
         n, c, k = self.lay.n, self.c, self.lay.k
-        held = y[: self.lay.inner].reshape(n, k)
-        self.moles = np.ascontiguousarray(held[:, :c]).reshape(-1)
+        held, rate = y[: self.lay.inner].reshape(n, k), rate.reshape(n, k)
+        self.moles, self.rate = held[:, :c].ravel(), rate[:, :c].ravel()
+        self.z, moved_u = _guess(past, self.moles, u.shape, c, c, h)
+        self.u, self.dz = u + moved_u, self.z
+        # Of all stages one behind the other, each total by itself.
+        totals = np.empty((kernel.lay.k - c or kernel.net.totals.shape[1], STAGES, n))
         self.carried: Array | None = None
         if not kernel.t:
-            self.totals = np.broadcast_to(kernel.net.totals, (STAGES, *kernel.net.totals.shape))
+            totals[:] = kernel.net.totals.T[:, None]
         elif kernel.moving:
-            self.carried = self._carry(rate.reshape(n, k)[:, c:])
-            self.totals = (held[:, c:] + self.carried) * kernel.amount
+            self.rate_carried = rate[:, c:]
+            self.carried = self._carry(self.rate_carried)
+            totals[:] = ((held[:, c:] + self.carried) * kernel.amount).transpose(2, 0, 1)
         else:
-            self.totals = np.broadcast_to(held[:, c:] * kernel.amount, (STAGES, n, kernel.t))
-        self.z = z.reshape(STAGES, n, k)[..., :c].reshape(STAGES, -1)
-        self.u = u + moved_u
-        self.dz = self.z
+            totals[:] = (held[:, c:] * kernel.amount).T[:, None]
+        self.totals = totals.transpose(1, 2, 0)
         # Sizes are taken in tolerances; a product costs less than a quotient.
-        self.scale = 1.0 / weight.reshape(n, k)[:, :c].reshape(-1)
+        self.scale = 1.0 / weight.reshape(n, k)[:, :c].ravel()
         self.back = radau.method().back / h
-        self.pairs = np.empty((len(radau.method().roots) - 1, n * c), dtype=complex)
+        self.pairs = np.zeros((len(radau.method().roots), n * c), dtype=complex)
 
     def _carry(self, rate: Array) -> Array:
         """Changes of the carriers at the stages, from their rates at the beginning."""
         method = radau.method()
+        count = len(method.roots)
         modes = method.into.sum(axis=1)
-        first, *others = method.roots
-        found = np.empty((STAGES, *rate.shape))
-        found[0] = self._chains((first.real / self.h,), modes[:1, None, None] * rate)[0]
-        right = (modes[1::2] + 1j * modes[2::2])[:, None, None] * rate
-        solved = self._chains(tuple(root / self.h for root in others), right)
-        found[1::2], found[2::2] = solved.real, solved.imag
+        right = modes[:count].astype(complex)
+        right.imag[1:] = modes[count:]
+        shifts = tuple(root / self.h for root in method.roots)
+        solved = self._chains(shifts, right[:, None, None] * rate)
+        found = np.concatenate([solved.real, solved.imag[1:]])
         return (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
 
     def _chains(self, shifts: tuple[complex, ...], r: Numbers) -> Numbers:
@@ -268,20 +292,18 @@ class PlainStages(Stages):
         return kernel.mixers.slopes(spot, moving=False)
 
     def factorise(self) -> None:
-        """One real system, and the complex ones together."""
-        first, *others = radau.method().roots
-        self.real = self.lin.bands((first.real / self.h,))
-        self.others = self.lin.bands(tuple(root / self.h for root in others))
+        """The systems of the modes together, the real one among them."""
+        self.bands = self.lin.bands(tuple(root / self.h for root in radau.method().roots))
 
     def newton(self, *, first: bool) -> float:
         """As there, of the components."""
         method, pairs = radau.method(), self.pairs
+        count = len(pairs)
         modes = method.into @ (self.rates - self.back @ self.z)
+        pairs.real, pairs.imag[1:] = modes[:count], modes[count:]
+        solved = self.bands.solve(pairs.reshape(-1)).reshape(pairs.shape)
         found = np.empty_like(modes)
-        found[0] = self.real.solve(modes[0])
-        pairs.real, pairs.imag = modes[1::2], modes[2::2]
-        solved = self.others.solve(pairs.reshape(-1)).reshape(pairs.shape)
-        found[1::2], found[2::2] = solved.real, solved.imag
+        found[:count], found[count:] = solved.real, solved.imag[1:]
         self.dz = method.out @ found
         self.z = self.z + self.dz
         moved = self.dz.reshape(STAGES, self.lay.n, self.c)
@@ -299,34 +321,49 @@ class PlainStages(Stages):
         out[..., self.c :] = 0.0 if carriers is None else carriers
         return out.reshape(*lead, self.lay.inner)
 
-    def finish(self) -> tuple[Array, Array, Array]:
+    def finish(self) -> Finished:
         """As there."""
-        kernel, lay, c = self.at[0], self.lay, self.c
-        flows = np.zeros((STAGES, lay.ports, lay.k))
+        kernel, lay, c, method = self.at[0], self.lay, self.c, radau.method()
+        rest = self.rate + (method.embedded / self.h) @ self.z
+        error = self.bands.solve(rest).real
+        changes = np.concatenate([self.dz, error[None]])
+        flows, leaving = np.zeros((STAGES, lay.ports, lay.k)), np.zeros((lay.ports, lay.k))
         responses = (self.lin.at, self.lin.vt)
         for row, port in enumerate(kernel.net.ports.values()):
             i, phase = port.stage, port.phase
-            moved = self.dz[:, i * c : (i + 1) * c] @ responses[phase][i]
-            flows[:, row, :c] = port.share[:c] * (self.exits[phase][:, i] + moved)
+            passing = changes[:, i * c : (i + 1) * c] @ responses[phase][i]
+            passing[:-1] += self.exits[phase][:, i]
+            passing *= port.share[:c]
+            flows[:, row, :c], leaving[row, :c] = passing[:-1], passing[-1]
             if kernel.t:
                 each = (kernel.carried_aq, kernel.carried_org)[phase][i]
                 held = self.y[i * lay.k + c : (i + 1) * lay.k]
                 if self.carried is not None:
                     held = held + self.carried[:, i]
                 flows[:, row, c:] = port.share[c:] * each * held
+        carriers = None
+        if self.carried is not None:
+            rest_carried = self.rate_carried + np.tensordot(
+                method.embedded / self.h, self.carried, axes=1
+            )
+            shift = method.roots[0].real / self.h
+            carriers = self._chains((shift,), rest_carried[None])[0]
         out = np.empty((STAGES, lay.size))
         outside = np.empty((STAGES, lay.size - lay.inner))
         outside[:, : -lay.k] = flows.reshape(STAGES, -1)
         outside[:, -lay.k :] = kernel.fed
-        self.pure, self.z = self.z, self._wide(self.z, self.carried)
-        out[:, : lay.inner] = self.z
-        out[:, lay.inner :] = (self.h * radau.method().a) @ outside
-        return out, self.u - self.u0, flows
+        out[:, : lay.inner] = self._wide(self.z, self.carried)
+        out[:, lay.inner :] = (self.h * method.a) @ outside
+        moved_u = self.u - self.u0
+        return Finished(
+            moved=out, moved_u=moved_u, flows=flows, error=self._wide(error, carriers),
+            error_leaving=leaving, past=Past(self.z, moved_u.reshape(STAGES, -1), self.h),
+        )  # fmt: skip
 
     def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
         """As there, from what is known of the last stage."""
         kernel, n, c = self.at[0], self.lay.n, self.c
-        moles = (self.moles + self.pure[-1]).reshape(n, c)
+        moles = (self.moles + self.z[-1]).reshape(n, c)
         try:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 u, d, s, _ = kernel.mixers.settle(moles, self.totals[-1], u, None, close)
@@ -340,17 +377,6 @@ class PlainStages(Stages):
             carriers, _ = kernel.exchange(held, held, carriers=True)
         return u, self._wide(change.reshape(-1), carriers)
 
-    def estimate(self) -> Array:
-        """As there, of the finished step."""
-        rest = self.rate + (radau.method().embedded / self.h) @ self.z
-        by_stage = rest.reshape(self.lay.n, self.lay.k)
-        found = self.real.solve(by_stage[:, : self.c].reshape(-1))
-        carriers = None
-        if self.carried is not None:
-            w = radau.method().roots[0].real / self.h
-            carriers = self._chains((w,), by_stage[None, :, self.c :])[0]
-        return self._wide(found, carriers)
-
 
 def norm(v: Array, weight: Array) -> float:
     """Root of the mean square of v in tolerances."""
@@ -359,12 +385,46 @@ def norm(v: Array, weight: Array) -> float:
     return float(np.sqrt(flat @ flat / flat.size))
 
 
+def _guess(
+    past: Past | None, held: Array, unknowns: tuple[int, ...], width: int, c: int, h: float
+) -> tuple[Array, Array]:
+    """Changes of contents (S, held) and of unknowns (S, N, m) by the polynomial of stages solved
+    before; at rest without any, or far beyond them. The contents ``held`` have ``width`` columns a
+    mixer or cell, of which ``c`` are components.
+
+    Where the polynomial of the step before would take more of something than there is, the whole
+    stage is carried on by one of low degree, and a little is left: what is spent does not spoil all
+    others.
+    """
+    shape = (STAGES, *unknowns)
+    if past is None or h > AHEAD * past.h:
+        return np.zeros((STAGES, held.size)), np.zeros(shape)
+    ratio = h / past.h
+    if past.begun:
+        part = radau.within(ratio)
+        return part @ past.z, (part @ past.u).reshape(shape)
+    part = radau.ahead(ratio)
+    z, moved = part @ past.z, (part @ past.u).reshape(shape)
+    least = (LITTLE - 1.0) * held
+    below = z < least
+    if below.any():
+        n = unknowns[0]
+        by_stage = (STAGES, -1, n, width)
+        bad = np.flatnonzero(below.reshape(-1, n, width)[..., :c].any(axis=(0, 2)))
+        if bad.size:
+            lower = radau.ahead(ratio, LOW)
+            z.reshape(by_stage)[:, :, bad] = (lower @ past.z).reshape(by_stage)[:, :, bad]
+            moved[:, bad] = (lower @ past.u).reshape(shape)[:, bad]
+            np.maximum(z, least, out=z)
+    return z, moved
+
+
 def _by_moles(u_m: Array, moles: Array) -> Array:
     """u_m (N, m, C) on moles (S, N, C)."""
     lead, c = moles.shape[:-1], moles.shape[-1]
+    # As one matrix: numpy takes a vector to many small ones one by one.
     ones = np.ones(c)
-    out = np.empty((*lead, u_m.shape[1]))
-    for i in range(out.shape[-1]):
-        # As one matrix: numpy takes a vector to many small ones one by one.
-        out[..., i] = (moles * u_m[:, i]).reshape(-1, c).dot(ones).reshape(lead)
-    return out
+    if u_m.shape[1] == 1:
+        return (moles * u_m[:, 0]).reshape(-1, c).dot(ones).reshape(*lead, 1)
+    columns = [(moles * u_m[:, i]).reshape(-1, c).dot(ones) for i in range(u_m.shape[1])]
+    return np.stack(columns, axis=-1).reshape(*lead, -1)
