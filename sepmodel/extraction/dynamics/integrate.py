@@ -18,15 +18,9 @@ from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction.dynamics import radau
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.mixers import CLOSE
+from sepmodel.extraction.dynamics.plain import PlainStages
 from sepmodel.extraction.dynamics.radau import STAGES
-from sepmodel.extraction.dynamics.stages import (
-    ROUGH,
-    Finished,
-    Past,
-    PlainStages,
-    Stages,
-    norm,
-)
+from sepmodel.extraction.dynamics.stages import ROUGH, Past, Stages, norm
 
 Array = NDArray[np.float64]
 
@@ -71,7 +65,8 @@ class Options:
 @dataclass(slots=True)
 class Memory:
     """Everything the next step depends on: time, state, unknowns, step length, counts, the rate
-    [.../s] of what is in the train at ``t``, and the stages of the step before (``past``, with the
+    [.../s] of what is in the train at ``t`` (of carriers alone where the rest is found with the next
+    step), and the stages of the step before (``past``, with the
     changes of the unknowns in it and its length, which is zero after a break)."""
 
     t: float
@@ -105,24 +100,13 @@ class Step:
     y_new: Array
     u: Array
     leaving: Array
-    solved: Finished
+    solved: Stages
     kernel: Kernel
 
     @property
     def flows(self) -> Array:
         """What leaves at the stages (S, P, K)."""
         return self.solved.flows
-
-    def error(self) -> Array:
-        """The error estimate, of what left too (size,)."""
-        lay, method, solved = self.kernel.lay, radau.method(), self.solved
-        out = np.zeros(lay.size)
-        out[: lay.inner] = solved.error
-        ports = slice(lay.inner, lay.size - lay.k)
-        rest = self.leaving.reshape(-1) + (method.embedded / self.h) @ solved.moved[:, ports]
-        w = method.roots[0].real / self.h
-        out[ports] = (rest + solved.error_leaving.reshape(-1)) / w
-        return out
 
     def at(self, s: Array) -> tuple[Array, Array]:
         """States and unknowns at t + s h, s (T,).
@@ -135,7 +119,8 @@ class Step:
         errs = np.zeros(s.size)
         for each in radau.method().beyond[::-1].tolist():
             errs = (errs + each) * s
-        return self.y + part @ self.solved.moved - np.outer(errs, self.error()), self.u + u
+        error = np.outer(errs, self.solved.errors(self.leaving))
+        return self.y + part @ self.solved.moved() - error, self.u + u
 
 
 # Gives the kernel at a time, and whether it stays the same until the end of the stretch.
@@ -189,7 +174,7 @@ def advance(
     kernel = kernels(memory.t)
     moving = bool(kernel.t)
     weight = scale(kernel, memory, memory.y, options)
-    if fresh or memory.h <= 0 or not memory.rate.size:
+    if fresh or memory.h <= 0:
         memory.past_h = 0.0
         kernel.moving = bool(kernel.t)
         found = kernel.contents(memory.y, memory.u)
@@ -214,8 +199,8 @@ def advance(
         # On a ramp carriers move even if they rest at its beginning; otherwise they rest for good.
         moving = moving and (not constant or _moving(kernel, memory.rate))
         kernel.moving = moving
-        step = _solve(kernels, kernel, memory, h, weight, options, constant, tried)
-        if step is None:
+        solved = _solve(kernels, kernel, memory, h, weight, options, constant, tried)
+        if solved is None:
             tried = None
             memory.rejected += 1
             memory.failed = True
@@ -223,11 +208,11 @@ def advance(
             if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
-        solved = step.finish()
-        y_new = memory.y + solved.moved[-1]
+        solved.finish()
+        y_new = solved.reached()
         after = kernel if constant else kernels(until if last else memory.t + h)
         weight_new = scale(after, memory, y_new, options)
-        error = norm(solved.error, np.maximum(weight, weight_new))
+        error = solved.size(np.maximum(weight, weight_new))
         error = max(error, _at_outlets(kernel, memory, solved, options))
         if options.as_given:
             error = 1.0
@@ -236,7 +221,7 @@ def advance(
             memory.failed = True
             factor = SHRINK if not np.isfinite(error) else max(SHRINK, SAFETY * error**-exponent)
             memory.h = h * factor
-            tried = replace(solved.past, begun=True)
+            tried = replace(solved.past(), begun=True)
             if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
@@ -251,9 +236,10 @@ def advance(
         memory.t = until if last else memory.t + h
         memory.y, weight = y_new, weight_new
         near = CLOSE if options.as_given else ROUGH
-        memory.u, memory.rate = step.ended(after, y_new, memory.u + solved.moved_u[-1], near)
+        memory.u, memory.rate = solved.ended(after, y_new, near)
         memory.leaving = solved.flows[-1]
-        memory.past, memory.past_u, memory.past_h = solved.past.z, solved.past.u, h
+        past = solved.past()
+        memory.past, memory.past_u, memory.past_h = past.z, past.u, past.h
         tried = None
         # A step cut short by the end of a stretch says nothing about the next one.
         if options.as_given:
@@ -324,7 +310,7 @@ def _solve(
     return None
 
 
-def _at_outlets(kernel: Kernel, memory: Memory, solved: Finished, options: Options) -> float:
+def _at_outlets(kernel: Kernel, memory: Memory, solved: Stages, options: Options) -> float:
     """Error of what leaves in the end, in tolerances of all that runs there; what trickles is
     followed to a part of the strongest outlet."""
     c, products = kernel.c, kernel.products
@@ -339,9 +325,9 @@ def _at_outlets(kernel: Kernel, memory: Memory, solved: Finished, options: Optio
 
 def _moving(kernel: Kernel, rate: Array) -> bool:
     """Whether any carrier still changes."""
-    c = kernel.c
-    passing = np.abs(kernel.fed[c:]) + np.finfo(float).tiny
-    return bool((np.abs(rate.reshape(-1, kernel.lay.k)[:, c:]) > STILL * passing).any())
+    passing = np.abs(kernel.fed[kernel.c :]) + np.finfo(float).tiny
+    rows = rate.reshape(kernel.lay.inner // kernel.lay.k, -1)
+    return bool((np.abs(rows[:, -kernel.t :]) > STILL * passing).any())
 
 
 def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> float:
@@ -370,14 +356,18 @@ def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> fl
 
 
 def _stuck(kernel: Kernel, memory: Memory, options: Options, what: str) -> ConvergenceError:
-    weight = scale(kernel, memory, memory.y, options)
-    mixer = kernel.lay.parts(np.abs(memory.rate) / np.maximum(weight, np.finfo(float).tiny))[0]
-    stage = int(np.argmax(mixer.max(axis=1)))
+    weight = np.maximum(scale(kernel, memory, memory.y, options), np.finfo(float).tiny)
+    try:
+        rate = kernel.changes(memory.y, kernel.contents(memory.y, memory.u))[0]
+    except ConvergenceError as error:
+        stage = error.trace.stage if error.trace is not None and error.trace.stage else 1
+    else:
+        stage = int(np.argmax(kernel.lay.parts(np.abs(rate) / weight)[0].max(axis=1))) + 1
     return ConvergenceError(
-        f"the run stopped: {what}; the contents of stage {stage + 1} change fastest",
+        f"the run stopped: {what}; the contents of stage {stage} change fastest",
         trace=Trace(
             equation="contents of the mixers",
-            stage=stage + 1,
+            stage=stage,
             advice="look at what is scheduled there and then; a larger time.tolerance takes fewer "
             "and longer steps",
         ),

@@ -99,6 +99,11 @@ class Linear:
             room=self.kernel.rooms[key],
         )  # fmt: skip
 
+    def at_ports(self) -> Array:
+        """[outlet, by, flux] of the stages of the outlets, in their phases, (P, C, C)."""
+        both = (self.at, self.vt)
+        return np.array([both[port.phase][port.stage] for port in self.kernel.net.ports.values()])
+
     def banded(self, at: Array, vt: Array, *, carriers: bool) -> Array:
         """-J over mixers alone in band storage, one row of the result for each column.
 
