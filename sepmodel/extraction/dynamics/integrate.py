@@ -29,7 +29,7 @@ SAFETY = 1.0 - 1.0 / 8.0
 SHRINK, GROW = 1.0 / 8.0, 32.0
 # What leaves is held to this part of the tolerance, of what runs there: outlets are looked at at any
 # moment, and between the ends of a step its polynomial is of lower order than they are.
-OUTLETS = 1.0 / 8.0
+OUTLETS = 1.0 / 4.0
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
 LEFT = 1.0 / 32.0

@@ -333,8 +333,7 @@ class Band:
         each = room[:length].reshape(m, count, rows)
         # LAPACK clears what elimination fills itself.
         each[..., half:] = bands[:, half:]
-        for own, w in zip(each, shifts, strict=True):
-            own[:, 2 * half] += w
+        each[..., 2 * half] += np.array(shifts)[:, None]
         ab = each.reshape(m * count, rows)
         factorise, self.back_solve = (zgbtrf, zgbtrs) if complex_valued else (dgbtrf, dgbtrs)
         self.lu, self.pivots, info = factorise(ab.T, half, half, overwrite_ab=True)
@@ -348,7 +347,7 @@ class Band:
             lower, upper = (part.reshape(m * count, rows).T for part in first)
             self.triangles = lower, upper
             self.band_solve = ztbsv if complex_valued else dtbsv
-        self.weak: list[tuple[int, slice, Numbers]] = []
+        self.weak: list[tuple[slice, slice, Numbers]] = []
         self.returned: list[tuple[int, Numbers]] = []
         self.border: Numbers | None = None
         strong = []
@@ -356,10 +355,9 @@ class Band:
         for link, response, most in returns:
             where = None if exact else kernel.near[link.target[0]]
             if where is not None and most < WEAK * least:
-                by_shift = np.array([response / w for w in shifts])
-                self.weak.append(
-                    (link.source[0], slice(where * size, (where + 1) * size), by_shift)
-                )
+                source, target = (slice(i * size, (i + 1) * size) for i in (link.source[0], where))
+                by_shift = response / np.array(shifts)[:, None, None]
+                self.weak.append((source, target, by_shift))
             else:
                 strong.append((link, response))
         if strong:
@@ -408,17 +406,13 @@ class Band:
             k = self.band_solve(self.half, upper[:, :count], k, overwrite_x=1)
         if self.border is None and not self.weak:
             return k
-        size = self.size
-        m = count // (self.n * size)
+        m = count // (self.n * self.size)
         each = k.reshape(m, -1)
         if self.border is not None:
             each += (self.border[:m] @ self._back(each)[..., None])[..., 0]
-        changes = [
-            (each[:, None, i * size : (i + 1) * size] @ response[:m])[:, 0]
-            for i, _, response in self.weak
-        ]
-        for (_, where, _), change in zip(self.weak, changes, strict=True):
-            each[:, where] += change
+        changes = [each[:, None, source] @ response[:m] for source, _, response in self.weak]
+        for (_, target, _), change in zip(self.weak, changes, strict=True):
+            each[:, target] += change[:, 0]
         return k
 
 

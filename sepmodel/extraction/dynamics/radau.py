@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
 
-import os
-STAGES = int(os.environ.get("RS","5"))
+STAGES = 5
 ORDER = 2 * STAGES - 1
 # The stage in the middle of the step, where the derivative is taken.
 MIDDLE = STAGES // 2
