@@ -57,7 +57,7 @@ class PlainStages(Stages):
         # Sizes are taken in tolerances; a product costs less than a quotient.
         self.scale = 1.0 / weight.reshape(n, k)[:, :c].ravel()
         self.back = radau.method().back / h
-        self.pairs = np.zeros((len(radau.method().roots), n * c), dtype=complex)
+        self.pairs = np.empty((len(radau.method().roots) - 1, n * c), dtype=complex)
         self.begun = False
 
     def _carry(self, rate: Array) -> Array:
@@ -78,13 +78,12 @@ class PlainStages(Stages):
         out = np.empty_like(r)
         m, n = r.shape[:2]
         solve = ztbtrs if r.dtype.kind == "c" else dtbtrs
+        own_shift = np.array(shifts)[:, None]
         for phase, which, leaving, passed in self.at[0].chains:
             band = np.empty((m, n, 2), dtype=r.dtype)
             down = phase == AQUEOUS
             off, own = (0, 1) if down else (1, 0)
-            band[:, :, off] = passed
-            for each, w in zip(band, shifts, strict=True):
-                np.add(leaving, w, out=each[:, own])
+            band[:, :, off], band[:, :, own] = passed, leaving + own_shift
             right = r[:, :, which].reshape(m * n, -1)
             found = solve(band.reshape(m * n, 2).T, right, uplo="U" if down else "L")[0]
             out[:, :, which] = found.reshape(m, n, -1)
@@ -119,17 +118,20 @@ class PlainStages(Stages):
         return kernel.mixers.slopes(spot, moving=False)
 
     def factorise(self) -> None:
-        """The systems of the modes together, the real one among them."""
-        self.bands = self.lin.bands(tuple(root / self.h for root in radau.method().roots))
+        """One real system, and the complex ones together."""
+        first, *others = radau.method().roots
+        self.real = self.lin.bands((first.real / self.h,))
+        self.others = self.lin.bands(tuple(root / self.h for root in others))
 
     def newton(self, *, first: bool) -> float:
         """As there, of the components."""
         method, pairs = radau.method(), self.pairs
-        count = len(pairs)
+        split = len(pairs) + 1
         modes = method.into @ (self.rates - self.back @ self.z)
-        pairs.real, pairs.imag[1:] = modes[:count], modes[count:]
-        solved = self.bands.solve(pairs.reshape(-1)).reshape(pairs.shape)
-        modes[:count], modes[count:] = solved.real, solved.imag[1:]
+        pairs.real, pairs.imag = modes[1:split], modes[split:]
+        solved = self.others.solve(pairs.reshape(-1)).reshape(pairs.shape)
+        modes[0] = self.real.solve(modes[0])
+        modes[1:split], modes[split:] = solved.real, solved.imag
         self.dz = method.out @ modes
         self.z = self.z + self.dz
         self.u = self.found.u[:STAGES] + by_moles(
@@ -142,7 +144,7 @@ class PlainStages(Stages):
         """As there."""
         kernel, lay, c = self.at[0], self.lay, self.c
         rest = self.rate + (radau.method().embedded / self.h) @ self.z
-        self.error = self.bands.solve(rest).real
+        self.error = self.real.solve(rest)
         stages = kernel.port_stages
         changes = np.concatenate([self.dz, self.error[None]]).reshape(-1, lay.n, c)
         passing = changes[:, stages].swapaxes(0, 1) @ self.lin.at_ports()
