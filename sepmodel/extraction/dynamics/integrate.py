@@ -27,8 +27,8 @@ Array = NDArray[np.float64]
 # Step control: aim below the tolerance, and at most this change of the step at once.
 SAFETY = 1.0 - 1.0 / 8.0
 SHRINK, GROW = 1.0 / 8.0, 32.0
-# What leaves is held to this part of the tolerance, of what runs there: outlets are looked at at any
-# moment, and between the ends of a step its polynomial is of lower order than they are.
+# What leaves is held to this part of the tolerance, of what runs there: an outlet is looked at at any
+# moment, and within a step its polynomial is of lower order than at the end.
 OUTLETS = 1.0 / 4.0
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
@@ -65,9 +65,9 @@ class Options:
 @dataclass(slots=True)
 class Memory:
     """Everything the next step depends on: time, state, unknowns, step length, counts, the rate
-    [.../s] of what is in the train at ``t`` (of carriers alone where the rest is found with the next
-    step), and the stages of the step before (``past``, with the
-    changes of the unknowns in it and its length, which is zero after a break)."""
+    [.../s] of what is in the train at ``t`` (of carriers alone where the rest is found with the
+    next step), and the stages of the step before (``past``, with the changes of the unknowns in it
+    and its length, which is zero after a break)."""
 
     t: float
     y: Array
@@ -212,10 +212,10 @@ def advance(
         y_new = solved.reached()
         after = kernel if constant else kernels(until if last else memory.t + h)
         weight_new = scale(after, memory, y_new, options)
-        error = solved.size(np.maximum(weight, weight_new))
-        error = max(error, _at_outlets(kernel, memory, solved, options))
-        if options.as_given:
-            error = 1.0
+        error = 1.0
+        if not options.as_given:
+            inside = solved.size(np.maximum(weight, weight_new))
+            error = max(inside, _at_outlets(kernel, memory, solved, options))
         if not error <= 1.0:
             memory.rejected += 1
             memory.failed = True

@@ -349,20 +349,18 @@ class Kernel:
     def _plain_changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
         """Rates of mixers alone; of carriers nothing is said of what leaves."""
         lay, c = self.lay, self.c
-        change, both = self.exchange(found.x, found.y)
+        change, (aq, org) = self.exchange(found.x, found.y)
         if not self.t:
-            return change.reshape(*y.shape[:-1], lay.inner), both
+            return change.reshape(*y.shape[:-1], lay.inner), (aq, org)
         mixer = np.zeros((*y.shape[:-1], lay.n, lay.k))
         mixer[..., :c] = change
         if self.moving:
             held = y[..., : lay.mixers].reshape(mixer.shape)[..., c:]
             held = np.ascontiguousarray(held)
             mixer[..., c:] = self.exchange(held, held, carriers=True)[0]
-        return mixer.reshape(*y.shape[:-1], lay.inner), both
+        return mixer.reshape(*y.shape[:-1], lay.inner), (aq, org)
 
-    def exchange(
-        self, x: Array, y: Array, *, carriers: bool = False
-    ) -> tuple[Array, Array]:
+    def exchange(self, x: Array, y: Array, *, carriers: bool = False) -> tuple[Array, Array]:
         """Rates in mixers alone (..., N, C), and what leaves the stages, of concentrations.
 
         Both phases' are (2, ..., N, C); of ``carriers`` from moles, (..., N, T).

@@ -70,7 +70,8 @@ class PlainStages(Stages):
         shifts = tuple(root / self.h for root in method.roots)
         solved = self._chains(shifts, right[:, None, None] * rate)
         found = np.concatenate([solved.real, solved.imag[1:]])
-        return (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
+        out: Array = (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
+        return out
 
     def _chains(self, shifts: tuple[complex, ...], r: Numbers) -> Numbers:
         """Carriers (shifts, N, T) that run down the train, or up it: a triangular band for each
@@ -107,7 +108,7 @@ class PlainStages(Stages):
         u, d, s, slack = kernel.mixers.settle(moles, totals, u, None, close, INSIDE)
         x = moles * s
         self.found = Contents(u=u, x=x, y=d * x, s=s, d=d, totals=totals, aside=None, slack=slack)
-        change, self.exits = kernel.exchange(x, self.found.y)
+        change, self.leaving = kernel.exchange(x, self.found.y)
         if not self.begun:
             self.begun, self.rate, self.u0 = True, change[-1].reshape(-1), u[-1]
         self.rates = change[:STAGES].reshape(STAGES, -1)
@@ -148,7 +149,7 @@ class PlainStages(Stages):
         stages = kernel.port_stages
         changes = np.concatenate([self.dz, self.error[None]]).reshape(-1, lay.n, c)
         passing = changes[:, stages].swapaxes(0, 1) @ self.lin.at_ports()
-        passing[:, :-1] += self.exits[kernel.port_phases, :, stages][:, :STAGES]
+        passing[:, :-1] += self.leaving[kernel.port_phases, :, stages][:, :STAGES]
         passing *= kernel.port_shares
         self.flows = np.empty((STAGES, lay.ports, lay.k))
         self.error_leaving = np.zeros((lay.ports, lay.k))
@@ -167,7 +168,8 @@ class PlainStages(Stages):
         assert self.carried is not None
         rest = (method.embedded / self.h) @ self.carried.reshape(STAGES, -1)
         rest = self.rate_carried + rest.reshape(self.rate_carried.shape)
-        return self._chains((method.roots[0].real / self.h,), rest[None])[0]
+        out: Array = self._chains((method.roots[0].real / self.h,), rest[None])[0]
+        return out
 
     def size(self, weight: Array) -> float:
         """As there."""

@@ -30,14 +30,12 @@ MIDDLE = STAGES // 2
 class Method:
     """Coefficients: ``nodes`` (S,), ``a`` and its inverse ``back`` (S, S); ``roots`` the
     eigenvalues of A^-1, the real one first, then one of each pair; ``into`` (S, S) takes stages to
-    the real parts of these modes, then the imaginary parts of the pairs', ``out`` (S, S) brings them
-    back.
-    ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
+    the real mode, the real parts of the pairs' and their imaginary parts, ``out`` (S, S) brings
+    them back. ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
     coefficients of s, s^2 ... of the polynomial through 0 and the stages; ``tails`` by degree
     powers (S, k) of the nodes and the coefficients (k, S) of the polynomials through the last
-    stages alone, about the end and less what is there; ``beyond`` (S + 1,) those
-    of s, s^2 ... of what the step's polynomial errs by on the way, in error estimates: it is zero
-    at both ends."""
+    stages alone, about the end and less what is there; ``beyond`` (S + 1,) those of s, s^2 ... of
+    what the step's polynomial errs by on the way, in error estimates: it is zero at both ends."""
 
     nodes: Array
     a: Array

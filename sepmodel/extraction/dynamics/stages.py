@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sepmodel.errors import ConvergenceError
 from sepmodel.extraction.dynamics import radau
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.linear import Linear, Numbers, System
@@ -274,9 +273,8 @@ def guess(
 def by_moles(u_m: Array, moles: Array) -> Array:
     """u_m (N, m, C) on moles (S, N, C)."""
     lead, c = moles.shape[:-1], moles.shape[-1]
-    # As one matrix: numpy takes a vector to many small ones one by one.
-    ones = np.ones(c)
-    if u_m.shape[1] == 1:
-        return (moles * u_m[:, 0]).reshape(-1, c).dot(ones).reshape(*lead, 1)
-    columns = [(moles * u_m[:, i]).reshape(-1, c).dot(ones) for i in range(u_m.shape[1])]
-    return np.stack(columns, axis=-1).reshape(*lead, -1)
+    out = np.empty((*lead, u_m.shape[1]))
+    for i in range(u_m.shape[1]):
+        # As one matrix: numpy takes a vector to many small ones one by one.
+        out[..., i] = (moles * u_m[:, i]).reshape(-1, c).dot(np.ones(c)).reshape(lead)
+    return out

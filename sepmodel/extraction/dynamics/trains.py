@@ -226,8 +226,8 @@ class CircuitTrain:
     """A circuit with closed charge and extractant balances, and the hold-ups of its stages.
 
     ``activity`` is a model of the ions "H", the components and "Cl"; without one activities are
-    ideal. ``bypass`` keeps room for efficiencies that events change; ``counter_ion`` is the component
-    that outlets are not looked at for.
+    ideal. ``bypass`` keeps room for efficiencies that events change; ``counter_ion`` is the
+    component that outlets are not looked at for.
     """
 
     inputs: circuit.CircuitInputs

@@ -179,7 +179,7 @@ def test_output_within_a_step_is_better_than_its_polynomial():
             step = next(s for s in steps if t <= s.t + s.h)
             s = np.array([(t - step.t) / step.h])
             part = s[:, None] ** np.arange(1, 6) @ radau.method().bend
-            found.append((step.at(s)[0][0], (step.y + part @ step.moved)[0]))
+            found.append((step.at(s)[0][0], (step.y + part @ step.solved.moved())[0]))
         return np.array(found)
 
     fine, coarse = run(32), run(4)
