@@ -27,8 +27,8 @@ Array = NDArray[np.float64]
 # Step control: aim below the tolerance, and at most this change of the step at once.
 SAFETY = 1.0 - 1.0 / 8.0
 SHRINK, GROW = 1.0 / 8.0, 32.0
-# What leaves is held to this part of the tolerance, of what runs there: an outlet is looked at at any
-# moment, and within a step its polynomial is of lower order than at the end.
+# What leaves is held to this part of the tolerance, of what runs there: outlets are looked at any
+# time, and within a step its polynomial is of lower order than at the end.
 OUTLETS = 1.0 / 4.0
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
