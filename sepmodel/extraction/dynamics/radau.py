@@ -116,15 +116,13 @@ def within(ratio: float) -> Array:
     return out
 
 
-def ahead(ratio: float, degree: int = STAGES) -> Array:
+def ahead(ratio: float, degree: int = STAGES - 1) -> Array:
     """(S, S): from stages of one step to those of the next, ``ratio`` times as long, less where it
-    begins, by the polynomial of the one before; of lower ``degree`` through its last stages alone.
+    begins, by the polynomial through the last stages of the one before, without its beginning.
+
+    That is of one degree less than the step's own, or lower: behind a front the beginning is
+    another regime, and what is carried beyond the end by it is worse, not better.
     """
-    found = method()
-    if degree == STAGES:
-        out: Array = (1.0 + ratio * found.nodes[:, None]) ** np.arange(1, STAGES + 1) @ found.bend
-        out[:, -1] -= 1.0
-        return out
-    powers, tail = found.tails[degree]
-    out = powers * ratio ** np.arange(1.0, degree + 1.0) @ tail
+    powers, tail = method().tails[degree]
+    out: Array = powers * ratio ** np.arange(1.0, degree + 1.0) @ tail
     return out
