@@ -29,10 +29,10 @@ SAFETY = 1.0 - 1.0 / 8.0
 SHRINK, GROW = 1.0 / 8.0, 32.0
 # What leaves is held to this part of the tolerance, of what runs there: outlets are looked at any
 # time, and within a step its polynomial is of lower order than at the end.
-OUTLETS = 1.0 / 4.0
+OUTLETS = 1.0 / 8.0
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
-LEFT = 1.0 / 32.0
+LEFT = 1.0 / 64.0
 BEGIN = 1.0 / 32.0
 ROUNDS = 10
 RETRY = 1.0 / 2.0
