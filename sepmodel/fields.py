@@ -22,7 +22,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -58,6 +58,40 @@ class Table(BaseModel):
     """One table of a case file: unknown keys are errors, values do not change afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Refusals:
+    """Refusals gathered by a table's validator, so that one look tells everything.
+
+    >>> wrong = Refusals()
+    >>> wrong.add("no inlet", "an inlet", key="inlet")
+    >>> wrong.of(refuse, "too many stages", "at most 9")
+    >>> len(wrong)
+    2
+    """
+
+    def __init__(self) -> None:
+        self._found: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, message: str, expected: str = "", value: Any = None, key: str = "") -> None:
+        """Note what ``refuse`` would refuse."""
+        self.of(refuse, message, expected, value, key)
+
+    def of(self, check: Callable[..., object], *given: Any) -> None:
+        """Note what a check refuses."""
+        try:
+            check(*given)
+        except PydanticCustomError as error:
+            context = dict(error.context or {})
+            self._found += context.pop("all", [context])
+
+    def refuse(self) -> None:
+        """Refuse all that was noted, if anything was."""
+        if self._found:
+            raise PydanticCustomError("refused", "{said}", {**self._found[0], "all": self._found})
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +306,28 @@ def problems(
 ) -> list[Problem]:
     """A pydantic error as problems; misspelt keys are told the nearest known one."""
     found: dict[str, Problem] = {}
-    items = [item for item in error.errors(include_url=False) if not _echo(item)]
+    items = [
+        single
+        for item in error.errors(include_url=False)
+        if not _echo(item)
+        for single in _singles(item)
+    ]
     for item in items[:_MOST]:
         where, known = _walk(model, data, item["loc"], item["type"] == "missing")
         key = ".".join([*map(str, where), *filter(None, [item.get("ctx", {}).get("key")])])
         # Of the members of a union the first says best what was meant.
-        found.setdefault(key, _problem(item, key, known, file))
+        each = item.get("ctx", {}).get("of", "")
+        found.setdefault(f"{key} {each}", _problem(item, key, known, file))
     rest = [Problem(message=f"and {len(items) - _MOST} more problems", file=file)]
     return [*found.values(), *(rest if len(items) > _MOST else [])]
+
+
+def _singles(item: Any) -> list[Any]:
+    """An entry of a pydantic error, or one for each of the refusals that were gathered in it."""
+    gathered = item.get("ctx", {}).get("all")
+    if not gathered:
+        return [item]
+    return [{**item, "ctx": {**context, "of": i}} for i, context in enumerate(gathered)]
 
 
 def _echo(item: Any) -> bool:
@@ -303,7 +351,8 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
         message, expected, value = "missing key", "this key with a value", None
     elif kind == "refused":
         message, expected = context["said"], context["expected"]
-        value = context["value"] if isinstance(value, dict | BaseModel) else value
+        if isinstance(value, dict | BaseModel):
+            value = _written(value, context)
     else:
         text = str(item["msg"])
         message = "not acceptable"
@@ -321,6 +370,15 @@ def _problem(item: Any, key: str, known: Sequence[str], file: str) -> Problem:
         elif kind == "value_error":
             message, expected = expected, ""
     return Problem(message=message, file=file, key=key, value=value, expected=expected)
+
+
+def _written(table: Any, context: Mapping[str, Any]) -> Any:
+    """The value a table's validator blames, as it was written where it stands in the table."""
+    written = table
+    for part in str(context["key"]).split("."):
+        written = written.get(part) if isinstance(written, dict) else None
+    single = isinstance(written, str | int | float)
+    return written if single and context["value"] is not None else context["value"]
 
 
 def _walk(model: Any, data: Any, loc: Sequence[Any], missing: bool) -> tuple[list[Any], list[str]]:

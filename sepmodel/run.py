@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sepmodel.sweep_tables import Sweep, Uncertainty
 
     Solver: TypeAlias = Callable[..., Result]
+    Further: TypeAlias = Callable[[type[Case], Mapping[str, Any], Sequence[Problem]], list[Problem]]
     ManySolver: TypeAlias = Callable[[Sequence[Any], Sequence[Book]], list[Result | SepmodelError]]
 
 DEFAULT_STUDY = "magnet-scrap"
@@ -42,7 +43,8 @@ class Kind:
     ``solve_many`` solves many cases of the kind together; a failed member is its error.
 
     A ``timed`` solver goes through simulated time: it tells how far it is, and goes on from a
-    checkpoint after a stop.
+    checkpoint after a stop. ``further`` tells what else is wrong with a document that is no case,
+    from what is known to be.
     """
 
     model: type[Case]
@@ -50,6 +52,7 @@ class Kind:
     command: str = "run"
     solve_many: ManySolver | None = None
     timed: bool = False
+    further: Further | None = None
 
 
 def _cascade() -> Kind:
@@ -72,14 +75,22 @@ def _dynamic_cascade() -> Kind:
     from sepmodel.extraction.dynamics.inputs import DynamicMassFlowCase
     from sepmodel.extraction.dynamics.solve import solve_case
 
-    return Kind(DynamicMassFlowCase, solve_case, timed=True)
+    return Kind(DynamicMassFlowCase, solve_case, timed=True, further=_further)
 
 
 def _dynamic_circuit() -> Kind:
     from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase
     from sepmodel.extraction.dynamics.solve import solve_case
 
-    return Kind(DynamicCircuitCase, solve_case, timed=True)
+    return Kind(DynamicCircuitCase, solve_case, timed=True, further=_further)
+
+
+def _further(
+    model: type[Case], document: Mapping[str, Any], known: Sequence[Problem]
+) -> list[Problem]:
+    from sepmodel.extraction.dynamics.further import further
+
+    return further(model, document, known)
 
 
 def _column() -> Kind:
@@ -271,6 +282,9 @@ def _checked(document: Mapping[str, Any], file: str) -> dict[str, Any]:
         found["inputs"] = fields.validate(kind.model, body, file=file)
     except InputError as error:
         problems += error.problems
+        if kind.further is not None:
+            found_too = kind.further(kind.model, body, error.problems)
+            problems += [replace(p, file=file) for p in found_too]
     for name in [key for key in carried if key in document]:
         from sepmodel import sweep_tables
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sepmodel import units
 from sepmodel.extraction.inputs import MOST_STAGES, Efficiency, Member, require_stage
 from sepmodel.fields import (
     Case,
@@ -19,17 +20,20 @@ from sepmodel.fields import (
     OpenFraction,
     Quantity,
     Real,
+    Refusals,
     SetId,
     Table,
     Temperature,
     Text,
     refuse,
 )
+from sepmodel.species import OXIDES
 
 Fraction = Annotated[float, Number("a fraction", low=0, high=1)]
 Entrained = Annotated[float, Number("an entrained fraction", low=0, high=0.5)]
 Sections = Literal["extraction", "scrub", "strip", "saponify"]
 ORDER = ("extraction", "scrub", "strip", "saponify")
+RETURNS = "the organic of a closed loop carries what it returned with: nothing brings more"
 MolarMass = Annotated[float, Quantity("kg/mol", above=0)]
 
 
@@ -66,7 +70,7 @@ class Organic(Table):
     """
 
     flow: Flow
-    extractant: Concentration
+    extractant: Annotated[float, Quantity("mol/m^3", above=0)]
     saponification: Fraction = 0.0
     composition: dict[Member, Text] = Field(default_factory=dict)
 
@@ -117,6 +121,14 @@ class Recycle(Table):
     strip_reflux: Annotated[float, Number("a fraction", low=0, below=1)] = 0.0
 
 
+def _nothing(text: str) -> bool:
+    """Whether a quantity is zero; what is none is somebody else's to refuse."""
+    try:
+        return units.split(text)[0] == 0
+    except ValueError:
+        return True
+
+
 class CircuitCase(Case):
     """An extraction circuit at steady state, with pH as an answer."""
 
@@ -138,34 +150,36 @@ class CircuitCase(Case):
 
     @model_validator(mode="after")
     def _consistent(self) -> CircuitCase:
+        wrong = Refusals()
         if len(set(self.components)) < len(self.components):
-            refuse(
+            wrong.add(
                 "a component is named twice", "each once", ", ".join(self.components), "components"
             )
         if self.model.counter_ion in self.components:
-            refuse(
+            wrong.add(
                 "the counter-ion is not listed among the components",
                 f"components without {self.model.counter_ion}",
                 ", ".join(self.components),
                 "components",
             )
+        known = not len(wrong)
         names = [section.name for section in self.section]
         if names != [name for name in ORDER if name in names]:
-            refuse(
+            wrong.add(
                 "the sections do not follow the organic",
                 ", ".join(ORDER),
                 ", ".join(names),
                 "section",
             )
         if self.stages > MOST_STAGES:
-            refuse(
+            wrong.add(
                 "too many stages", f"at most {MOST_STAGES} in all sections", self.stages, "section"
             )
         counts: dict[str, int] = {s.name: s.stages for s in self.section}
         ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
         given = [port.name for port in ports]
         if len(set(given)) < len(given):
-            refuse(
+            wrong.add(
                 "a name of an inlet or draw is used twice",
                 "names of their own",
                 ", ".join(given),
@@ -173,51 +187,86 @@ class CircuitCase(Case):
             )
         for port in ports:
             key = f"{'inlet' if isinstance(port, Inlet) else 'draw'}.{port.name}"
-            require_stage(port, counts, key)
+            wrong.of(require_stage, port, counts, key)
         tables: list[tuple[str, Iterable[str]]] = [
             (f"inlet.{inlet.name}.composition", inlet.composition) for inlet in self.inlet
         ]
         tables += [("organic.composition", self.organic.composition)]
         tables += [("model.log_k", self.model.log_k)]
         for key, named in tables:
-            for name in sorted(named):
+            for name in sorted(named) if known else ():
                 if name not in (*self.components, self.model.counter_ion):
-                    refuse(
+                    wrong.add(
                         "a component that the case does not have",
                         f"one of {', '.join(self.components)}",
                         name,
                         f"{key}.{name}",
                     )
-        if self.model.level is not None and self.model.level not in self.components:
-            refuse(
+        level = self.model.level
+        if known and level is not None and level not in self.components:
+            wrong.add(
                 "the level is no component of the case",
                 f"one of {', '.join(self.components)}",
-                self.model.level,
+                level,
                 "model.level",
             )
         if self.recycle.strip_reflux and {"scrub", "strip"} - set(names):
-            refuse(
+            wrong.add(
                 "reflux of strip liquor needs a scrub and a strip section",
                 "both sections, or strip_reflux = 0",
                 self.recycle.strip_reflux,
                 "recycle.strip_reflux",
             )
         if self.organic.saponification and self.model.counter_ion is None:
-            refuse(
+            wrong.add(
                 "a saponified organic names its counter-ion",
                 'model.counter_ion = "Na"',
                 key="model.counter_ion",
             )
         if self.model.equilibrium == "correlation" and self.model.set is None:
-            refuse(
+            wrong.add(
                 "a correlation comes from a set",
                 'such as set = "correlations/..."',
                 key="model.set",
             )
-        self._base_fits(names)
-        self._activity_fits()
-        self._mixture_fits()
+        bare = [name for name in self.components if name not in OXIDES]
+        if self.purity_basis == "oxide-mass" and bare:
+            wrong.add(
+                f"no oxide mass is known for {', '.join(bare)}",
+                "mole",
+                self.purity_basis,
+                "purity_basis",
+            )
+        for check in (self._returns, self._base_fits, self._activity_fits, self._mixture_fits):
+            wrong.of(check)
+        self._also(wrong)
+        wrong.refuse()
         return self
+
+    def _also(self, wrong: Refusals) -> None:
+        """What a case of a further kind has to be besides."""
+
+    @property
+    def brought(self) -> tuple[str, ...]:
+        """What the organic can bring along: in a closed loop the counter-ion it is given anew."""
+        ion = self.model.counter_ion
+        ions = () if ion is None else (ion,)
+        if not self.recycle.organic:
+            return (*self.components, *ions)
+        return () if self.section[-1].name == "saponify" else ions
+
+    def _returns(self) -> None:
+        """Refuse metal in an organic that nobody supplies: it would come from nowhere."""
+        wrong = Refusals()
+        for name, text in self.organic.composition.items():
+            if name not in self.brought and not _nothing(text):
+                wrong.add(
+                    RETURNS,
+                    " or ".join((*self.brought, "recycle.organic = false")),
+                    text,
+                    f"organic.composition.{name}",
+                )
+        wrong.refuse()
 
     def _mixture_fits(self) -> None:
         model = self.model
@@ -239,7 +288,8 @@ class CircuitCase(Case):
             expected = "organic.saponification instead of the section"
             refuse("a saponify section knows one acid only", expected, given, "model.second")
 
-    def _base_fits(self, names: Sequence[str]) -> None:
+    def _base_fits(self) -> None:
+        names = [section.name for section in self.section]
         based = [inlet for inlet in self.inlet if inlet.base]
         if based and self.model.counter_ion is None:
             refuse(

@@ -153,7 +153,19 @@ def limits_left(
         *_soap(case, book, inputs, solved),
         *liquors_left(case, book, inputs, solved, partial(place, case)),
         *_recycled(case, book, inputs, solved),
-        *_impurities(case, book, inputs, solved),
+        *impurities(case, book, inputs, solved),
+    ]
+
+
+def for_comparison(case: CircuitCase) -> list[Warned]:
+    """That a case compares codes, if it does."""
+    if case.purpose != REGRESSION:
+        return []
+    return [
+        Warned(
+            code="code-regression",
+            message="for comparison with another code: no statement about a real circuit",
+        )
     ]
 
 
@@ -215,6 +227,20 @@ def gelling(book: Book, degree: float, where: str) -> list[Warned]:
     ]
 
 
+def base_unused(free: float, brought: float, where: str) -> list[Warned]:
+    """Whether base [mol/s] that finds no acid in the organic is a notable part of what comes."""
+    if not free > NOTABLE * brought:
+        return []
+    return [
+        Warned(
+            code="base-unused",
+            message=f"{free / brought:.3g} of the base leaves with the saponification "
+            "liquor: the organic takes no more",
+            where=where,
+        )
+    ]
+
+
 def _soap(
     case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
 ) -> list[Warned]:
@@ -230,15 +256,7 @@ def _soap(
         liquor = solved.outlets["saponify"]
         free = float(liquor.flow * inputs.model.kw / liquor.proton)
         brought = sum(i.flow * i.base for i in case.inlet if i.section == "saponify")
-        if free > NOTABLE * brought:
-            out.append(
-                Warned(
-                    code="base-unused",
-                    message=f"{free / brought:.3g} of the base leaves with the saponification "
-                    "liquor: the organic takes no more",
-                    where="saponify",
-                )
-            )
+        out += base_unused(free, brought, "saponify")
     return out
 
 
@@ -269,17 +287,27 @@ def _loading(
 def _recycled(
     case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
 ) -> list[Warned]:
-    limit = book[f"{DEFAULTS}:recycle_limit"]
     strongest = max((i.acid for i in case.inlet if i.section == "strip"), default=0.0)
+    return [
+        warning
+        for name, share in zip(inputs.components, np.atleast_1d(solved.recycle), strict=True)
+        if name != case.model.counter_ion
+        for warning in recycled(book, name, float(share), strongest, "strip")
+    ]
+
+
+def recycled(book: Book, name: str, share: float, strongest: float, where: str) -> list[Warned]:
+    """Whether the organic returns with too much of an element; strip acid [mol/m3]."""
+    limit = book[f"{DEFAULTS}:recycle_limit"]
+    if not share > limit:
+        return []
     return [
         Warned(
             code="recycle",
             message=f"the returning organic carries {share:.3g} times the feed of {name} "
             f"(limit {limit:g}): {to(strongest, 'mol/L'):g} mol/L strip acid hardly removes it",
-            where="strip",
+            where=where,
         )
-        for name, share in zip(inputs.components, np.atleast_1d(solved.recycle), strict=True)
-        if share > limit and name != case.model.counter_ion
     ]
 
 
@@ -356,8 +384,8 @@ def _saturated(
     return out
 
 
-def _impurities(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: circuit.CircuitResult
+def impurities(
+    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors
 ) -> list[Warned]:
     """What equilibrium does not tell of iron and aluminium in the organic."""
     if case.model.equilibrium != "mass-action":

@@ -80,28 +80,46 @@ def _solved_case(case: CircuitCase, book: Book, made: Assembled) -> Result:
     return result(case, book, made, settled.solved, settled)
 
 
-def assemble(case: CircuitCase, book: Book) -> Assembled:
+def assemble(case: CircuitCase, book: Book, told: list[Problem] | None = None) -> Assembled:
     """The kernel's inputs of a case, its constants read from the book.
+
+    With a list ``told`` what is wrong is put there, and inputs are made that stand in for it: what
+    refers to them can be looked at all the same.
 
     Raises
     ------
     InputError
-        for constants and liquors that cannot be.
+        for constants and liquors that cannot be, all at once.
     """
+    wrong: list[Problem] = []
     names = case.components
     ions = names if case.model.counter_ion is None else (*names, case.model.counter_ion)
     charge = np.array([float(CHARGES.get(name, 3)) for name in ions])
-    model, dimers, per_extractant = _model(case, book, ions, charge)
-    warnings = circuit_limits.order_of_constants(case, model, ions)
+    warnings: list[Warned] = []
+    try:
+        model, dimers, per_extractant = _model(case, book, ions, charge)
+        warnings = circuit_limits.order_of_constants(case, model, ions)
+    except InputError as error:
+        wrong += error.problems
+        model = CationExchange(log_k=np.zeros(len(ions)), charge=charge, dimers=charge)
+        dimers, per_extractant = charge, 0.5
     # Elsewhere base meets more acid and salt than it is: the water stays acid, hydroxide nothing.
     if isinstance(model, CationExchange) and case.section[-1].name == "saponify":
         kw = 10 ** book[WATER] * units.factor("mol/L") ** 2
         model = SoapExchange(
             log_k=model.log_k, charge=model.charge, dimers=model.dimers, kw=float(kw)
         )
-    inputs = _inputs(case, book, ions, charge, model, dimers, per_extractant)
+    inputs = _inputs(case, book, ions, charge, model, dimers, per_extractant, wrong)
     if case.purpose != REGRESSION:
-        circuit_limits.require_possible_inlets(case, book, inputs)
+        try:
+            circuit_limits.require_possible_inlets(case, book, inputs)
+        except InputError as error:
+            wrong += [p for p in error.problems if p not in wrong]
+    if wrong:
+        if told is None:
+            raise InputError(wrong)
+        told += wrong
+        return Assembled(inputs=inputs, dimers=dimers, warnings=())
     shifts, unknown = _temperatures(case, book, ions)
     warnings += unknown
     warnings += _borrowed_factors(case)
@@ -164,14 +182,11 @@ def result(
 ) -> Result:
     """A solved circuit as the result of its case."""
     inputs = made.inputs
-    warnings = [*made.warnings, *circuit_limits.limits_left(case, book, inputs, solved)]
-    if case.purpose == REGRESSION:
-        warnings.append(
-            Warned(
-                code="code-regression",
-                message="for comparison with another code: no statement about a real circuit",
-            )
-        )
+    warnings = [
+        *made.warnings,
+        *circuit_limits.limits_left(case, book, inputs, solved),
+        *circuit_limits.for_comparison(case),
+    ]
     closures = dict(
         zip(inputs.components, np.atleast_1d(solved.closure["component"]).tolist(), strict=True)
     )
@@ -410,10 +425,11 @@ def _correlation(
     return model, monomers, 1.0
 
 
-def _moles_per_volume(case: CircuitCase, table: Mapping[str, str], where: str) -> dict[str, float]:
-    """Concentrations [mol/m3] given by amount or by mass."""
+def _moles_per_volume(
+    case: CircuitCase, table: Mapping[str, str], where: str, wrong: list[Problem]
+) -> dict[str, float]:
+    """Concentrations [mol/m3] given by amount or by mass; one stands in for what is ``wrong``."""
     out = {}
-    problems: list[Problem] = []
     for name, text in table.items():
         key = f"{where}.composition.{name}"
         try:
@@ -424,11 +440,11 @@ def _moles_per_volume(case: CircuitCase, table: Mapping[str, str], where: str) -
                 own = case.molar_mass.get(name)
                 out[name] = mass / (molar_mass(name) if own is None else own)
             except InputError:
-                problems += error.problems
-        if name in out and not out[name] >= 0:
-            problems.append(Problem(message="a concentration is negative", key=key, value=text))
-    if problems:
-        raise InputError(problems)
+                wrong += error.problems
+                out[name] = 1.0
+        if not out[name] >= 0:
+            wrong.append(Problem(message="a concentration is negative", key=key, value=text))
+            out[name] = 1.0
     return out
 
 
@@ -440,14 +456,15 @@ def _inputs(
     model: Equilibrium,
     dimers: Array,
     per_extractant: float,
+    wrong: list[Problem],
 ) -> circuit.CircuitInputs:
-    """The case in the kernel's terms."""
+    """The case in the kernel's terms; what is ``wrong`` is noted."""
     soap = case.organic.saponification
     ion = case.model.counter_ion
     # Dimers an equivalent of soap takes.
     taken = 0.0 if ion is None else float(dimers[-1] / charge[-1])
     if soap * taken > per_extractant * (1.0 - np.finfo(float).eps):
-        raise InputError(
+        wrong.append(
             Problem(
                 message=f"the organic cannot hold so much {ion}: each takes {dimers[-1]:g} dimer",
                 key="organic.saponification",
@@ -457,7 +474,7 @@ def _inputs(
         )
 
     def conc(table: Mapping[str, str], where: str) -> Array:
-        given = _moles_per_volume(case, table, where)
+        given = _moles_per_volume(case, table, where, wrong)
         return np.array([given.get(name, 0.0) for name in ions])
 
     organic = conc(case.organic.composition, "organic")

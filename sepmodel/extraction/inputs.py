@@ -16,6 +16,7 @@ from sepmodel.fields import (
     Number,
     Positive,
     Quantity,
+    Refusals,
     SetId,
     Table,
     Text,
@@ -154,12 +155,14 @@ class CascadeCase(Case):
 
     @model_validator(mode="after")
     def _consistent(self) -> CascadeCase:
+        wrong = Refusals()
         if len(set(self.components)) < len(self.components):
             given = ", ".join(self.components)
-            refuse("a component is named twice", "each once", given, "components")
+            wrong.add("a component is named twice", "each once", given, "components")
+        known = not len(wrong)
         sections: dict[str, int] = {s.name: s.stages for s in self.section}
         if len(sections) < len(self.section) or list(sections) != sorted(sections):
-            refuse(
+            wrong.add(
                 "the sections do not follow the organic",
                 "extraction, then scrub, each once",
                 ", ".join(s.name for s in self.section),
@@ -167,11 +170,11 @@ class CascadeCase(Case):
             )
         if self.stages > MOST_STAGES:
             most = f"at most {MOST_STAGES} in all sections"
-            refuse("too many stages", most, self.stages, "section")
+            wrong.add("too many stages", most, self.stages, "section")
         ports: list[Inlet | Draw] = [*self.inlet, *self.draw]
         names = [port.name for port in ports]
         if len(set(names)) < len(names) or {"raffinate", "loaded_organic"} & set(names):
-            refuse(
+            wrong.add(
                 "a name of an inlet or draw is used twice",
                 "names of their own",
                 ", ".join(names),
@@ -179,36 +182,45 @@ class CascadeCase(Case):
             )
         for port in ports:
             key = f"{'inlet' if isinstance(port, Inlet) else 'draw'}.{port.name}"
-            require_stage(port, sections, key)
+            wrong.of(require_stage, port, sections, key)
         for inlet in self.inlet:
-            self._known(inlet.composition, f"inlet.{inlet.name}.composition")
+            if known:
+                wrong.of(self._known, inlet.composition, f"inlet.{inlet.name}.composition")
             if not sum(inlet.composition.values()) > 0:
                 key = f"inlet.{inlet.name}.composition"
-                refuse("nothing enters", "shares that are not all zero", key=key)
+                wrong.add("nothing enters", "shares that are not all zero", key=key)
         for section in self.section:
-            if isinstance(section.efficiency, dict):
-                self._known(section.efficiency, f"section.{section.name}.efficiency")
-        self._separation_factors_fit()
+            if known and isinstance(section.efficiency, dict):
+                wrong.of(self._known, section.efficiency, f"section.{section.name}.efficiency")
+        if known:
+            wrong.of(self._separation_factors_fit)
         if self.purity_basis == "oxide-mass":
             bare = [name for name in self.components if name not in OXIDES]
             if bare:
-                refuse(
+                wrong.add(
                     f"no oxide mass is known for {', '.join(bare)}",
                     "mole",
                     self.purity_basis,
                     "purity_basis",
                 )
+        self._also(wrong)
+        wrong.refuse()
         return self
 
+    def _also(self, wrong: Refusals) -> None:
+        """What a case of a further kind has to be besides."""
+
     def _known(self, table: dict[Component, float], key: str) -> None:
+        wrong = Refusals()
         for name in table:
             if name not in self.components:
-                refuse(
+                wrong.add(
                     "a component that the case does not have",
                     f"one of {', '.join(self.components)}",
                     name,
                     f"{key}.{name}",
                 )
+        wrong.refuse()
 
     def _separation_factors_fit(self) -> None:
         own = self.mass_flow.separation_factors

@@ -20,6 +20,7 @@ from sepmodel.fields import (
     Positive,
     Quantity,
     Real,
+    Refusals,
     Table,
     Text,
     refuse,
@@ -37,6 +38,9 @@ ACIDIC, ALKALINE = -2, 16
 FOLLOWS = "a relative tolerance (looser ones lose what an upset leaves for later)"
 Tolerance = Annotated[float, Number(FOLLOWS, low=1e-10, high=LOOSEST)]
 SectionName = Literal["extraction", "scrub", "strip", "saponify"]
+# Sections whose aqueous liquor is metal that left with the organic.
+PRODUCTS = ("strip", "saponify")
+LEADS = ("reflux", "split", "staged", "lead")
 MOST_OUTPUTS, MOST_MAPS, MOST_ROUNDS, MOST_MODES = 4096, 512, 8, 8
 # Looks of a controller in a run, and cells of a settler (16 are plug flow within 0.1 %).
 MOST_LOOKS, MOST_CELLS = 100_000, 256
@@ -45,6 +49,11 @@ VOLUMES = ("mixer_aq", "mixer_org", "settler_aq", "settler_org")
 # Cells of a settler in plug flow: what a train's outlets do then differs from a true delay in every
 # settler by less than 0.1 % of the time, and by half as much with twice as many.
 PLUG = 16
+
+
+def _shown(value: object) -> object:
+    """A value as a problem shows it: what is no single value is not shown."""
+    return value if isinstance(value, str | float | int) else None
 
 
 def _over(at: float, until: float | None, ramp: float = 0.0) -> None:
@@ -91,26 +100,41 @@ class Holdup(Table):
 
     @model_validator(mode="after")
     def _one_way(self) -> Holdup:
-        volumes = (self.mixer_aq, self.mixer_org)
-        if (self.mixer is None) == (None in volumes):
-            refuse("a hold-up is a time or two volumes", "mixer, or mixer_aq and mixer_org")
-        if (self.settler_aq is None) != (self.settler_org is None):
-            refuse("a settler holds both phases", "settler_aq and settler_org")
-        by_time = self.mixer is not None
-        idle = VOLUMES if by_time else ("settler", "basis")
-        for name in idle:
-            if name in self.model_fields_set and getattr(self, name) is not None:
-                refuse("a hold-up is a time or volumes, not both",
-                       "times" if by_time else "volumes", key=name)  # fmt: skip
+        wrong = Refusals()
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        by_time, volumes = "mixer" in given, [name for name in VOLUMES if name in given]
+        if by_time or not volumes:
+            if not by_time:
+                wrong.add("a hold-up is a time or two volumes", "mixer, or mixer_aq and mixer_org")
+            for name in volumes[:1]:
+                instead = name.partition("_")[0]
+                wrong.add("a hold-up is a time or volumes, not both",
+                          f"{instead} as a time", getattr(self, name), name)  # fmt: skip
+        else:
+            for phase, other in (
+                ("mixer_aq", "mixer_org"),
+                ("mixer_org", "mixer_aq"),
+                ("settler_aq", "settler_org"),
+                ("settler_org", "settler_aq"),
+            ):
+                if phase not in given and (other in given or phase.startswith("mixer")):
+                    part = phase.partition("_")[0]
+                    wrong.add(f"a {part} holds both phases", f"{part}_aq and {part}_org", key=phase)
+            for name in ("settler", "basis"):
+                if name in given:
+                    wrong.add("a hold-up is a time or volumes, not both", "volumes",
+                              getattr(self, name), name)  # fmt: skip
         settled = self.settler > 0 or self.settler_aq is not None
         for name in ("cells", "dead"):
-            if name in self.model_fields_set and not settled:
-                refuse("there is no settler", "a settler", getattr(self, name), name)
+            if name in given and not settled:
+                wrong.add("there is no settler", "a settler", getattr(self, name), name)
         if self.weir is not None and (self.phases == "fixed" or not settled or self.cells != 1):
-            refuse("an interface moves in a mixed settler behind a mixer that runs over",
-                   'phases = "overflow", a settler, cells = 1')  # fmt: skip
+            wrong.add("an interface moves in a mixed settler behind a mixer that runs over",
+                      'phases = "overflow", a settler, cells = 1', self.weir, "weir")  # fmt: skip
         if self.reset is not None and self.weir is None:
-            refuse("a level controller moves the crest of a weir", "weir and reset")
+            wrong.add("a level controller moves the crest of a weir", "a weir too", self.reset,
+                      "reset")  # fmt: skip
+        wrong.refuse()
         return self
 
 
@@ -129,7 +153,8 @@ class Find(Table):
     The least ``goal`` over all specifications: "time" until all are met for good, hours "missed",
     or product "off" specification. ``levels`` are parts of a lead's setting, or of the feed for
     split and staged; each is tried for all ``durations``, then finer around the best in ``rounds``.
-    A search ends with the first event, the end of the run or ``within``; without controllers.
+    A search ends with the first event, the end of the run or ``within``; controllers act in it,
+    and one that moves what the policy leads does so from its ``start`` on, the policy being over.
     """
 
     goal: Literal["time", "missed", "off"] = "time"
@@ -165,34 +190,46 @@ class Start(Table):
 
     @model_validator(mode="after")
     def _complete(self) -> Start:
-        given = self.policy != "none" and self.find is None
-        if given and not self.duration > 0:
-            refuse("a policy lasts", 'duration = "10 d"')
-        if given and self.policy == "split" and self.product is None:
-            refuse("a split names the product's part of the feed", 'policy = "split", product')
-        if given and self.policy == "lead" and self.factor is None:
-            refuse("a lead holds its setting at a part of its value", 'policy = "lead", factor')
-        if (self.policy == "lead") != (self.setting is not None):
-            refuse("a setting is what a lead holds", 'policy = "lead", setting')
-        if self.product is not None and self.policy not in ("split", "staged"):
-            refuse("a product's part belongs to a policy", 'policy = "split" or "staged"')
-        if self.factor is not None and self.policy != "lead":
-            refuse("a factor is that of a lead's setting", 'policy = "lead"')
-        if "steps" in self.model_fields_set and self.policy != "staged":
-            refuse("steps are those of staged filling", 'policy = "staged"', self.steps, "steps")
-        if self.profile and self.fill == "steady":
-            refuse("a steady state has its own shares", 'fill = "feed"', key="profile")
-        if self.policy == "none" and (self.duration > 0 or self.find is not None):
-            refuse("what lasts, or is found, is a policy", 'policy = "split"')
-        if self.find is None:
+        wrong = Refusals()
+        policy, find = self.policy, self.find
+        if self.profile and self.fill != "feed":
+            wrong.add("a steady state has its own shares" if self.fill == "steady"
+                      else "nothing is in it that could have shares",
+                      'fill = "feed"', self.fill, "profile")  # fmt: skip
+        owners = {"product": ("split", "staged"), "steps": ("staged",), "setting": ("lead",),
+                  "factor": ("lead",)}  # fmt: skip
+        if policy == "none":
+            owners |= {"duration": LEADS, "find": LEADS}
+        given = {name for name in self.model_fields_set if name != "duration" or self.duration > 0}
+        for name, kinds in owners.items():
+            if name in given and policy not in kinds:
+                whose = "a start without a policy" if policy == "none" else policy
+                wrong.add(f"{whose} has no {name}", 'policy = "' + '" or "'.join(kinds) + '"',
+                          _shown(getattr(self, name)), name)  # fmt: skip
+        if policy == "none":
+            wrong.refuse()
             return self
-        if self.duration > 0 or self.product is not None or self.factor is not None:
-            refuse("what is found is not given", "find, or duration with product or factor")
-        levels = self.find.levels
-        if levels is not None and self.policy == "reflux":
-            refuse("total reflux has no levels", "find.durations alone")
-        if levels is not None and self.policy != "lead" and max(levels) > 1:
-            refuse("a product's part of the feed is at most 1", "find.levels up to 1")
+        if policy == "lead" and self.setting is None:
+            wrong.add(
+                "a lead holds a setting", 'such as setting = "inlet.feed.flow"', key="setting"
+            )
+        level = {"split": "product", "lead": "factor"}.get(policy)
+        if find is None:
+            if not self.duration > 0:
+                wrong.add("a policy lasts", 'such as "10 d", or find', key="duration")
+            if level is not None and getattr(self, level) is None:
+                wrong.add(f"a {policy} has a {level}", f"{level}, or find", key=level)
+        else:
+            for name in ("duration", "product", "factor"):
+                if name in given and policy in owners.get(name, (policy,)):
+                    wrong.add("what is found is not given", f"find or {name}",
+                              _shown(getattr(self, name)), name)  # fmt: skip
+            if find.levels is not None and policy == "reflux":
+                wrong.add("total reflux has no levels", "find.durations alone", key="find.levels")
+            elif find.levels is not None and policy != "lead" and max(find.levels) > 1:
+                wrong.add("a product's part of the feed is at most 1", "levels up to 1",
+                          max(find.levels), "find.levels")  # fmt: skip
+        wrong.refuse()
         return self
 
 
@@ -218,9 +255,12 @@ class Event(Table):
 
     @model_validator(mode="after")
     def _one_value(self) -> Event:
+        wrong = Refusals()
         if (self.value is None) == (self.factor is None):
-            refuse("an event sets a value or a factor", "one of value and factor")
-        _over(self.at, self.until, self.ramp)
+            wrong.add("an event sets a value or a factor", "one of value and factor",
+                      self.factor, "factor" if self.factor is not None else "value")  # fmt: skip
+        wrong.of(_over, self.at, self.until, self.ramp)
+        wrong.refuse()
         return self
 
 
@@ -257,8 +297,10 @@ class Disturbance(Table):
             "crud": ("section",),
             "entrainment": ("section",),
         }.get(self.kind, ())
-        if any(getattr(self, name) is None for name in wanted):
-            refuse(f"{self.kind} names its {' and '.join(wanted)}", ", ".join(wanted))
+        wrong = Refusals()
+        for name in wanted:
+            if getattr(self, name) is None:
+                wrong.add(f"{self.kind} names its {' and '.join(wanted)}", "this key", key=name)
         known = {
             "feed-surge": ("inlet",),
             "crud": ("section", "first", "last"),
@@ -266,8 +308,10 @@ class Disturbance(Table):
         }.get(self.kind, wanted)
         for name in ("inlet", "component", "section", "first", "last"):
             if name not in known and getattr(self, name) is not None:
-                refuse(f"{self.kind} knows no {name}", ", ".join(known), getattr(self, name), name)
-        _over(self.at, self.until, self.ramp)
+                expected = f"of these {', '.join(known)}" if known else "none of these"
+                wrong.add(f"{self.kind} knows no {name}", expected, getattr(self, name), name)
+        wrong.of(_over, self.at, self.until, self.ramp)
+        wrong.refuse()
         return self
 
     def events(self, feeds: Sequence[str]) -> list[Event]:
@@ -365,28 +409,33 @@ class Controller(Table):
 
     @model_validator(mode="after")
     def _complete(self) -> Controller:
-        if (self.gain is None) == (self.tune is None) or (self.tune is not None and self.time):
-            refuse("a controller has a gain and a time, or is tuned", "gain, or tune")
+        wrong = Refusals()
+        if self.gain is None and self.tune is None:
+            wrong.add("a controller has a gain, or is tuned", "gain, or tune", key="gain")
+        if self.tune is not None:
+            for name in ("gain", "time"):
+                if getattr(self, name) is not None:
+                    wrong.add("what is tuned is not given", f"{name} or tune",
+                              getattr(self, name), name)  # fmt: skip
         if self.tune == 0.0:
-            refuse("a step of nothing moves nothing", "a small part such as 0.01", 0.0, "tune")
+            wrong.add("a step of nothing moves nothing", "a small part such as 0.01", 0.0, "tune")
         if self.target is None and self.tune is None:
-            refuse("a controller has a target", "target")
-        if self.measure == "purity" and (self.outlet is None or self.component is None):
-            refuse("a purity is that of a component in an outlet", "outlet and component")
-        if self.measure != "purity" and self.section is None:
-            refuse("a measurement is taken at a stage of a section", "section and stage")
-        if self.measure.startswith("share") and self.component is None:
-            refuse("a share is that of a component", "component")
+            wrong.add("a controller has a target", "target, or tune", key="target")
         used = {"purity": ("outlet", "component"), "pH": ("section", "stage")}.get(
             self.measure, ("section", "stage", "component")
         )
         for name in ("section", "stage", "component", "outlet"):
             if name in self.model_fields_set and name not in used:
-                refuse(f"{self.measure} is not measured by its {name}", ", ".join(used),
-                       getattr(self, name), name)  # fmt: skip
+                wrong.add(f"{self.measure} is not measured by its {name}", ", ".join(used),
+                          getattr(self, name), name)  # fmt: skip
+            if name in used and getattr(self, name) is None:
+                wrong.add(f"{self.measure} is measured by its {name}", " and ".join(used),
+                          key=name)  # fmt: skip
         low, high = (ACIDIC, ALKALINE) if self.measure == "pH" else (0.0, 1.0)
         if self.target is not None and not low <= self.target <= high:
-            refuse(f"no {self.measure} comes there", f"{low:g} to {high:g}", self.target, "target")
+            wrong.add(f"no {self.measure} comes there", f"{low:g} to {high:g}", self.target,
+                      "target")  # fmt: skip
+        wrong.refuse()
         return self
 
 
@@ -432,15 +481,19 @@ class DynamicMassFlowCase(CascadeCase):
     controller: tuple[Controller, ...] = ()
     modes: Modes | None = None
 
-    @model_validator(mode="after")
-    def _no_volumes(self) -> DynamicMassFlowCase:
-        if self.holdup.mixer is None or self.holdup.settler_aq is not None:
-            refuse("the mass-flow model knows no volumes", "holdup.mixer as a time")
+    def _also(self, wrong: Refusals) -> None:
+        for name in VOLUMES:
+            if getattr(self.holdup, name) is not None:
+                wrong.add("the mass-flow model knows no volumes",
+                          f"{name.partition('_')[0]} as a time", getattr(self.holdup, name),
+                          f"holdup.{name}")  # fmt: skip
         if self.holdup.phases != "fixed":
-            refuse("the mass-flow model knows no volumes", 'holdup.phases = "fixed"')
+            wrong.add("the mass-flow model knows no volumes", '"fixed"', self.holdup.phases,
+                      "holdup.phases")  # fmt: skip
         if self.start.fill == "fresh":
-            refuse("the mass-flow model cannot start without metal", '"feed" or "steady"')
-        return self
+            wrong.add("the mass-flow model cannot start without metal", '"feed" or "steady"',
+                      "fresh", "start.fill")  # fmt: skip
+        _alike(self, wrong)
 
 
 class DynamicCircuitCase(CircuitCase):
@@ -457,12 +510,45 @@ class DynamicCircuitCase(CircuitCase):
     controller: tuple[Controller, ...] = ()
     modes: Modes | None = None
 
-    @model_validator(mode="after")
-    def _no_shares(self) -> DynamicCircuitCase:
+    def _also(self, wrong: Refusals) -> None:
         if self.holdup.basis == "feed":
-            refuse("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"')
-        paths = [event.setting for _, event in happenings(self)] + [self.start.setting or ""]
-        moved = any(path.endswith(".efficiency") for path in paths)
-        if self.holdup.phases == "overflow" and (self.outage or moved):
-            refuse("efficiencies stay where mixers run over", 'holdup.phases = "fixed"')
-        return self
+            wrong.add("a hold-up in feed is for the mass-flow model", '"outflow" or "boxes"',
+                      "feed", "holdup.basis")  # fmt: skip
+        if not any(inlet.composition for inlet in self.inlet):
+            wrong.add("no inlet brings metal", "a composition of one of them", key="inlet")
+        if self.holdup.phases == "overflow":
+            moved = {f"{key}.setting" if key.startswith("event") else key: event.setting
+                     for key, event in happenings(self)}  # fmt: skip
+            moved |= {"start.setting": self.start.setting or ""}
+            moved |= {f"controller.{i}.setting": loop.setting
+                      for i, loop in enumerate(self.controller)}  # fmt: skip
+            moving = {key: path for key, path in moved.items() if path.endswith(".efficiency")}
+            moving |= {f"outage.{i}": outage.section for i, outage in enumerate(self.outage)}
+            for key, path in moving.items():
+                wrong.add("efficiencies stay where mixers run over", 'holdup.phases = "fixed"',
+                          path, key)  # fmt: skip
+        _alike(self, wrong)
+
+
+def _alike(case: DynamicMassFlowCase | DynamicCircuitCase, wrong: Refusals) -> None:
+    """Note what stands twice, of which only one would hold."""
+    begun: dict[tuple[str, float, int, int], str] = {}
+    for key, event in happenings(case):
+        stages = (event.first or 0, event.last or 0)
+        before = begun.setdefault((event.setting, event.at, *stages), key)
+        if before != key:
+            wrong.add(f"{before} sets the same at the same moment", "one of the two",
+                      event.setting, f"{key}.at")  # fmt: skip
+    wanted: dict[tuple[str, str, float], int] = {}
+    for i, spec in enumerate(case.specification):
+        if wanted.setdefault((spec.outlet, spec.component, spec.purity), i) != i:
+            wrong.add("the same specification twice", "another", spec.purity,
+                      f"specification.{i}.purity")  # fmt: skip
+    filled: dict[tuple[str, int], int] = {}
+    for i, part in enumerate(case.start.profile):
+        last = next((s.stages for s in case.section if s.name == part.section), part.first)
+        last = last if part.last is None else min(part.last, last)
+        owners = {filled.setdefault((part.section, k), i) for k in range(part.first, last + 1)}
+        if owners - {i}:
+            wrong.add(f"start.profile.{min(owners - {i})} fills some of these stages too",
+                      "stages of its own", part.section, f"start.profile.{i}")  # fmt: skip

@@ -6,7 +6,7 @@ must suffice, an organic that must hold its soap) by building the train as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from sepmodel import units
 from sepmodel.chemistry.cation_exchange import C_STANDARD
+from sepmodel.chemistry.soap_exchange import SoapExchange
 from sepmodel.data import Book
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction import circuit_limits
@@ -25,7 +26,7 @@ from sepmodel.extraction.circuit_inputs import Draw, Inlet, Organic, Section
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassFlowCase, happenings
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
-from sepmodel.extraction.dynamics.simulate import RunResult
+from sepmodel.extraction.dynamics.simulate import Run, RunResult
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train
 from sepmodel.fields import Number, Quantity, Table
 
@@ -112,11 +113,13 @@ def along(
     said: Mapping[Event, Said],
     loops: Sequence[tuple[Loop, str]],
     possible: Possible | None = None,
+    doubtful: Sequence[tuple[float, float]] = (),
 ) -> list[Problem]:
     """Problems of the train as it is after every event, and with every loop at its limits.
 
     ``said`` are the events of the case with their keys; ``loops`` the loops with theirs;
-    ``possible`` raises for liquors that nobody can make.
+    ``possible`` raises for liquors that nobody can make; ``doubtful`` are times [s] of which too
+    little is known.
     """
     out: list[Problem] = []
     blamed: set[str] = set()
@@ -128,7 +131,7 @@ def along(
     ]
     last: dict[str, float] | None = None
     for t, settings in moments:
-        if settings == last:
+        if settings == last or any(begin <= t <= end for begin, end in doubtful):
             continue
         last = settings
         wrong = _wrong(train, settings, possible)
@@ -154,8 +157,6 @@ def along(
                 expected="" if nearest is None else nearest,
             )
         )
-    if out:
-        return out
     for loop, key in loops:
         for name in ("low", "high"):
             wrong = _wrong(train, {**schedule.at(0.0), loop.setting: getattr(loop, name)}, possible)
@@ -197,7 +198,10 @@ def left(
         at = circuit_limits.place(case, row % stages)
         return f"{at}, {_days(float(found.times[row // stages]))}"
 
-    return circuit_limits.liquors_left(case, book, train.inputs, moments, where)
+    return [
+        *circuit_limits.liquors_left(case, book, train.inputs, moments, where),
+        *circuit_limits.impurities(case, book, train.inputs, moments),
+    ]
 
 
 def driven(
@@ -218,6 +222,87 @@ def driven(
         for warning in listed:
             found.setdefault((warning.code, warning.where.split(",")[0]), warning)
     return list(found.values())
+
+
+def returned(case: DynamicCircuitCase, book: Book, run: Run, found: RunResult) -> list[Warned]:
+    """Where and when the organic comes back as it should not.
+
+    Base that it takes no more of, and soap that may gel, when first recorded; an element that is
+    hardly removed by the strip, against what the design is fed of it, at its worst.
+    """
+    train = run.train
+    if not (isinstance(train, CircuitTrain) and train.inputs.closed):
+        return []
+    out: list[Warned] = []
+    if isinstance(train.inputs.model, SoapExchange) and found.proton is not None:
+        out += _saponified(case, book, run, found)
+    row = found.outlets.index("organic")
+    fed = train.network(train.settings).feed.sum(axis=(0, 1))
+    strongest = max((i.acid for i in case.inlet if i.section == "strip"), default=0.0)
+    for i, name in enumerate(found.components):
+        if name == case.model.counter_ion or not fed[i] > 0:
+            continue
+        shares = found.running[:, row, i] / fed[i]
+        worst = int(np.argmax(shares))
+        when = f"strip, {_days(float(found.times[worst]))}"
+        out += circuit_limits.recycled(book, name, float(shares[worst]), strongest, when)
+    return out
+
+
+def _saponified(case: DynamicCircuitCase, book: Book, run: Run, found: RunResult) -> list[Warned]:
+    """Base that leaves the saponify section as it came, and its organic where it may gel."""
+    train = run.train
+    assert isinstance(train, CircuitTrain)
+    assert isinstance(train.inputs.model, SoapExchange)
+    assert found.proton is not None
+    port = found.network.ports["saponify"]
+    names = [i.name for i in train.inputs.inlets if i.section == "saponify"]
+
+    def water(settings: Mapping[str, float]) -> float:
+        return sum(settings[f"inlet.{name}.flow"] for name in names)
+
+    def base(settings: Mapping[str, float]) -> float:
+        acids = {name: settings[f"inlet.{name}.acid"] for name in names}
+        return sum(settings[f"inlet.{n}.flow"] * max(-a, 0.0) for n, a in acids.items())
+
+    design = train.network(train.settings)
+    leaves = float(design.flow[port.phase, port.stage] * np.max(port.running))
+    leaves /= water(train.settings)
+    first: dict[str, Warned] = {}
+    began, worst = 0.0, (0.0, "")
+    for t, (time, settings) in enumerate(_recorded(run, found)):
+        free = leaves * water(settings) * train.inputs.model.kw / found.proton[t, port.stage]
+        soap = found.conc_org[t, -1, -1] * train.inputs.charge[-1]
+        degree = float(soap) / (2.0 * settings["organic.dimer"])
+        brought = base(settings)
+        listed = circuit_limits.gelling(book, degree, f"saponify, {_days(time)}")
+        # Of a base that has stopped, what the section held leaves.
+        if brought > circuit_limits.NOTABLE * base(train.settings):
+            where = f"{circuit_limits.place(case, port.stage)}, {_days(time)}"
+            unused = circuit_limits.base_unused(float(free), brought, where)
+            share = float(free) / brought
+            began = began or (share if unused else 0.0)
+            worst = max(worst, (share, _days(time)), key=lambda at: at[0])
+            listed += unused
+        for warning in listed:
+            first.setdefault(warning.code, warning)
+    if "base-unused" in first and f"{worst[0]:.2g}" != f"{began:.2g}":
+        told = first["base-unused"]
+        message = f"{told.message}; up to {worst[0]:.3g} of it, at {worst[1]}"
+        first["base-unused"] = replace(told, message=message)
+    return list(first.values())
+
+
+def _recorded(run: Run, found: RunResult) -> Iterator[tuple[float, dict[str, float]]]:
+    """Every recorded time with the settings that held there, those of loops included."""
+    for time in found.times.tolist():
+        settings = run.schedule.at(time)
+        for loop in run.loops:
+            seen = found.signals[loop.name]
+            row = int(np.searchsorted(seen[:, 0], time, side="right"))
+            if row:
+                settings[loop.setting] = float(seen[row - 1, 2])
+        yield time, settings
 
 
 def idle(case: DynamicMassFlowCase | DynamicCircuitCase) -> list[Warned]:

@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from sepmodel.errors import ConvergenceError, InfeasibleError
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError
+from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Rules
 from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.schedule import Event, Schedule
@@ -187,6 +188,15 @@ class Outcome:
     off: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beside:
+    """What else happens to a train while a policy leads it: events, and the loops that act."""
+
+    events: tuple[Event, ...] = ()
+    loops: tuple[Loop, ...] = ()
+
+
+ALONE = Beside()
 Goal = Literal["time", "missed", "off"]
 
 
@@ -199,8 +209,11 @@ def outcome(
     rtol: float = 1e-4,
     start: Begin = "feed",
     rules: Rules | None = None,
+    beside: Beside = ALONE,
 ) -> Outcome:
     """Run a policy and see when the specifications are met for good.
+
+    ``beside`` it happens what else does.
 
     Raises
     ------
@@ -210,11 +223,12 @@ def outcome(
     base = train.settings
     run = Run(
         train=train,
-        schedule=Schedule(base=base, events=policy.events(base)),
+        schedule=Schedule(base=base, events=(*beside.events, *policy.events(base))),
         start=start,
         until=until,
         outputs=np.array([0.0, until]),
         specifications=specifications,
+        loops=beside.loops,
         rules=rules,
         options=Options(rtol=rtol),
     )
@@ -244,16 +258,18 @@ def scan(
     rtol: float = 1e-4,
     start: Begin = "feed",
     rules: Rules | None = None,
+    beside: Beside = ALONE,
 ) -> list[Outcome]:
     """Outcomes of policies, those left out that ask for what cannot be or empty a stage."""
     out = []
     for policy in policies:
         try:
             found = outcome(
-                train, policy, specifications, until, rtol=rtol, start=start, rules=rules
-            )
+                train, policy, specifications, until,
+                rtol=rtol, start=start, rules=rules, beside=beside,
+            )  # fmt: skip
             out.append(found)
-        except (InfeasibleError, ConvergenceError):
+        except (InfeasibleError, InputError, ConvergenceError):
             continue
     return out
 

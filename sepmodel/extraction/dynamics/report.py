@@ -246,11 +246,16 @@ def _events(
         if led.name.startswith(BEGIN):
             ends = out.get(led.name, (0.0, 0.0))[1]
             out[led.name] = (0.0, min(max(ends, led.end / hour), last))
-    for _, event in happenings(case):
-        end = last if event.until is None else min(event.until / hour, last)
-        out[event.name or event.setting] = (event.at / hour, end)
-    for outage in case.outage:
-        out[f"outage in {outage.section}"] = (outage.at / hour, min(outage.until / hour, last))
+    listed = [(event.name or event.setting, event.at, event.until) for _, event in happenings(case)]
+    listed += [(f"outage in {o.section}", o.at, o.until) for o in case.outage]
+    for name, at, until in listed:
+        times = (at / hour, last if until is None else min(until / hour, last))
+        # What happens again has a band of its own.
+        again, own = 1, name
+        while out.get(own, times) != times:
+            again += 1
+            own = f"{name} ({again})"
+        out[own] = times
     return {name: times for name, times in out.items() if times[0] <= last}
 
 

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from sepmodel import units
 from sepmodel.errors import InfeasibleError, InputError, Problem
+from sepmodel.extraction.circuit_inputs import RETURNS
+from sepmodel.extraction.dynamics import inputs as given_inputs
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import (
     MOST_LOOKS,
+    PRODUCTS,
     Controller,
     DynamicCircuitCase,
     DynamicMassFlowCase,
@@ -44,6 +47,11 @@ class Paths:
     train: Train
     problems: list[Problem] = field(default_factory=list)
     said: dict[Event, Said] = field(default_factory=dict)
+    # From when to when [s] it is not known what an event that is wrong would do.
+    doubtful: list[tuple[float, float]] = field(default_factory=list)
+    # Controllers that loops were made of, and those with nothing wrong.
+    kept: list[int] = field(default_factory=list)
+    sound: set[int] = field(default_factory=set)
 
     def check(self) -> None:
         """Raise what was wrong, all at once."""
@@ -51,79 +59,75 @@ class Paths:
             raise InputError(self.problems)
 
     def events(self) -> list[Event]:
-        """The events of the case, outages included."""
-        base = self.train.settings
-        out = []
+        """The events of the case, outages included; those that are wrong are left out."""
+        out: list[Event] = []
         for key, event in happenings(self.case):
             end = float("inf") if event.until is None else event.until
-            where = f"{key}.{'value' if event.factor is None else 'factor'}"
-            given = event.value if event.factor is None else event.factor
-            if key.startswith("disturbance"):
-                where, given = f"{key}.size", None
-            number = None
-            if event.value is not None:
-                number = self.number(event.setting, event.value, where)
-            for k, (setting, scale) in enumerate(
-                self.targets(
-                    event.setting,
-                    f"{key}.{self.blamed(key)}",
-                    event.first,
-                    event.last,
-                )
-            ):
-                if number is None:
-                    assert event.factor is not None
-                    value = event.factor * base[setting]
-                    if k == 0 and base[setting] == 0.0:
-                        self.problems.append(
-                            Problem(
-                                message="there is none of it, and a factor on nothing is nothing",
-                                key=where,
-                                value=given,
-                                expected=f"a value of {event.setting}",
-                            )
-                        )
-                else:
-                    value = scale * number
-                if k == 0:
-                    self.within(event.setting, value / scale, where, given)
-                out.append(
-                    Event(
-                        setting=setting,
-                        start=event.at,
-                        ramp=event.ramp,
-                        end=end,
-                        value=value,
-                        name=event.name or event.setting,
-                    )
-                )
-                self.said[out[-1]] = Said(key=where, value=given)
-        for i, outage in enumerate(self.case.outage):
-            path = f"section.{outage.section}.efficiency"
-            last = outage.first if outage.last is None else outage.last
-            count = self.sections().get(outage.section, (0, 0))[1]
-            if not 1 <= outage.first <= last <= count:
-                known = f"1 to {count}" if count else f"one of {', '.join(self.sections())}"
-                self.problems.append(
-                    Problem(
-                        message=f"no such stage of {outage.section}"
-                        if count
-                        else "no such section",
-                        key=f"outage.{i}.{'first' if count else 'section'}",
-                        value=f"{outage.first} to {last}" if count else outage.section,
-                        expected=known,
-                    )
-                )
+            before = len(self.problems)
+            made = self.made(key, event, end)
+            if len(self.problems) > before:
+                self.doubtful.append((event.at, end + event.ramp))
                 continue
-            for setting, _ in self.targets(path, f"outage.{i}", outage.first, last):
-                out.append(
-                    Event(
-                        setting=setting, start=outage.at, end=outage.until, value=0.0,
-                        name=f"outage of {outage.section}",
-                    )
-                )  # fmt: skip
-                self.said[out[-1]] = Said(key=f"outage.{i}", value=f"{outage.first} to {last}")
+            self.said |= made
+            out += made
+        for i, outage in enumerate(self.case.outage):
+            before = len(self.problems)
+            made = self.outage(i, outage)
+            if len(self.problems) > before:
+                self.doubtful.append((outage.at, outage.until))
+            self.said |= made
+            out += made
         return out
+
+    def made(self, key: str, given: given_inputs.Event, end: float) -> dict[Event, Said]:
+        """What an event of the case does to the train's settings."""
+        base = self.train.settings
+        where = f"{key}.{'value' if given.factor is None else 'factor'}"
+        said: object = given.value if given.factor is None else given.factor
+        if key.startswith("disturbance"):
+            where = f"{key}.size"
+            said = self.case.disturbance[int(key.split(".")[1])].size
+        setting = f"{key}.{self.blamed(key)}"
+        targets = self.targets(given.setting, setting, given.first, given.last)
+        found = len(self.problems)
+        number = 0.0
+        if given.value is not None and targets:
+            number = self.number(given.setting, given.value, where)
+        out: dict[Event, Said] = {}
+        for k, (name, scale) in enumerate(targets if len(self.problems) == found else []):
+            value = scale * number if given.factor is None else given.factor * base[name]
+            if given.factor is not None and k == 0 and base[name] == 0.0:
+                self.refuse(where, said, "there is none of it, and a factor on nothing is nothing",
+                            f"a value of {given.setting}")  # fmt: skip
+            if k == 0:
+                self.within(given.setting, value / scale, where, said)
+            event = Event(
+                setting=name, start=given.at, ramp=given.ramp, end=end, value=value,
+                name=given.name or given.setting,
+            )  # fmt: skip
+            out[event] = Said(key=where, value=None if key.startswith("dist") else said)
+        return out
+
+    def outage(self, i: int, given: given_inputs.Outage) -> dict[Event, Said]:
+        """What an outage does to the train's settings."""
+        key = f"outage.{i}"
+        last = given.first if given.last is None else given.last
+        count = self.sections().get(given.section, (0, 0))[1]
+        if not count:
+            self.refuse(f"{key}.section", given.section, "no such section",
+                        f"one of {', '.join(self.sections())}")  # fmt: skip
+            return {}
+        if not 1 <= given.first <= last <= count:
+            self.refuse(f"{key}.first", f"{given.first} to {last}",
+                        f"no such stage of {given.section}", f"1 to {count}")  # fmt: skip
+            return {}
+        targets = self.targets(f"section.{given.section}.efficiency", key, given.first, last)
+        said = Said(key=key, value=f"{given.first} to {last}")
+        return {
+            Event(setting=name, start=given.at, end=given.until, value=0.0,
+                  name=f"outage of {given.section}"): said
+            for name, _ in targets
+        }  # fmt: skip
 
     def blamed(self, key: str) -> str:
         """What an event or disturbance says its setting with."""
@@ -175,14 +179,25 @@ class Paths:
                 Problem(message=message, key=key, value=given, expected=f"{path}: {expected}")
             )
 
-    def loops(self, weights: tuple[float, ...], dry: float) -> list[Loop]:
+    def loops(
+        self,
+        weights: tuple[float, ...],
+        dry: float,
+        net: Network | None,
+        labels: dict[str, str],
+    ) -> list[Loop]:
         """The controllers of the case; an outlet with no more than ``dry`` has no purity."""
         out: list[Loop] = []
         names: set[str] = set()
         moved = {event.setting: said.key for event, said in self.said.items()}
         for i, given in enumerate(self.case.controller):
             key = f"controller.{i}"
+            before = len(self.problems)
             targets = self.targets(given.setting, f"{key}.setting", None, None)
+            outlet = given.outlet or ""
+            if outlet:
+                outlet = self.outlet(f"{key}.outlet", outlet, net, labels, weights)
+            self.measured(i, given, weights)
             if given.name in names:
                 self.refuse(f"{key}.name", given.name, "a name twice", "a name of its own")
             names.add(given.name)
@@ -218,16 +233,12 @@ class Paths:
                 shown = {name: number / scale for name, number in numbers.items()}
                 design = self.train.settings[setting]
                 self.limits(key, given, shown, design / scale, f"{design / per:.6g} {unit}")
-            self.measured(i, given, weights)
             stage = 1
             if given.section is not None:
-                bounds = self.sections()
-                if given.section not in bounds or given.stage > bounds[given.section][1]:
-                    self.problems.append(
-                        Problem(message="no such stage", key=f"{key}.stage", value=given.stage)
-                    )
-                    continue
-                stage = bounds[given.section][0] + given.stage
+                stage = self.sections().get(given.section, (0, 0))[0] + given.stage
+            if len(self.problems) == before:
+                self.sound.add(i)
+            self.kept.append(i)
             out.append(
                 Loop(
                     name=given.name,
@@ -239,7 +250,7 @@ class Paths:
                     delay=given.delay,
                     stage=stage,
                     component=given.component or "",
-                    outlet=given.outlet or "",
+                    outlet=outlet,
                     start=given.start,
                     weights=weights,
                     unit=unit,
@@ -286,6 +297,14 @@ class Paths:
             )
         if given.component is not None:
             self.counted(f"{key}.component", given.component, weights)
+        if given.section is not None:
+            count = self.sections().get(given.section, (0, 0))[1]
+            if not count:
+                self.refuse(f"{key}.section", given.section, "no such section",
+                            f"one of {', '.join(self.sections())}")  # fmt: skip
+            elif given.stage > count:
+                self.refuse(f"{key}.stage", given.stage, f"no such stage of {given.section}",
+                            f"1 to {count}")  # fmt: skip
         looks = (self.case.time.end - given.start) / given.interval
         if looks > MOST_LOOKS:
             self.problems.append(
@@ -310,9 +329,24 @@ class Paths:
             self.refuse(key, name, "no such component", f"one of {', '.join(counted)}")
 
     def outlet(
-        self, key: str, name: str, net: Network, labels: dict[str, str], weights: tuple[float, ...]
+        self,
+        key: str,
+        name: str,
+        net: Network | None,
+        labels: dict[str, str],
+        weights: tuple[float, ...],
     ) -> str:
-        """The train's own name of an outlet by which product leaves; noted where there is none."""
+        """The train's own name of an outlet by which product leaves; noted where there is none.
+
+        Without a network only the names are looked at.
+        """
+        if net is None:
+            ends = [labels[s.name] for s in self.case.section if s.name in PRODUCTS]
+            names = ["raffinate", *ends, labels.get("organic", "loaded_organic")]
+            names += [draw.name for draw in self.case.draw]
+            if name not in names:
+                self.refuse(key, name, "no such outlet", f"one of {', '.join(names)}")
+            return name
         counted = np.array(weights) > 0
         known = {labels.get(own, own): own for own in net.ports}
         leaving = [
@@ -339,10 +373,14 @@ class Paths:
             if not part.first <= last <= count:
                 self.refuse(key, f"{part.first} to {last}", "no such stages", f"1 to {count}")
                 continue
-            unknown = sorted(set(part.composition) - set(names))
+            known = self.case.components
+            unknown = sorted(set(part.composition) - set(known))
             if unknown:
-                self.refuse(f"{key}.composition", unknown, "no such component",
-                            f"one of {', '.join(names)}")  # fmt: skip
+                self.refuse(f"{key}.composition", ", ".join(unknown), "no such component",
+                            f"one of {', '.join(known)}")  # fmt: skip
+            if part.section in PRODUCTS:
+                self.refuse(f"{key}.section", part.section, "it starts without metal",
+                            "extraction or scrub")  # fmt: skip
             shares = np.array([part.composition.get(name, 0.0) for name in names])
             if not unknown and not shares.sum() > 0:
                 self.refuse(f"{key}.composition", part.composition, "nothing is in these stages",
@@ -366,6 +404,10 @@ class Paths:
         """Settings of the train behind a path, and what a value of the path is multiplied with."""
         parts = path.split(".")
         base = self.train.settings
+        if parts[0] == "stage":
+            self.refuse(key, path, "stages are those of a section",
+                        'such as "section.scrub.efficiency", with first and last')  # fmt: skip
+            return []
         for name, value in (("first", first), ("last", last)):
             if value is not None and not (parts[0] == "section" and parts[-1] in PER_STAGE):
                 self.problems.append(
@@ -417,6 +459,9 @@ class Paths:
             held = [base[name] / scale for name, scale in based[path]]
             if np.allclose(held, held[0]):
                 return based[path]
+        elif path in self.returning():
+            self.refuse(key, path, RETURNS, "an inlet, or recycle.organic = false")
+            return []
         else:
             name = path.removeprefix("mass_flow.")
             if name in base and name not in hidden:
@@ -425,6 +470,7 @@ class Paths:
                 if name in dict(each):
                     self.refuse(key, path, "acid or soap beside a base", own)
                     return []
+        hidden |= self.returning()
         known = [name for name in base if not name.startswith("stage.") and name not in hidden]
         known += based
         known += [f"section.{name}.efficiency" for name in self.sections()]
@@ -437,6 +483,13 @@ class Paths:
             )
         )
         return []
+
+    def returning(self) -> set[str]:
+        """Settings of what the organic carries that nobody gives it: it comes back with it."""
+        if not isinstance(self.case, DynamicCircuitCase):
+            return set()
+        brought = self.case.brought
+        return {f"organic.composition.{n}" for n in self.train.components if n not in brought}
 
     def based(self) -> dict[str, list[tuple[str, float]]]:
         """Paths of bases, with the train's settings behind each: less acid, and its own ion."""

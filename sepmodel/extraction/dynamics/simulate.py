@@ -246,7 +246,14 @@ class _Runner:
         self.breaks = [t for t in run.schedule.breaks if 0 < t < run.until] + [run.until]
         self.hydraulics = None
         self.varying = False
-        self._fill()
+        # Where the stretch that runs ends: what jumps there has not happened in it.
+        self.edge = np.inf
+        try:
+            self._fill()
+        except ConvergenceError as error:
+            raise ConvergenceError(
+                f"{error} (as the train is filled)", trace=error.trace
+            ) from error
         net = self.kernel.net
         self.names = tuple(net.ports)
         self.held = self._inventory(self.memory.y)
@@ -341,7 +348,7 @@ class _Runner:
             if self.loops.due(memory.t):
                 self._sample(at)
             stop = min(next(t for t in self.breaks if t > memory.t), self.loops.next(memory.t))
-            stop = min(stop, run.until)
+            self.edge = stop = min(stop, run.until)
             constant = run.schedule.constant(memory.t, stop)
             self._enter(at)
             if self.hydraulics is not None:
@@ -369,13 +376,17 @@ class _Runner:
 
     def _net_at(self, t: float) -> Network:
         """The network under the settings of a moment, its volumes as designed."""
-        settings = self.run.schedule.at(t)
+        settings = self._scheduled(t)
         return self._kernel(settings | self.loops.settings(settings), t).net
+
+    def _scheduled(self, t: float) -> dict[str, float]:
+        """Settings of a moment of the stretch that runs, at its end those before what jumps."""
+        return self.run.schedule.at(t, before=t >= self.edge)
 
     def _at(self, t: float) -> Kernel:
         if self.hydraulics is not None:
             return Kernel(self.hydraulics.apply(self._net_at(t), t))
-        settings = self.run.schedule.at(t)
+        settings = self._scheduled(t)
         return Kernel(self._network(settings | self.loops.settings(settings), t))
 
     def _enter(self, scheduled: Mapping[str, float]) -> None:
@@ -619,11 +630,13 @@ class _Runner:
         self.fresh = m.t in self.breaks or self.loops.due(m.t)
         self.varying = notes["varying"]
         # As it was before whatever happens at this very moment.
-        at = self.run.schedule.at(m.t, before=m.t > 0)
+        self.edge = m.t if m.t > 0 else np.inf
+        at = self._scheduled(m.t)
         before = self._kernel(dict(at) | self.loops.settings(at))
         if self.hydraulics is not None:
             hyd = self.hydraulics
             begun, self.stretch = (float.fromhex(v) for v in notes["hydraulics"])
+            self.edge = self.stretch
             hyd.state, hyd.path = held, None
             # The same way as it was found the first time, also where its end is reached: the next
             # stretch, and what a loop sees at its beginning, begin with what it came to.

@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from sepmodel import files, units
 from sepmodel.chemistry import activity as activities
 from sepmodel.data import Book
-from sepmodel.errors import InputError
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
 from sepmodel.extraction import cascade, circuit, circuit_limits, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
-from sepmodel.extraction.dynamics import leading, limits, modes
+from sepmodel.extraction.dynamics import leading, limits, modes, policies
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
 from sepmodel.extraction.dynamics.inputs import (
-    Controller,
     DynamicCircuitCase,
     DynamicMassFlowCase,
     happenings,
@@ -32,9 +31,10 @@ from sepmodel.extraction.dynamics.integrate import Options
 from sepmodel.extraction.dynamics.modes import Modes
 from sepmodel.extraction.dynamics.network import Holdup, Network
 from sepmodel.extraction.dynamics.report import report
-from sepmodel.extraction.dynamics.schedule import Schedule
+from sepmodel.extraction.dynamics.schedule import Event, Schedule
 from sepmodel.extraction.dynamics.simulate import Begin, Run, Specification, dry, simulate
 from sepmodel.extraction.dynamics.trains import CircuitTrain, MassFlowTrain, Train, at_rest
+from sepmodel.extraction.stagewise import Plan
 from sepmodel.products import amounts
 from sepmodel.result import Profile, amount
 
@@ -108,6 +108,8 @@ def solve_case(
     if isinstance(case, DynamicCircuitCase) and isinstance(assembled.train, CircuitTrain):
         beyond = limits.driven(case, book, assembled.train, assembled.run.schedule)
         beyond += limits.left(case, book, assembled.train, found)
+        beyond += limits.returned(case, book, assembled.run, found)
+        beyond += circuit_limits.for_comparison(case)
     return replace(
         made,
         warnings=[*assembled.warnings, *made.warnings, *beyond],
@@ -141,42 +143,67 @@ def modes_shown(
     return {"mode_shapes": profile}, quantities
 
 
-def assemble(case: DynamicCase, book: Book) -> Assembled:
-    """Train, schedule, start, specifications and loops of a case.
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Examined:
+    """A case with which nothing is wrong that can be seen without running it."""
+
+    train: Train
+    net: Network
+    labels: dict[str, str]
+    warnings: tuple[Warned, ...]
+    weights: tuple[float, ...]
+    table: paths.Paths
+    events: list[Event]
+    loops: list[Loop]
+    led: list[str]
+    specifications: list[Specification]
+    rows: dict[int, Array]
+    possible: limits.Possible | None
+
+
+def examine(case: DynamicCase, book: Book, *, sound: bool = True) -> Examined | None:
+    """Everything of a case that can be judged without running it.
+
+    What is wrong with the train itself is stood in for, so that what refers to it is judged in the
+    same look; whether the train can run is judged where it is ``sound``.
 
     Raises
     ------
     InputError
-        with everything wrong with events and controllers at once.
+        with everything wrong at once; InfeasibleError where that is all that is wrong.
     """
     moving = [event.setting for _, event in happenings(case)] + [case.start.setting or ""]
     bypass = bool(case.outage) or any(path.endswith(".efficiency") for path in moving)
+    told: list[Problem] = []
+    infeasible: InfeasibleError | None = None
     train: Train
+    warnings: tuple[Warned, ...] = ()
     if isinstance(case, DynamicMassFlowCase):
-        train, labels = _mass_flow_train(case, book, bypass)
-        warnings: tuple[Warned, ...] = ()
+        labels: dict[str, str] = {}
+        train, infeasible = _mass_flow_train(case, book, bypass, told)
     else:
-        train, labels, warnings = _circuit_train(case, book, bypass)
-    base = train.settings
-    table = paths.Paths(case, train)
-    events = table.events()
+        train, labels, warnings = _circuit_train(case, book, bypass, told, sound)
+    sound = sound and not told and infeasible is None
+    table = paths.Paths(case, train, problems=told)
     weights = _weights(case, train)
-    least = dry(train, weights)
-    loops = table.loops(weights, least)
+    net: Network | None = None
+    if sound:
+        try:
+            net = train.network(train.settings)
+        except InputError as error:
+            told += error.problems
+    least = dry(train, weights) if net is not None else 0.0
+    events = table.events()
+    loops = table.loops(weights, least, net, labels)
+    before = len(told)
     held = table.lead()
-    net = train.network(base)
-    loops = [
-        replace(loop, outlet=table.outlet(key, loop.outlet, net, labels, weights))
-        if loop.outlet
-        else loop
-        for key, loop in ((f"controller.{i}.outlet", loop) for i, loop in enumerate(loops))
-    ]
+    leads = len(told) == before
     specifications = []
     for i, wanted in enumerate(case.specification):
-        key = f"specification.{i}"
+        key, outlet = f"specification.{i}", wanted.outlet
         table.counted(f"{key}.component", wanted.component, weights)
-        outlet = table.outlet(f"{key}.outlet", wanted.outlet, net, labels, weights)
-        if not table.problems:
+        outlet = table.outlet(f"{key}.outlet", outlet, net, labels, weights)
+        if not told:
             specifications.append(
                 Specification(
                     outlet=outlet,
@@ -187,7 +214,60 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
                 )
             )
     rows = table.rows()
+    possible: limits.Possible | None = None
+    if net is not None:
+        led: list[Event] = []
+        if leads:
+            refused = leading.wrong(case, train, loops, held)
+            told += refused
+            led = [] if refused else _led(case, train, held, table)
+        if isinstance(case, DynamicCircuitCase) and case.purpose != circuit_limits.REGRESSION:
+            given = case
+
+            def possible(inputs: circuit.CircuitInputs) -> None:
+                circuit_limits.require_possible_liquors(given, book, inputs)
+
+        schedule = Schedule(base=train.settings, events=(*events, *led))
+        keyed = [
+            (loops[k], f"controller.{i}") for k, i in enumerate(table.kept) if i in table.sound
+        ]
+        told += limits.along(train, schedule, table.said, keyed, possible, table.doubtful)
     table.check()
+    if infeasible is not None:
+        raise infeasible
+    if net is None:
+        return None
+    return Examined(
+        train=train, net=net, labels=labels, warnings=warnings, weights=weights, table=table,
+        events=events, loops=loops, led=held, specifications=specifications, rows=rows,
+        possible=possible,
+    )  # fmt: skip
+
+
+def _led(case: DynamicCase, train: Train, held: list[str], table: paths.Paths) -> list[Event]:
+    """The events of the policy that a case gives."""
+    try:
+        leads = leading.given(case, train, held)
+    except ConvergenceError:
+        # What else is wrong is told first.
+        if table.problems:
+            return []
+        raise
+    return [] if leads is None else table.led(leads)
+
+
+def assemble(case: DynamicCase, book: Book) -> Assembled:
+    """Train, schedule, start, specifications and loops of a case.
+
+    Raises
+    ------
+    InputError
+        with everything wrong at once.
+    """
+    seen = examine(case, book)
+    # Of a sound case in which nothing is wrong there is a network.
+    assert seen is not None
+    train, net, table, warnings = seen.train, seen.net, seen.table, seen.warnings
     rules = None
     if case.holdup.phases == "overflow":
         reset = float("inf") if case.holdup.reset is None else case.holdup.reset
@@ -195,20 +275,15 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         hydraulics = Hydraulics(rules=rules, design=net)
         warnings = (*warnings, *_swinging(hydraulics))
         net = hydraulics.apply(net, 0.0)
-    begin = _start(case, train, net, rows)
-    led = leading.led(case, train, specifications, begin, rules, held)
+    begin = _start(case, train, net, seen.rows)
+    loops = _with_gains(case, seen.loops, train)
+    beside = policies.Beside(events=tuple(seen.events), loops=tuple(loops))
+    led = leading.led(case, train, seen.specifications, begin, rules, seen.led, beside)
+    events = seen.events
     if led.leads is not None:
-        events += table.led(led.leads)
-    schedule = Schedule(base=base, events=tuple(events))
-    keyed = [(loop, f"controller.{i}") for i, loop in enumerate(loops)]
-    possible: limits.Possible | None = None
-    if isinstance(case, DynamicCircuitCase) and case.purpose != circuit_limits.REGRESSION:
-        given = case
-
-        def possible(inputs: circuit.CircuitInputs) -> None:
-            circuit_limits.require_possible_liquors(given, book, inputs)
-
-    table.problems += limits.along(train, schedule, table.said, keyed, possible)
+        events = [*events, *table.led(led.leads)]
+    schedule = Schedule(base=train.settings, events=tuple(events))
+    table.problems += limits.along(train, schedule, table.said, [], seen.possible)
     table.check()
     run = Run(
         train=train,
@@ -217,16 +292,17 @@ def assemble(case: DynamicCase, book: Book) -> Assembled:
         start=begin,
         until=case.time.end,
         outputs=np.linspace(0.0, case.time.end, case.time.outputs),
-        specifications=specifications,
-        loops=[
-            _with_gains(loop, given, key, train)
-            for (loop, key), given in zip(keyed, case.controller, strict=True)
-        ],
+        specifications=seen.specifications,
+        loops=loops,
         options=Options(rtol=case.time.tolerance),
     )
-    warnings = (*warnings, *limits.idle(case))
     return Assembled(
-        train=train, run=run, weights=weights, labels=labels, warnings=warnings, led=led
+        train=train,
+        run=run,
+        weights=seen.weights,
+        labels=seen.labels,
+        warnings=(*warnings, *limits.idle(case)),
+        led=led,
     )
 
 
@@ -249,24 +325,48 @@ def _swinging(hydraulics: Hydraulics) -> list[Warned]:
     ]
 
 
-def _with_gains(loop: Loop, given: Controller, key: str, train: Train) -> Loop:
-    """A loop as it stands, or tuned by a step test."""
-    if given.tune is None:
-        return loop
+def _with_gains(case: DynamicCase, loops: list[Loop], train: Train) -> list[Loop]:
+    """Loops as they stand, or tuned by a step test each."""
     from sepmodel.extraction.dynamics.tuning import tuned
 
-    try:
-        return tuned(train, loop, given.tune)
-    except InputError as error:
-        raise InputError(
-            [replace(p, key=f"{key}.setting", value=given.setting) for p in error.problems]
-        ) from error
+    out, problems = [], []
+    for i, (loop, given) in enumerate(zip(loops, case.controller, strict=True)):
+        try:
+            out.append(loop if given.tune is None else tuned(train, loop, given.tune))
+        except InputError as error:
+            key = f"controller.{i}.setting"
+            problems += [replace(p, key=key, value=given.setting) for p in error.problems]
+    if problems:
+        raise InputError(problems)
+    return out
+
+
+def _mass_flow_inputs(
+    case: DynamicMassFlowCase, book: Book, told: list[Problem]
+) -> tuple[cascade.MassFlowInputs, InfeasibleError | None]:
+    """The kernel's inputs; of what is wrong with them they are those of a case that stands in."""
+    infeasible: InfeasibleError | None = None
+    while True:
+        try:
+            return mass_flow.kernel_inputs(case, book), infeasible
+        except InfeasibleError as error:
+            if infeasible is not None or "scrub" not in error.nearest:
+                raise
+            infeasible, changed = error, {"scrub": error.nearest["scrub"]}
+        except InputError as error:
+            alike = dict.fromkeys(case.components, 1.0)
+            if case.mass_flow.separation_factors == alike:
+                raise
+            told += error.problems
+            changed = {"separation_factors": alike}
+        flows = case.mass_flow.model_copy(update=changed)
+        case = case.model_copy(update={"mass_flow": flows})
 
 
 def _mass_flow_train(
-    case: DynamicMassFlowCase, book: Book, bypass: bool
-) -> tuple[MassFlowTrain, dict[str, str]]:
-    inputs = mass_flow.kernel_inputs(case, book)
+    case: DynamicMassFlowCase, book: Book, bypass: bool, told: list[Problem]
+) -> tuple[MassFlowTrain, InfeasibleError | None]:
+    inputs, infeasible = _mass_flow_inputs(case, book, told)
     problem = cascade.prepare(inputs)
     aqueous, organic = problem.aqueous_flux[:, 0], problem.organic_flux[:, 0]
     if case.holdup.basis == "boxes":
@@ -285,40 +385,25 @@ def _mass_flow_train(
         dead=case.holdup.dead,
         bypass=bypass,
     )
-    return train, {}
+    return train, infeasible
 
 
 def _circuit_train(
-    case: DynamicCircuitCase, book: Book, bypass: bool
+    case: DynamicCircuitCase, book: Book, bypass: bool, told: list[Problem], sound: bool
 ) -> tuple[CircuitTrain, dict[str, str], tuple[Warned, ...]]:
-    made = circuit_solve.assemble(case, book)
+    """The train, names of its outlets, and warnings; one that stands in where something is told."""
+    made = circuit_solve.assemble(case, book, told)
     inputs = made.inputs
     activity = None
-    if case.model.activity != "ideal":
-        ions = ("H", *inputs.components, "Cl")
-        activity = activities.build(case.model.activity, ions, book)
-    plan = circuit.prepare(inputs)
-    given = case.holdup
-    if given.mixer is None:
-        volumes = {
-            "mixer_aq": given.mixer_aq,
-            "mixer_org": given.mixer_org,
-            "settler_aq": given.settler_aq or 0.0,
-            "settler_org": given.settler_org or 0.0,
-        }
-        holdup = Holdup(cells=given.cells_each, dead=given.dead, **volumes)  # type: ignore[arg-type]
-    else:
-        aqueous, organic = plan.flow_aq[0], plan.flow_org[0]
-        if given.basis == "boxes":
-            aqueous, organic = (np.full_like(part, part.max()) for part in (aqueous, organic))
-        holdup = Holdup(
-            mixer_aq=given.mixer * aqueous,
-            mixer_org=given.mixer * organic,
-            settler_aq=given.settler * aqueous,
-            settler_org=given.settler * organic,
-            cells=given.cells_each,
-            dead=given.dead,
-        )
+    holdup = Holdup(mixer_aq=1.0, mixer_org=1.0)
+    try:
+        if case.model.activity != "ideal" and not told:
+            ions = ("H", *inputs.components, "Cl")
+            activity = activities.build(case.model.activity, ions, book)
+        if sound:
+            holdup = _holdup(case, circuit.prepare(inputs))
+    except InputError as error:
+        told += error.problems
     labels = dict(circuit_streams.LIQUORS)
     last = case.section[-1].name
     labels["organic"] = circuit_streams.ORGANICS.get(last, "loaded_organic")
@@ -327,6 +412,30 @@ def _circuit_train(
         counter_ion=case.model.counter_ion,
     )  # fmt: skip
     return train, labels, made.warnings
+
+
+def _holdup(case: DynamicCircuitCase, plan: Plan) -> Holdup:
+    """What every stage holds at the case's flows."""
+    given = case.holdup
+    if given.mixer is None:
+        volumes = {
+            "mixer_aq": given.mixer_aq,
+            "mixer_org": given.mixer_org,
+            "settler_aq": given.settler_aq or 0.0,
+            "settler_org": given.settler_org or 0.0,
+        }
+        return Holdup(cells=given.cells_each, dead=given.dead, **volumes)  # type: ignore[arg-type]
+    aqueous, organic = plan.flow_aq[0], plan.flow_org[0]
+    if given.basis == "boxes":
+        aqueous, organic = (np.full_like(part, part.max()) for part in (aqueous, organic))
+    return Holdup(
+        mixer_aq=given.mixer * aqueous,
+        mixer_org=given.mixer * organic,
+        settler_aq=given.settler * aqueous,
+        settler_org=given.settler * organic,
+        cells=given.cells_each,
+        dead=given.dead,
+    )
 
 
 def _weights(case: DynamicCase, train: Train) -> tuple[float, ...]:

@@ -398,7 +398,7 @@ LOOP = {
          "event.0.value", "impossible-concentration"),
         ("small", {"event": {"setting": "inlet.feed.composition.Nd", "value": "20 mol/L"}},
          "event.0.value", "less than 5.16"),
-        ("small", {"event": {"setting": "organic.composition.Nd", "factor": 2.0}},
+        ("small", {"event": {"setting": "inlet.scrub-acid.composition.Nd", "factor": 2.0}},
          "event.0.factor", "factor on nothing"),
         ("small", {"event": {"setting": "inlet.feed.sulfate", "value": "0.1 mol/L"}},
          "event.0.setting", "nothing that can change"),
@@ -505,6 +505,7 @@ def test_what_is_wrong_with_loops_outlets_and_fillings_is_said_at_once():
         "specification.0.outlet",
         "start.profile.0",
         "start.profile.1.composition",
+        "start.profile.1.section",
     }
 
 

@@ -254,11 +254,11 @@ def test_a_lead_found_from_a_file_is_the_one_found_in_python():
 @pytest.mark.parametrize(
     ("start", "key", "part"),
     [
-        ({"policy": "lead", "factor": 0.9, "duration": "1 d"}, "start", "setting"),
-        ({"policy": "split", "duration": "1 d"}, "start", "product"),
-        ({"policy": "none", "duration": "1 d"}, "start", "policy"),
-        ({"policy": "reflux", "find": {"levels": [0.5]}}, "start", "levels"),
-        ({"policy": "split", "product": 0.5, "find": {}}, "start", "not given"),
+        ({"policy": "lead", "factor": 0.9, "duration": "1 d"}, "start.setting", "holds a setting"),
+        ({"policy": "split", "duration": "1 d"}, "start.product", "product, or find"),
+        ({"policy": "none", "duration": "1 d"}, "start.duration", "policy"),
+        ({"policy": "reflux", "find": {"levels": [0.5]}}, "start.find.levels", "no levels"),
+        ({"policy": "split", "product": 0.5, "find": {}}, "start.product", "not given"),
         ({"policy": "lead", "setting": "inlet.acid.flow", "factor": 0.9, "duration": "1 d"},
          "start.setting", "strip-acid"),
         ({"policy": "lead", "setting": "organic.saponification", "factor": 3.0, "duration": "1 d"},
