@@ -394,23 +394,20 @@ class Band:
         return np.concatenate([k[..., i, :] @ response for i, response in self.returned], axis=-1)
 
     def solve(self, r: Numbers) -> Numbers:
-        """k (shifts N size) for r of that length; of the first shifts alone for a shorter one."""
+        """k (shifts N size) for r of that length."""
         k: Numbers
-        count = r.size
         if self.triangles is None:
-            lu, pivots = self.lu[:, :count], self.pivots[:count]
-            k = self.back_solve(lu, self.half, self.half, r, pivots)[0]
+            k = self.back_solve(self.lu, self.half, self.half, r, self.pivots)[0]
         else:
             lower, upper = self.triangles
-            k = self.band_solve(self.half, lower[:, :count], r, lower=1, diag=1)
-            k = self.band_solve(self.half, upper[:, :count], k, overwrite_x=1)
+            k = self.band_solve(self.half, lower, r, lower=1, diag=1)
+            k = self.band_solve(self.half, upper, k, overwrite_x=1)
         if self.border is None and not self.weak:
             return k
-        m = count // (self.n * self.size)
-        each = k.reshape(m, -1)
+        each = k.reshape(self.m, -1)
         if self.border is not None:
-            each += (self.border[:m] @ self._back(each)[..., None])[..., 0]
-        changes = [each[:, None, source] @ response[:m] for source, _, response in self.weak]
+            each += (self.border @ self._back(each)[..., None])[..., 0]
+        changes = [each[:, None, source] @ response for source, _, response in self.weak]
         for (_, target, _), change in zip(self.weak, changes, strict=True):
             each[:, target] += change[:, 0]
         return k
