@@ -170,11 +170,19 @@ def for_comparison(case: CircuitCase) -> list[Warned]:
 
 
 def liquors_left(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
+    case: CircuitCase,
+    book: Book,
+    inputs: circuit.CircuitInputs,
+    solved: Liquors,
+    where: Place,
+    extractant: Array | None = None,
 ) -> list[Warned]:
-    """Those of the liquors themselves: loading, hydroxides, saturation."""
+    """Those of the liquors themselves: loading, hydroxides, saturation.
+
+    ``extractant`` (N,) [mol/m3] where it is not the case's.
+    """
     return [
-        *_loading(case, book, inputs, solved, where),
+        *_loading(case, book, inputs, solved, where, extractant),
         *_hydroxides(case, book, inputs, solved, where),
         *_saturated(case, book, inputs, solved, where),
     ]
@@ -261,14 +269,20 @@ def _soap(
 
 
 def _loading(
-    case: CircuitCase, book: Book, inputs: circuit.CircuitInputs, solved: Liquors, where: Place
+    case: CircuitCase,
+    book: Book,
+    inputs: circuit.CircuitInputs,
+    solved: Liquors,
+    where: Place,
+    held: Array | None,
 ) -> list[Warned]:
     """Rare earths per extractant against the highest loading that was ever measured."""
     extractant = _extractant(case)
     if not extractant:
         return []
     rare = [i for i, name in enumerate(inputs.components) if name in RARE_EARTHS]
-    loaded = solved.conc_org[:, rare].sum(axis=1) / case.organic.extractant
+    loaded = solved.conc_org[:, rare].sum(axis=1)
+    loaded = loaded / (case.organic.extractant if held is None else held)
     seen, most = book[f"{extractant}:loading_highest_seen"], book[f"{extractant}:loading_limit"]
     stage = int(np.argmax(loaded))
     if not loaded[stage] > seen:

@@ -21,6 +21,8 @@ from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase, DynamicMassF
 
 # Members of these can be left out: nothing else refers to them.
 LISTS = ("event", "disturbance", "outage", "specification", "controller")
+# Tables of what happens to a train and not of the train.
+OWN = ("holdup", "start", "time", "modes")
 # What stands in for a wrong table, and for wrong values that a case must have.
 TABLES: dict[str, dict[str, Any]] = {"holdup": {"mixer": "1 h"}, "time": {"end": "1 h"}}
 VALUES: dict[str, Any] = {
@@ -37,13 +39,12 @@ _NUMBERED = re.compile(rf"\b({'|'.join(LISTS)}|start\.profile)\.(\d+)")
 @dataclass(slots=True)
 class _Rest:
     """A document without what is wrong: its tables, which members of lists it kept, whether its
-    train is the file's own, what was taken out of tables, and those that held an unknown key."""
+    train is the file's own, and what was taken out of tables."""
 
     document: dict[str, Any]
     kept: dict[str, list[int]]
     sound: bool
     gone: list[str]
-    short: list[str]
 
 
 def further(
@@ -87,7 +88,8 @@ def _numbered(text: str, rest: _Rest) -> str:
     """A text with the numbers of the file for those of the rest."""
 
     def number(found: re.Match[str]) -> str:
-        return f"{found[1]}.{rest.kept[found[1]][int(found[2])]}"
+        kept = rest.kept.get(found[1])
+        return found[0] if kept is None else f"{found[1]}.{kept[int(found[2])]}"
 
     return _NUMBERED.sub(number, text)
 
@@ -102,8 +104,7 @@ def _of_its_own(problem: Problem, key: str, rest: _Rest, told: Sequence[Problem]
             return False
         if str(problem.value) == path or problem.expected.startswith(f"{path}:"):
             return False
-    tables = [*rest.short, *(path.rpartition(".")[0] for path in rest.gone)]
-    return not any(problem.expected.startswith(f"a value of {table}.") for table in tables)
+    return True
 
 
 def _inside(key: str, table: str) -> bool:
@@ -112,7 +113,7 @@ def _inside(key: str, table: str) -> bool:
 
 def _without(document: Mapping[str, Any], told: Sequence[Problem]) -> _Rest | None:
     """The document without what is wrong; None where what is wrong cannot be missed."""
-    rest = _Rest(document=deepcopy(dict(document)), kept={}, sound=True, gone=[], short=[])
+    rest = _Rest(document=deepcopy(dict(document)), kept={}, sound=True, gone=[])
     dropped: dict[str, set[int]] = {}
     for problem in told:
         parts = problem.key.split(".")
@@ -121,7 +122,8 @@ def _without(document: Mapping[str, Any], told: Sequence[Problem]) -> _Rest | No
             dropped.setdefault(listed[1], set()).add(int(listed[2]))
         elif problem.message.startswith("unknown key"):
             if _pop(rest.document, parts):
-                rest.short.append(_named(document, problem.key).rpartition(".")[0])
+                # What it was meant for has not its value.
+                rest.sound = rest.sound and (len(parts) == 1 or parts[0] in OWN)
         elif not _mended(rest, document, parts):
             return None
     for name in (*LISTS, "start.profile"):

@@ -184,8 +184,9 @@ def left(
     case: DynamicCircuitCase, book: Book, train: CircuitTrain, found: RunResult
 ) -> list[Warned]:
     """Where and when liquors leave what is known (loading, hydroxides, salt), at their worst."""
-    if found.proton is None:
+    if found.proton is None or found.dimer is None:
         return []
+    held = case.organic.extractant * found.dimer / float(np.asarray(train.inputs.dimer))
     stages = found.conc_aq.shape[1]
     flat = (-1, found.conc_aq.shape[2])
     moments = Moments(
@@ -199,7 +200,7 @@ def left(
         return f"{at}, {_days(float(found.times[row // stages]))}"
 
     return [
-        *circuit_limits.liquors_left(case, book, train.inputs, moments, where),
+        *circuit_limits.liquors_left(case, book, train.inputs, moments, where, held.reshape(-1)),
         *circuit_limits.impurities(case, book, train.inputs, moments),
     ]
 
@@ -255,6 +256,7 @@ def _saponified(case: DynamicCircuitCase, book: Book, run: Run, found: RunResult
     assert isinstance(train, CircuitTrain)
     assert isinstance(train.inputs.model, SoapExchange)
     assert found.proton is not None
+    assert found.dimer is not None
     port = found.network.ports["saponify"]
     names = [i.name for i in train.inputs.inlets if i.section == "saponify"]
 
@@ -273,7 +275,7 @@ def _saponified(case: DynamicCircuitCase, book: Book, run: Run, found: RunResult
     for t, (time, settings) in enumerate(_recorded(run, found)):
         free = leaves * water(settings) * train.inputs.model.kw / found.proton[t, port.stage]
         soap = found.conc_org[t, -1, -1] * train.inputs.charge[-1]
-        degree = float(soap) / (2.0 * settings["organic.dimer"])
+        degree = float(soap) / (2.0 * float(found.dimer[t, -1]))
         brought = base(settings)
         listed = circuit_limits.gelling(book, degree, f"saponify, {_days(time)}")
         # Of a base that has stopped, what the section held leaves.

@@ -12,11 +12,8 @@ from sepmodel import units
 from sepmodel.errors import InfeasibleError, InputError, Problem
 from sepmodel.extraction.circuit_inputs import RETURNS
 from sepmodel.extraction.dynamics import inputs as given_inputs
-from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.inputs import (
-    MOST_LOOKS,
     PRODUCTS,
-    Controller,
     DynamicCircuitCase,
     DynamicMassFlowCase,
     happenings,
@@ -49,9 +46,8 @@ class Paths:
     said: dict[Event, Said] = field(default_factory=dict)
     # From when to when [s] it is not known what an event that is wrong would do.
     doubtful: list[tuple[float, float]] = field(default_factory=list)
-    # Controllers that loops were made of, and those with nothing wrong.
-    kept: list[int] = field(default_factory=list)
-    sound: set[int] = field(default_factory=set)
+    # Whether the train's settings are those of the case, and none that stand in for them.
+    designed: bool = True
 
     def check(self) -> None:
         """Raise what was wrong, all at once."""
@@ -96,7 +92,8 @@ class Paths:
         out: dict[Event, Said] = {}
         for k, (name, scale) in enumerate(targets if len(self.problems) == found else []):
             value = scale * number if given.factor is None else given.factor * base[name]
-            if given.factor is not None and k == 0 and base[name] == 0.0:
+            none = self.designed and base[name] == 0.0
+            if given.factor is not None and k == 0 and none:
                 self.refuse(where, said, "there is none of it, and a factor on nothing is nothing",
                             f"a value of {given.setting}")  # fmt: skip
             if k == 0:
@@ -177,144 +174,6 @@ class Paths:
             message, expected = wrong
             self.problems.append(
                 Problem(message=message, key=key, value=given, expected=f"{path}: {expected}")
-            )
-
-    def loops(
-        self,
-        weights: tuple[float, ...],
-        dry: float,
-        net: Network | None,
-        labels: dict[str, str],
-    ) -> list[Loop]:
-        """The controllers of the case; an outlet with no more than ``dry`` has no purity."""
-        out: list[Loop] = []
-        names: set[str] = set()
-        moved = {event.setting: said.key for event, said in self.said.items()}
-        for i, given in enumerate(self.case.controller):
-            key = f"controller.{i}"
-            before = len(self.problems)
-            targets = self.targets(given.setting, f"{key}.setting", None, None)
-            outlet = given.outlet or ""
-            if outlet:
-                outlet = self.outlet(f"{key}.outlet", outlet, net, labels, weights)
-            self.measured(i, given, weights)
-            if given.name in names:
-                self.refuse(f"{key}.name", given.name, "a name twice", "a name of its own")
-            names.add(given.name)
-            if not targets:
-                continue
-            if len(targets) > 1:
-                self.refuse(f"{key}.setting", given.setting, "these are several settings at once",
-                            "a single one")  # fmt: skip
-                continue
-            setting, scale = targets[0]
-            if setting in moved:
-                self.problems.append(
-                    Problem(
-                        message=f"moved already by {moved[setting]}",
-                        key=f"{key}.setting",
-                        value=given.setting,
-                        expected="a setting of its own",
-                    )
-                )
-            moved[setting] = key
-            found = len(self.problems)
-            numbers = {
-                name: scale * self.number(given.setting, getattr(given, name), f"{key}.{name}")
-                for name in ("gain", "low", "high")
-                if getattr(given, name) is not None
-            }
-            numbers.setdefault("gain", 0.0)
-            unit, per = "1", scale
-            if len(self.problems) == found:
-                if isinstance(given.low, str):
-                    unit = units.split(given.low)[1]
-                    per = scale * self.number(given.setting, f"1 {unit}", f"{key}.low")
-                shown = {name: number / scale for name, number in numbers.items()}
-                design = self.train.settings[setting]
-                self.limits(key, given, shown, design / scale, f"{design / per:.6g} {unit}")
-            stage = 1
-            if given.section is not None:
-                stage = self.sections().get(given.section, (0, 0))[0] + given.stage
-            if len(self.problems) == before:
-                self.sound.add(i)
-            self.kept.append(i)
-            out.append(
-                Loop(
-                    name=given.name,
-                    measure=given.measure,
-                    setting=setting,
-                    target=float("nan") if given.target is None else given.target,
-                    time=float("inf") if given.time is None else given.time,
-                    interval=given.interval,
-                    delay=given.delay,
-                    stage=stage,
-                    component=given.component or "",
-                    outlet=outlet,
-                    start=given.start,
-                    weights=weights,
-                    unit=unit,
-                    per=per,
-                    dry=dry if given.measure == "purity" else 0.0,
-                    **numbers,
-                )
-            )
-        return out
-
-    def limits(
-        self, key: str, given: Controller, numbers: dict[str, float], design: float, said: str
-    ) -> None:
-        """Note limits that cannot be, or leave out the design's value, from which a loop begins."""
-        for name in ("low", "high"):
-            self.within(given.setting, numbers[name], f"{key}.{name}", getattr(given, name))
-        if not numbers["low"] < numbers["high"]:
-            self.refuse(f"{key}.low", given.low, "a controller's limits rise",
-                        f"below high, {given.high}")  # fmt: skip
-            return
-        beyond_it = {"low": numbers["low"] > design, "high": numbers["high"] < design}
-        for name, outside in beyond_it.items():
-            if outside:
-                self.refuse(
-                    f"{key}.{name}", getattr(given, name),
-                    f"{given.setting} of the design is beyond the controller's limits",
-                    f"at {'most' if name == 'low' else 'least'} {said.removesuffix(' 1')}",
-                )  # fmt: skip
-        if given.gain is not None and numbers["gain"] == 0.0:
-            self.refuse(f"{key}.gain", given.gain, "a controller without a gain does nothing",
-                        "more or less than zero")  # fmt: skip
-
-    def measured(self, i: int, given: Controller, weights: tuple[float, ...]) -> None:
-        """Note what a controller cannot measure, or would look at too often."""
-        key = f"controller.{i}"
-        if given.measure == "pH" and isinstance(self.case, DynamicMassFlowCase):
-            self.problems.append(
-                Problem(
-                    message="the mass-flow model knows no pH",
-                    key=f"{key}.measure",
-                    value="pH",
-                    expected='"share_aq", "share_org" or "purity"',
-                )
-            )
-        if given.component is not None:
-            self.counted(f"{key}.component", given.component, weights)
-        if given.section is not None:
-            count = self.sections().get(given.section, (0, 0))[1]
-            if not count:
-                self.refuse(f"{key}.section", given.section, "no such section",
-                            f"one of {', '.join(self.sections())}")  # fmt: skip
-            elif given.stage > count:
-                self.refuse(f"{key}.stage", given.stage, f"no such stage of {given.section}",
-                            f"1 to {count}")  # fmt: skip
-        looks = (self.case.time.end - given.start) / given.interval
-        if looks > MOST_LOOKS:
-            self.problems.append(
-                Problem(
-                    message=f"the controller would look {looks:.3g} times",
-                    key=f"{key}.interval",
-                    value=given.interval,
-                    expected=f"at most {MOST_LOOKS} looks, one in "
-                    f"{(self.case.time.end - given.start) / MOST_LOOKS:.3g} s",
-                )
             )
 
     def refuse(self, key: str, value: object, message: str, expected: str) -> None:

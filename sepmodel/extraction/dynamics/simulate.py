@@ -91,7 +91,8 @@ class RunResult:
     ``conc_aq, conc_org`` (T, N, C) leave the mixers [mol/m3]; ``flows`` (T, P, K) [mol/s] leave,
     ``running`` is the same with what returns to the train there (the organic of a closed loop);
     ``left`` (T, P, K) and ``fed`` (T, K) [mol] since the start; ``inventory`` (T, K) [mol] in the
-    train; ``proton`` (T, N) [mol/m3] where the equilibrium knows it. ``closure`` (K,) is the
+    train; ``proton`` (T, N) [mol/m3] where the equilibrium knows it, and then ``dimer`` (T, N), all
+    there is of it in the organic of a mixer. ``closure`` (K,) is the
     largest error of any balance, relative to what went through or is held. ``ignored``: there was a
     checkpoint that could not be read, and the run began anew. ``volumes`` (T, 2, N) are the aqueous
     part of mixers and settlers where volumes move.
@@ -103,6 +104,7 @@ class RunResult:
     conc_aq: Array
     conc_org: Array
     proton: Array | None
+    dimer: Array | None
     flows: Array
     running: Array
     left: Array
@@ -263,7 +265,7 @@ class _Runner:
         shape = (outputs.size, net.stages, net.components)
         self.outputs, self.done = outputs, 0
         self.conc_aq, self.conc_org = np.zeros(shape), np.zeros(shape)
-        self.proton = np.full(shape[:2], np.nan)
+        self.proton, self.dimer = np.full(shape[:2], np.nan), np.full(shape[:2], np.nan)
         self.flows = np.zeros((outputs.size, len(self.names), net.species))
         self.running = np.zeros_like(self.flows)
         self.left, self.fed = np.zeros_like(self.flows), np.zeros((outputs.size, net.species))
@@ -512,6 +514,7 @@ class _Runner:
         free = kernel.free(found)
         if free is not None:
             self.proton[rows] = free[..., -1]
+            self.dimer[rows] = found.totals[..., 0]
         self.flows[rows] = kernel.shares * at_outlets
         self.running[rows] = kernel.running * at_outlets
         self.left[rows], self.fed[rows] = outlets, fed
@@ -542,6 +545,7 @@ class _Runner:
             conc_aq=self.conc_aq,
             conc_org=self.conc_org,
             proton=None if np.isnan(self.proton).all() else self.proton,
+            dimer=None if np.isnan(self.dimer).all() else self.dimer,
             flows=self.flows,
             running=self.running,
             left=self.left,
@@ -559,8 +563,8 @@ class _Runner:
         )
 
     _ARRAYS = (
-        "conc_aq", "conc_org", "proton", "flows", "running", "left", "fed", "inventory", "worst",
-        "volumes",
+        "conc_aq", "conc_org", "proton", "dimer", "flows", "running", "left", "fed", "inventory",
+        "worst", "volumes",
     )  # fmt: skip
 
     def _save(self) -> None:

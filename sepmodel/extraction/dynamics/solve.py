@@ -18,7 +18,7 @@ from sepmodel.data import Book
 from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
 from sepmodel.extraction import cascade, circuit, circuit_limits, circuit_solve, circuit_streams
 from sepmodel.extraction import solve as mass_flow
-from sepmodel.extraction.dynamics import leading, limits, modes, policies
+from sepmodel.extraction.dynamics import controllers, leading, limits, modes, policies
 from sepmodel.extraction.dynamics import settings as paths
 from sepmodel.extraction.dynamics.control import Loop
 from sepmodel.extraction.dynamics.hydraulics import Hydraulics, Rules
@@ -184,7 +184,7 @@ def examine(case: DynamicCase, book: Book, *, sound: bool = True) -> Examined | 
     else:
         train, labels, warnings = _circuit_train(case, book, bypass, told, sound)
     sound = sound and not told and infeasible is None
-    table = paths.Paths(case, train, problems=told)
+    table = paths.Paths(case, train, problems=told, designed=sound)
     weights = _weights(case, train)
     net: Network | None = None
     if sound:
@@ -194,7 +194,7 @@ def examine(case: DynamicCase, book: Book, *, sound: bool = True) -> Examined | 
             told += error.problems
     least = dry(train, weights) if net is not None else 0.0
     events = table.events()
-    loops = table.loops(weights, least, net, labels)
+    loops = controllers.loops(table, weights, least, net, labels)
     before = len(told)
     held = table.lead()
     leads = len(told) == before
@@ -218,7 +218,7 @@ def examine(case: DynamicCase, book: Book, *, sound: bool = True) -> Examined | 
     if net is not None:
         led: list[Event] = []
         if leads:
-            refused = leading.wrong(case, train, loops, held)
+            refused = leading.wrong(case, train, list(loops.values()), held)
             told += refused
             led = [] if refused else _led(case, train, held, table)
         if isinstance(case, DynamicCircuitCase) and case.purpose != circuit_limits.REGRESSION:
@@ -228,9 +228,7 @@ def examine(case: DynamicCase, book: Book, *, sound: bool = True) -> Examined | 
                 circuit_limits.require_possible_liquors(given, book, inputs)
 
         schedule = Schedule(base=train.settings, events=(*events, *led))
-        keyed = [
-            (loops[k], f"controller.{i}") for k, i in enumerate(table.kept) if i in table.sound
-        ]
+        keyed = [(loop, f"controller.{i}") for i, loop in loops.items()]
         told += limits.along(train, schedule, table.said, keyed, possible, table.doubtful)
     table.check()
     if infeasible is not None:
@@ -239,8 +237,8 @@ def examine(case: DynamicCase, book: Book, *, sound: bool = True) -> Examined | 
         return None
     return Examined(
         train=train, net=net, labels=labels, warnings=warnings, weights=weights, table=table,
-        events=events, loops=loops, led=held, specifications=specifications, rows=rows,
-        possible=possible,
+        events=events, loops=list(loops.values()), led=held, specifications=specifications,
+        rows=rows, possible=possible,
     )  # fmt: skip
 
 

@@ -78,6 +78,14 @@ def test_what_only_follows_from_something_wrong_is_not_told():
     assert sorted(keys(document)) == [
         "inlet.feed.composition.Nd", "inlet.feed.flow", "organic.saponification",
     ]  # fmt: skip
+    # A flow and a liquor that are wrong, controllers whose limits would have held them.
+    liquor = {**LOOP, "name": "liquor", "setting": "inlet.feed.composition.Nd", "gain": "1 g/L",
+              "low": "80 g/L", "high": "90 g/L"}  # fmt: skip
+    document = circuit(controller=[LOOP, liquor])
+    document["inlet"][0]["composition"]["Nd"] = "0.6 L"
+    assert keys(document) == ["inlet.feed.composition.Nd"]
+    document["inlet"][1]["flow"] = "8"
+    assert keys(document) == ["inlet.scrub-acid.flow", "inlet.feed.composition.Nd"]
     # The only specification, wrong, and a search that wants one.
     document = circuit(specification=[{"outlet": "raffinate", "component": "Pr", "purity": 99}])
     document["start"] = {"policy": "split", "find": {}}

@@ -212,3 +212,20 @@ def test_what_jumps_within_a_ramp_jumps_when_it_should(fill):
         # A jump costs a few steps, as it does without a ramp.
         plain = run({**document, **more, "event": more["event"][1:]})
         assert found.solver["iterations"] < plain.solver["iterations"] + 12
+
+
+def test_loading_is_that_of_the_extractant_there_is():
+    """A solvent that gets thinner is loaded as the steady circuit with so much of it is."""
+    document = small(load("upsets-pr-nd").document)
+    document["organic"]["saponification"] = 0.4
+    steady = {k: v for k, v in document.items() if k not in TIMED} | {"kind": "cascade"}
+    assert not said(run(steady), "loading")
+    thin = {"setting": "organic.extractant", "at": "2 h", "value": "0.8 mol/L"}
+    less = copy.deepcopy(steady)
+    less["organic"]["extractant"] = "0.8 mol/L"
+    (wanted,) = said(run(less), "loading")
+    document["time"] |= {"end": "4 d", "tolerance": 1e-5, "outputs": 97}
+    (ours,) = said(run({**document, "event": [thin]}), "loading")
+    share = [float(w.message.split(" mol of rare")[0]) for w in (ours, wanted)]
+    assert share[0] == pytest.approx(share[1], rel=0.02)
+    assert share[0] < 1 / 6
