@@ -9,8 +9,7 @@ been settled anyway; a prediction is the polynomial of the step before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +18,21 @@ from sepmodel.errors import ConvergenceError, Trace
 from sepmodel.extraction.dynamics import radau
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.mixers import CLOSE
+from sepmodel.extraction.dynamics.plain import PlainStages
 from sepmodel.extraction.dynamics.radau import STAGES
-from sepmodel.extraction.dynamics.stages import ROUGH, PlainStages, Stages, norm
+from sepmodel.extraction.dynamics.stages import ROUGH, Past, Stages, norm
 
 Array = NDArray[np.float64]
 
 # Step control: aim below the tolerance, and at most this change of the step at once.
 SAFETY = 1.0 - 1.0 / 8.0
 SHRINK, GROW = 1.0 / 8.0, 32.0
-# A polynomial is trusted for so many of its own steps ahead.
-AHEAD = 3.0
-# What a prediction leaves at least, as a part of what is there, and the degree where it would not.
-LITTLE = 1e-1
-LOW = 2
+# What leaves is held to this part of the tolerance, of what runs there: outlets are looked at any
+# time, and within a step its polynomial is of lower order than at the end.
+OUTLETS = 1.0 / 8.0
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
-LEFT = 1.0 / 32.0
+LEFT = 1.0 / 64.0
 BEGIN = 1.0 / 32.0
 ROUNDS = 10
 RETRY = 1.0 / 2.0
@@ -67,8 +65,9 @@ class Options:
 @dataclass(slots=True)
 class Memory:
     """Everything the next step depends on: time, state, unknowns, step length, counts, the rate
-    [.../s] of what is in the train at ``t``, and the stages of the step before (``past``, with the
-    changes of the unknowns in it and its length; empty after a break)."""
+    [.../s] of what is in the train at ``t`` (of carriers alone where the rest is found with the
+    next step), and the stages of the step before (``past``, with the changes of the unknowns in it
+    and its length, which is zero after a break)."""
 
     t: float
     y: Array
@@ -82,7 +81,7 @@ class Memory:
     contraction: float = 1.0
     rate: Array = field(default_factory=lambda: np.zeros(0))
     past: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    past_u: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    past_u: Array = field(default_factory=lambda: np.zeros((0, 0)))
     past_h: float = 0.0
     most: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
     leaving: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -92,19 +91,22 @@ class Memory:
 
 @dataclass(slots=True)
 class Step:
-    """An accepted step: ``moved`` (S, size) since ``t`` at the stages, ``moved_u`` of unknowns,
-    ``flows`` (S, P, K) that leave at the stages; ``error`` (size,) the estimate of its error."""
+    """An accepted step from ``t`` of length ``h``: states and unknowns at its ends and in between;
+    ``leaving`` (P, K) at the beginning, ``kernel`` at the end."""
 
     t: float
     h: float
     y: Array
     y_new: Array
-    moved: Array
     u: Array
-    moved_u: Array
-    flows: Array
+    leaving: Array
+    solved: Stages
     kernel: Kernel
-    error: Callable[[], Array]
+
+    @property
+    def flows(self) -> Array:
+        """What leaves at the stages (S, P, K)."""
+        return self.solved.flows
 
     def at(self, s: Array) -> tuple[Array, Array]:
         """States and unknowns at t + s h, s (T,).
@@ -113,11 +115,12 @@ class Step:
         proportion to the error estimate, and zero at both ends.
         """
         part = s[:, None] ** np.arange(1, STAGES + 1) @ radau.method().bend
-        u = (part @ self.moved_u.reshape(STAGES, -1)).reshape(s.size, *self.u.shape)
+        u = (part @ self.solved.moved_u.reshape(STAGES, -1)).reshape(s.size, *self.u.shape)
         errs = np.zeros(s.size)
         for each in radau.method().beyond[::-1].tolist():
             errs = (errs + each) * s
-        return self.y + part @ self.moved - np.outer(errs, self.error()), self.u + u
+        error = np.outer(errs, self.solved.errors(self.leaving))
+        return self.y + part @ self.solved.moved() - error, self.u + u
 
 
 # Gives the kernel at a time, and whether it stays the same until the end of the stretch.
@@ -130,10 +133,10 @@ def scale(kernel: Kernel, memory: Memory, y: Array, options: Options) -> Array:
     What is washed out of a stage is not followed to nothing: its tolerance has a floor, a part of
     the most the stage has held so far.
     """
-    lay, c = kernel.lay, kernel.c
+    lay = kernel.lay
     out = np.abs(y[: lay.inner])
     layers = out.reshape(-1, lay.n, lay.k)
-    held = layers[..., :c] @ kernel.counted
+    held = (out.reshape(-1, lay.k) @ kernel.counted).reshape(-1, lay.n, 1)
     if not memory.most.size:
         # A stage that holds nothing yet is measured by a little of what others hold.
         held = np.maximum(held, FIRST * held.max())
@@ -141,9 +144,9 @@ def scale(kernel: Kernel, memory: Memory, y: Array, options: Options) -> Array:
     if lay.bypass:
         # What passes by is measured by what its mixer holds.
         memory.most[1] = memory.most[0]
-    layers[..., :c] += options.floor * memory.most
+    layers += memory.most * (options.floor * kernel.counted)
     if kernel.t:
-        layers[..., c:] += np.finfo(float).tiny
+        out += np.finfo(float).tiny
     out *= options.rtol
     return out
 
@@ -169,10 +172,10 @@ def advance(
     """
     exponent = 1.0 / (STAGES + 1)
     kernel = kernels(memory.t)
-    inner, moving = kernel.lay.inner, bool(kernel.t)
+    moving = bool(kernel.t)
     weight = scale(kernel, memory, memory.y, options)
-    if fresh or memory.h <= 0 or not memory.rate.size:
-        memory.past = np.zeros((0, 0))
+    if fresh or memory.h <= 0:
+        memory.past_h = 0.0
         kernel.moving = bool(kernel.t)
         found = kernel.contents(memory.y, memory.u)
         memory.u, memory.contraction = found.u, 1.0
@@ -180,6 +183,8 @@ def advance(
         memory.leaving = kernel.leaving(memory.y, exits)
         if not options.as_given:
             memory.h = _first(kernel, memory, options, until)
+    # The stages of a step that was solved, but too long.
+    tried: Past | None = None
     while memory.t < until:
         if memory.steps + memory.rejected >= options.most:
             raise _stuck(kernel, memory, options, "the limit of steps is reached")
@@ -194,27 +199,29 @@ def advance(
         # On a ramp carriers move even if they rest at its beginning; otherwise they rest for good.
         moving = moving and (not constant or _moving(kernel, memory.rate))
         kernel.moving = moving
-        solved = _solve(kernels, kernel, memory, h, weight, options, constant)
+        solved = _solve(kernels, kernel, memory, h, weight, options, constant, tried)
         if solved is None:
+            tried = None
             memory.rejected += 1
             memory.failed = True
             memory.h = h * RETRY
             if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
-        moved, moved_u, flows = solved.finish()
-        y_new = memory.y + moved[-1]
+        solved.finish()
+        y_new = solved.reached()
         after = kernel if constant else kernels(until if last else memory.t + h)
         weight_new = scale(after, memory, y_new, options)
-        estimate = solved.estimate()
-        error = norm(estimate, np.maximum(weight, weight_new))
-        if options.as_given:
-            error = 1.0
+        error = 1.0
+        if not options.as_given:
+            inside = solved.size(np.maximum(weight, weight_new))
+            error = max(inside, _at_outlets(kernel, memory, solved, options))
         if not error <= 1.0:
             memory.rejected += 1
             memory.failed = True
             factor = SHRINK if not np.isfinite(error) else max(SHRINK, SAFETY * error**-exponent)
             memory.h = h * factor
+            tried = replace(solved.past(), begun=True)
             if not memory.h > np.finfo(float).eps * max(abs(memory.t), h):
                 raise _stuck(kernel, memory, options, "steps became too short")
             continue
@@ -222,17 +229,18 @@ def advance(
         if memory.failed:
             factor = min(factor, 1.0)
         if seen is not None:
-            step = Step(
-                t=memory.t, h=h, y=memory.y, y_new=y_new, moved=moved, u=memory.u,
-                moved_u=moved_u, flows=flows, kernel=after,
-                error=partial(solved.whole, estimate, memory.leaving, moved),
+            taken = Step(
+                t=memory.t, h=h, y=memory.y, y_new=y_new, u=memory.u, leaving=memory.leaving,
+                solved=solved, kernel=after,
             )  # fmt: skip
         memory.t = until if last else memory.t + h
         memory.y, weight = y_new, weight_new
         near = CLOSE if options.as_given else ROUGH
-        memory.u, memory.rate = solved.ended(after, y_new, memory.u + moved_u[-1], near)
-        memory.leaving = flows[-1]
-        memory.past, memory.past_u, memory.past_h = moved[:, :inner], moved_u, h
+        memory.u, memory.rate = solved.ended(after, y_new, near)
+        memory.leaving = solved.flows[-1]
+        past = solved.past()
+        memory.past, memory.past_u, memory.past_h = past.z, past.u, past.h
+        tried = None
         # A step cut short by the end of a stretch says nothing about the next one.
         if options.as_given:
             factor = 1.0
@@ -241,7 +249,7 @@ def advance(
         memory.steps += 1
         kernel = after
         if seen is not None:
-            seen(step)
+            seen(taken)
 
 
 # A Newton step that goes astray ends as a number that is none, and the step is taken anew.
@@ -254,22 +262,25 @@ def _solve(
     weight: Array,
     options: Options,
     constant: bool,
+    tried: Past | None,
 ) -> Stages | None:
     """The stages of a step by Newton's method, or None if it does not get there."""
     method = radau.method()
     close = CLOSE if options.as_given else min((LEFT * options.rtol) ** 0.5, ROUGH)
     target = 1e-6 if options.as_given else LEFT
-    z, moved_u = _predicted(kernel, memory, h)
+    past = tried
+    if past is None and memory.past_h > 0.0:
+        past = Past(memory.past, memory.past_u, memory.past_h)
     kind = PlainStages if constant and kernel.one_way else Stages
     at = [kernel] if constant else [kernels(memory.t + s * h) for s in method.nodes]
-    step = kind(at, memory.y, memory.u, memory.rate, h, z, moved_u, weight)
+    step = kind(at, memory.y, memory.u, memory.rate, h, past, weight)
     before = 0.0
     contraction = max(memory.contraction, np.finfo(float).eps) ** 0.5
     for k in range(ROUNDS):
         try:
             slack = step.evaluate(ROUGH if k else BEGIN)
         except ConvergenceError:
-            if k or not np.any(z):
+            if k or not np.any(step.z):
                 return None
             try:
                 step.restart()
@@ -299,41 +310,24 @@ def _solve(
     return None
 
 
-def _predicted(kernel: Kernel, memory: Memory, h: float) -> tuple[Array, Array]:
-    """Stages by the polynomial of the step before; at rest without one, or far beyond it.
-
-    Where that would take more of something than there is, the whole stage is carried on by a
-    polynomial of low degree, and a little is left: what is spent does not spoil all others.
-    """
-    inner, u = kernel.lay.inner, memory.u
-    if not memory.past.size or h > AHEAD * memory.past_h:
-        return np.zeros((STAGES, inner)), np.zeros((STAGES, *u.shape))
-    past_u = memory.past_u.reshape(STAGES, -1)
-    ratio = h / memory.past_h
-    part = radau.ahead(ratio)
-    z, moved = part @ memory.past, (part @ past_u).reshape(memory.past_u.shape)
-    least = (LITTLE - 1.0) * memory.y[:inner]
-    below = z < least
-    if not below.any():
-        return z, moved
-    short = np.any(below.reshape(-1, kernel.lay.n, kernel.lay.k)[..., : kernel.c], axis=(0, 2))
-    bad = np.flatnonzero(short)
-    if bad.size:
-        lower = radau.ahead(ratio, LOW)
-        by_stage = (STAGES, -1, kernel.lay.n, kernel.lay.k)
-        z.reshape(by_stage)[:, :, bad] = (lower @ memory.past).reshape(by_stage)[:, :, bad]
-        moved[:, bad] = (lower @ past_u).reshape(moved.shape)[:, bad]
-        np.maximum(z, least, out=z)
-    return z, moved
+def _at_outlets(kernel: Kernel, memory: Memory, solved: Stages, options: Options) -> float:
+    """Error of what leaves in the end, in tolerances of all that runs there; what trickles is
+    followed to a part of the strongest outlet."""
+    c, products = kernel.c, kernel.products
+    runs = np.maximum(solved.flows[-1, :, :c] @ products, memory.leaving[:, :c] @ products)
+    runs = np.maximum(runs, options.floor * runs.max(initial=0.0))
+    wrong = (np.abs(solved.error_leaving[:, :c]) * products).max(axis=1, initial=0.0)
+    some = runs > 0.0
+    if not some.any():
+        return 0.0
+    return float((wrong[some] / runs[some]).max()) / (OUTLETS * options.rtol)
 
 
 def _moving(kernel: Kernel, rate: Array) -> bool:
     """Whether any carrier still changes."""
-    mixer, _, *cells = kernel.lay.parts(rate)
-    c = kernel.c
-    passing = np.abs(kernel.fed[c:]) + np.finfo(float).tiny
-    parts = [mixer[:, c:], *(part[..., c:] for part in cells)]
-    return any(bool(np.any(np.abs(part) > STILL * passing)) for part in parts if part.size)
+    passing = np.abs(kernel.fed[kernel.c :]) + np.finfo(float).tiny
+    rows = rate.reshape(kernel.lay.inner // kernel.lay.k, -1)
+    return bool((np.abs(rows[:, -kernel.t :]) > STILL * passing).any())
 
 
 def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> float:
@@ -362,14 +356,18 @@ def _first(kernel: Kernel, memory: Memory, options: Options, until: float) -> fl
 
 
 def _stuck(kernel: Kernel, memory: Memory, options: Options, what: str) -> ConvergenceError:
-    weight = scale(kernel, memory, memory.y, options)
-    mixer = kernel.lay.parts(np.abs(memory.rate) / np.maximum(weight, np.finfo(float).tiny))[0]
-    stage = int(np.argmax(mixer.max(axis=1)))
+    weight = np.maximum(scale(kernel, memory, memory.y, options), np.finfo(float).tiny)
+    try:
+        rate = kernel.changes(memory.y, kernel.contents(memory.y, memory.u))[0]
+    except ConvergenceError as error:
+        stage = error.trace.stage if error.trace is not None and error.trace.stage else 1
+    else:
+        stage = int(np.argmax(kernel.lay.parts(np.abs(rate) / weight)[0].max(axis=1))) + 1
     return ConvergenceError(
-        f"the run stopped: {what}; the contents of stage {stage + 1} change fastest",
+        f"the run stopped: {what}; the contents of stage {stage} change fastest",
         trace=Trace(
             equation="contents of the mixers",
-            stage=stage + 1,
+            stage=stage,
             advice="look at what is scheduled there and then; a larger time.tolerance takes fewer "
             "and longer steps",
         ),

@@ -119,7 +119,9 @@ class Kernel:
         # Of what leaves the stages of the outlets: what leaves the train, and what runs there.
         self.shares = np.array([port.share for port in net.ports.values()])
         self.running = np.array([port.running for port in net.ports.values()])
-        self.counted = np.ones((c, 1))
+        self.products = np.ones(c) if net.products is None else net.products
+        # Components of a row of a state, not carriers.
+        self.counted = (np.arange(net.species) < c).astype(float)
         self.moving = True
         self.plain = net.bypass is None and net.carry is None and not any(net.cells)
         self.feed = net.feed.sum(axis=0)
@@ -152,7 +154,14 @@ class Kernel:
                 passed = -passed
                 passed[0 if p == AQUEOUS else -1] = 0.0
                 self.chains.append((p, which, leave, passed))
-        busy = {port.stage for port in net.ports.values()}
+        # Outlets: where they are, and what of components and of carriers leaves through them.
+        ports = list(net.ports.values())
+        self.port_stages = np.array([port.stage for port in ports])
+        self.port_phases = np.array([port.phase for port in ports])
+        self.port_shares = self.shares[:, None, :c]
+        carried = np.stack([self.carried_aq, self.carried_org])
+        self.port_carry = self.shares[:, c:] * carried[self.port_phases, self.port_stages]
+        busy = set(self.port_stages.tolist())
         idle = [i for i in range(n) if i not in busy]
         # Nothing that carriers leave with comes back.
         self.one_way = self.plain and not any(
@@ -340,26 +349,26 @@ class Kernel:
     def _plain_changes(self, y: Array, found: Contents) -> tuple[Array, tuple[Array, Array]]:
         """Rates of mixers alone; of carriers nothing is said of what leaves."""
         lay, c = self.lay, self.c
-        change, both = self.exchange(found.x, found.y)
+        change, (aq, org) = self.exchange(found.x, found.y)
         if not self.t:
-            return change.reshape(*y.shape[:-1], lay.inner), both
+            return change.reshape(*y.shape[:-1], lay.inner), (aq, org)
         mixer = np.zeros((*y.shape[:-1], lay.n, lay.k))
         mixer[..., :c] = change
         if self.moving:
             held = y[..., : lay.mixers].reshape(mixer.shape)[..., c:]
             held = np.ascontiguousarray(held)
             mixer[..., c:] = self.exchange(held, held, carriers=True)[0]
-        return mixer.reshape(*y.shape[:-1], lay.inner), both
+        return mixer.reshape(*y.shape[:-1], lay.inner), (aq, org)
 
-    def exchange(
-        self, x: Array, y: Array, *, carriers: bool = False
-    ) -> tuple[Array, tuple[Array, Array]]:
+    def exchange(self, x: Array, y: Array, *, carriers: bool = False) -> tuple[Array, Array]:
         """Rates in mixers alone (..., N, C), and what leaves the stages, of concentrations.
 
-        Of ``carriers`` from moles, (..., N, T).
+        Both phases' are (2, ..., N, C); of ``carriers`` from moles, (..., N, T).
         """
         leave_aq, leave_org, down_aq, up_org = self.fluxes[carriers]
-        both = (leave_aq * x, leave_org * y)
+        both = np.empty((2, *x.shape))
+        np.multiply(leave_aq, x, out=both[0])
+        np.multiply(leave_org, y, out=both[1])
         change = self.feeds[carriers] - both[0]
         change -= both[1]
         flat, by = change.reshape(-1), x.shape[-1]

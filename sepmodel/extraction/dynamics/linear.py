@@ -99,6 +99,11 @@ class Linear:
             room=self.kernel.rooms[key],
         )  # fmt: skip
 
+    def at_ports(self) -> Array:
+        """[outlet, by, flux] of the stages of the outlets, in their phases, (P, C, C)."""
+        both = (self.at, self.vt)
+        return np.array([both[port.phase][port.stage] for port in self.kernel.net.ports.values()])
+
     def banded(self, at: Array, vt: Array, *, carriers: bool) -> Array:
         """-J over mixers alone in band storage, one row of the result for each column.
 
@@ -326,9 +331,9 @@ class Band:
         if room is None:
             room = np.empty(length + rows, dtype=complex if complex_valued else bands.dtype)
         each = room[:length].reshape(m, count, rows)
-        each[:] = bands
-        for own, w in zip(each, shifts, strict=True):
-            own[:, 2 * half] += w
+        # LAPACK clears what elimination fills itself.
+        each[..., half:] = bands[:, half:]
+        each[..., 2 * half] += np.array(shifts)[:, None]
         ab = each.reshape(m * count, rows)
         factorise, self.back_solve = (zgbtrf, zgbtrs) if complex_valued else (dgbtrf, dgbtrs)
         self.lu, self.pivots, info = factorise(ab.T, half, half, overwrite_ab=True)
@@ -342,7 +347,7 @@ class Band:
             lower, upper = (part.reshape(m * count, rows).T for part in first)
             self.triangles = lower, upper
             self.band_solve = ztbsv if complex_valued else dtbsv
-        self.weak: list[tuple[int, slice, Numbers]] = []
+        self.weak: list[tuple[slice, slice, Numbers]] = []
         self.returned: list[tuple[int, Numbers]] = []
         self.border: Numbers | None = None
         strong = []
@@ -350,10 +355,9 @@ class Band:
         for link, response, most in returns:
             where = None if exact else kernel.near[link.target[0]]
             if where is not None and most < WEAK * least:
-                by_shift = np.array([response / w for w in shifts])
-                self.weak.append(
-                    (link.source[0], slice(where * size, (where + 1) * size), by_shift)
-                )
+                source, target = (slice(i * size, (i + 1) * size) for i in (link.source[0], where))
+                by_shift = response / np.array(shifts)[:, None, None]
+                self.weak.append((source, target, by_shift))
             else:
                 strong.append((link, response))
         if strong:
@@ -403,13 +407,9 @@ class Band:
         each = k.reshape(self.m, -1)
         if self.border is not None:
             each += (self.border @ self._back(each)[..., None])[..., 0]
-        size = self.size
-        changes = [
-            (each[:, None, i * size : (i + 1) * size] @ response)[:, 0]
-            for i, _, response in self.weak
-        ]
-        for (_, where, _), change in zip(self.weak, changes, strict=True):
-            each[:, where] += change
+        changes = [each[:, None, source] @ response for source, _, response in self.weak]
+        for (_, target, _), change in zip(self.weak, changes, strict=True):
+            each[:, target] += change[:, 0]
         return k
 
 

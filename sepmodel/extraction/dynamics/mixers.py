@@ -269,29 +269,30 @@ class ExchangeMixers:
         z, d, s = self.z, found.d, found.s
         c = z.size
         x, y = found.x[:, :c], found.y[:, :c]
-        dimer, charge = found.totals[:, 0], found.totals[:, 1]
-        if found.aside is not None:
-            dimer = dimer - found.aside @ z
+        charge = found.totals[:, 1]
+        # At a solution e^u times what acid is free is what extractant is free.
         e = np.exp(found.u[:, 0])
-        bound = e * (x @ z)
-        acid = e * charge
-        left, right = acid + y @ z, dimer + bound
+        free = charge - x @ z
+        free *= e
         ys = y * s
-        bend = ys @ self.zz
-        full = (acid + self.a * bend) / left - (bound - e * self.o * bend) / right
-        by_org, by_aq = 1.0 / (left * full), e / (right * full)
-        u_m = -(z * s) * (d * by_org[:, None] - by_aq[:, None])
+        full = e * self.o
+        full += self.a
+        full *= ys @ self.zz
+        full += free
+        by_org = z / full[:, None]
+        u_m = (e[:, None] - d) * s
+        u_m *= by_org
         u_t = None
         if moving:
             u_t = np.zeros((e.size, 1, found.totals.shape[1]))
-            u_t[:, 0, 0] = 1.0 / (right * full)
-            u_t[:, 0, 1] = -e * by_org
+            u_t[:, 0, 0] = 1.0 / full
+            u_t[:, 0, 1] = -e / full
         zys = z * ys
         return Slopes(
             x_u=(-self.vo * zys)[..., None],
             y_u=(self.va * zys)[..., None],
             u_m=u_m[:, None],
-            u_a=None if found.aside is None else (-z / (right * full)[:, None])[:, None],
+            u_a=None if found.aside is None else -by_org[:, None],
             u_t=u_t,
         )
 

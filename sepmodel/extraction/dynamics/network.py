@@ -93,7 +93,8 @@ class Network:
     ``exits`` (2, N) leaves the settlers, if it differs from what enters them;
     ``bypass`` (N, C) part of the entering organic that passes by, ``aside`` (N,) the volume of its
     cell; ``carry`` (2, N) what leaves with the other phase. ``carriers`` the phase of each carrier;
-    without carriers the totals of the equilibrium are ``totals`` (N, T).
+    without carriers the totals of the equilibrium are ``totals`` (N, T). ``products`` (C,) is 1 for
+    what an outlet is looked at for, 0 for a counter-ion; all are without it.
     """
 
     model: Equilibrium
@@ -112,6 +113,7 @@ class Network:
     carriers: tuple[int, ...] = ()
     totals: Array = field(default_factory=lambda: np.zeros((0, 0)))
     exits: Array | None = None
+    products: Array | None = None
 
     @property
     def stages(self) -> int:

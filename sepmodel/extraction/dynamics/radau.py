@@ -30,13 +30,12 @@ MIDDLE = STAGES // 2
 class Method:
     """Coefficients: ``nodes`` (S,), ``a`` and its inverse ``back`` (S, S); ``roots`` the
     eigenvalues of A^-1, the real one first, then one of each pair; ``into`` (S, S) takes stages to
-    the real mode and the real and imaginary parts of the others, ``out`` (S, S) brings them back.
-    ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
+    the real mode, the real parts of the pairs' and their imaginary parts, ``out`` (S, S) brings
+    them back. ``embedded`` (S,) on Z and the real root give the error estimate, ``bend`` (S, S) the
     coefficients of s, s^2 ... of the polynomial through 0 and the stages; ``tails`` by degree
     powers (S, k) of the nodes and the coefficients (k, S) of the polynomials through the last
-    stages alone, about the end and less what is there; ``beyond`` (S + 1,) those
-    of s, s^2 ... of what the step's polynomial errs by on the way, in error estimates: it is zero
-    at both ends."""
+    stages alone, about the end and less what is there; ``beyond`` (S + 1,) those of s, s^2 ... of
+    what the step's polynomial errs by on the way, in error estimates: it is zero at both ends."""
 
     nodes: Array
     a: Array
@@ -80,10 +79,9 @@ def method() -> Method:
     inverse = np.linalg.inv(vectors)
     # The scaling of an eigenvector is free; that of the real one may come out complex.
     scale = vectors[np.argmax(np.abs(vectors[:, real])), real]
-    into, out = [(inverse[real] * scale).real], [(vectors[:, real] / scale).real]
-    for i in others:
-        into += [inverse[i].real, inverse[i].imag]
-        out += [2.0 * vectors[:, i].real, -2.0 * vectors[:, i].imag]
+    into = [(inverse[real] * scale).real, *inverse[others].real, *inverse[others].imag]
+    pairs = 2.0 * vectors[:, others].T
+    out = [(vectors[:, real] / scale).real, *pairs.real, *-pairs.imag]
     roots = (complex(values[real].real), *(complex(values[i]) for i in others))
     # An embedded formula of order S with the rate at the beginning as one more stage.
     moments = np.vander(nodes, s, increasing=True).T
@@ -108,6 +106,14 @@ def method() -> Method:
         embedded=embedded, bend=bend,
         tails=tails, beyond=beyond,
     )  # fmt: skip
+
+
+def within(ratio: float) -> Array:
+    """(S, S): from stages of one step to those of a shorter one that begins where it did, ``ratio``
+    times as long, by its polynomial."""
+    found = method()
+    out: Array = (ratio * found.nodes[:, None]) ** np.arange(1, STAGES + 1) @ found.bend
+    return out
 
 
 def ahead(ratio: float, degree: int = STAGES - 1) -> Array:

@@ -414,14 +414,9 @@ class _Runner:
         assert isinstance(train, CircuitTrain)
         assert isinstance(model, ActiveExchange)
         assert train.activity is not None
-        # The unknowns at the end of a step have been settled there.
-        u, c = self.memory.u, kernel.c
-        mixer = kernel.lay.parts(y)[0]
-        totals = mixer[:, c:] * kernel.amount
-        d = np.exp(model.spot(u, totals).log_d + kernel.net.shift)
-        x = mixer[:, :c] / (kernel.va + kernel.vo * d)
+        found = kernel.contents(y, self.memory.u)
         when = f" after {t / units.factor('d'):.4g} d"
-        strength = model.strength(x, totals[:, 1])
+        strength = model.strength(found.x, found.totals[:, 1])
         circuit_activity.require_range(train.inputs, train.activity, strength, when)
 
     def _begin(self) -> None:

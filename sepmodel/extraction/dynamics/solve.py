@@ -405,7 +405,10 @@ def _circuit_train(
     labels = dict(circuit_streams.LIQUORS)
     last = case.section[-1].name
     labels["organic"] = circuit_streams.ORGANICS.get(last, "loaded_organic")
-    train = CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass, activity=activity)
+    train = CircuitTrain(
+        inputs=inputs, holdup=holdup, bypass=bypass, activity=activity,
+        counter_ion=case.model.counter_ion,
+    )  # fmt: skip
     return train, labels, made.warnings
 
 

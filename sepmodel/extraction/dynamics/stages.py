@@ -7,16 +7,15 @@ a Newton step is one real and two complex systems with the train's own matrix.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dtbtrs, ztbtrs
 
-from sepmodel.errors import ConvergenceError
 from sepmodel.extraction.dynamics import radau
 from sepmodel.extraction.dynamics.kernel import Kernel
 from sepmodel.extraction.dynamics.linear import Linear, Numbers, System
 from sepmodel.extraction.dynamics.mixers import Contents, Slopes
-from sepmodel.extraction.dynamics.network import AQUEOUS
 from sepmodel.extraction.dynamics.radau import MIDDLE, STAGES
 
 Array = NDArray[np.float64]
@@ -25,24 +24,42 @@ Array = NDArray[np.float64]
 # them goes on with the step itself.
 INSIDE = 8
 ROUGH = 1.0 / 256.0
+# A polynomial is trusted for so many of its own steps ahead.
+AHEAD = 3.0
+# What a prediction leaves at least, as a part of what is there, and the degree where it would not.
+LITTLE = 1e-1
+LOW = 2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Past:
+    """Stages solved before: changes of contents (S, ...) and of unknowns (S, N m) in a step of
+    length ``h`` [s], the one before or, ``begun`` at once with this one, one that was too long."""
+
+    z: Array
+    u: Array
+    h: float
+    begun: bool = False
 
 
 class Stages:
-    """The equations of a step from state ``y`` (size,) with unknowns ``u`` (N, m).
+    """The equations of a step of length ``h`` [s] from state ``y`` (size,) with unknowns ``u``
+    (N, m) and rates ``rate`` (inner,).
 
-    ``at``: the kernels of the stages, or one for all. ``rate`` (inner,) holds at the beginning;
-    ``z`` (S, inner) and ``moved_u`` (S, N, m) are first guesses, ``weight`` (inner,) the tolerance.
+    ``at``: the kernels of the stages, or one for all. ``past`` gives the first guess, ``weight``
+    (inner,) is the tolerance.
     """
 
     def __init__(
-        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
-        z: Array, moved_u: Array, weight: Array,
+        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float, past: Past | None,
+        weight: Array,
     ) -> None:  # fmt: skip
         self.at, self.y, self.u0, self.rate, self.h, self.weight = at, y, u, rate, h, weight
         self.lay, self.c = at[0].lay, at[0].c
-        self.z, self.u, self.dz = z, u + moved_u, z
+        self.z, moved_u = guess(past, y[: self.lay.inner], u.shape, self.lay.k, self.c, h)
+        self.u, self.dz = u + moved_u, self.z
         if at[0].t and not at[0].moving:
-            for part in self.lay.parts(z):
+            for part in self.lay.parts(self.z):
                 if part is not None:
                     part[..., self.c :] = 0.0
         self.state = np.empty((STAGES, self.lay.inner))
@@ -119,11 +136,13 @@ class Stages:
         modes = method.into @ (self.rates - self.back @ self.z)
         found = np.empty_like(modes)
         found[0] = self.solve(self.systems[0], modes[0], first)
-        for i in range(1, len(self.systems)):
+        count = len(self.systems)
+        for i in range(1, count):
+            j = count - 1 + i
             pair = np.empty(modes.shape[1], dtype=complex)
-            pair.real, pair.imag = modes[2 * i - 1], modes[2 * i]
+            pair.real, pair.imag = modes[i], modes[j]
             one = self.solve(self.systems[i], pair, first)
-            found[2 * i - 1], found[2 * i] = one.real, one.imag
+            found[i], found[j] = one.real, one.imag
         self.dz = method.out @ found
         self.z = self.z + self.dz
         self.u = self.found.u + self.follow(self.dz)
@@ -133,7 +152,7 @@ class Stages:
         """Change (S, N, m) of the unknowns for changes of the contents, to first order."""
         slope, c, kernel = self.slope, self.c, self.lin.kernel
         mixer, beside, *_ = self.lay.parts(dz)
-        out = _by_moles(slope.u_m, np.ascontiguousarray(mixer[..., :c]))
+        out = by_moles(slope.u_m, np.ascontiguousarray(mixer[..., :c]))
         if slope.u_a is not None and beside is not None:
             aside = beside[..., :c] / kernel.net.aside[:, None]
             out += np.einsum("nmc,...nc->...nm", slope.u_a, aside)
@@ -141,215 +160,73 @@ class Stages:
             out += np.einsum("nmt,...nt->...nm", slope.u_t, mixer[..., c:] * kernel.amount)
         return out
 
-    def finish(self) -> tuple[Array, Array, Array]:
-        """Changes of everything (S, size) and of unknowns; what leaves at the stages (S, P, K).
+    def finish(self) -> None:
+        """What is known of a solved step: ``flows`` (S, P, K) that leave at the stages, changes
+        ``moved_u`` (S, N, m) of the unknowns, error estimates ``error`` (inner,) of what is in the
+        train and ``error_leaving`` (P, K) of what leaves in the end.
 
         What leaves follows from the last rates and how the last Newton step changed them, so that
         nothing is lost whether or not that step was the last one needed.
         """
-        lay = self.lay
-        flows = self.lin.passing(self.dz)
-        outside = np.empty((STAGES, lay.size - lay.inner))
+        self.error = self.systems[0].solve(self.rate + (radau.method().embedded / self.h) @ self.z)
+        self.error_leaving = self.lin.passing(self.error)
+        self.flows = self.lin.passing(self.dz)
         if len(self.at) == 1:
-            flows += self.at[0].leaving(self.state, self.exits)
-            outside[:, -lay.k :] = self.at[0].fed
+            self.flows += self.at[0].leaving(self.state, self.exits)
         else:
             for i, kernel in enumerate(self.at):
-                flows[i] += kernel.leaving(self.state[i], (self.exits[0][i], self.exits[1][i]))
-                outside[i, -lay.k :] = kernel.fed
-        outside[:, : -lay.k] = flows.reshape(STAGES, -1)
-        moved = np.concatenate([self.z, (self.h * radau.method().a) @ outside], axis=1)
-        return moved, self.u - self.u0, flows
+                self.flows[i] += kernel.leaving(self.state[i], (self.exits[0][i], self.exits[1][i]))
+        self.moved_u = self.u - self.u0
 
-    def estimate(self) -> Array:
-        """Error of the step (inner,), by the embedded formula."""
-        rest = self.rate + (radau.method().embedded / self.h) @ self.z
-        out: Array = self.systems[0].solve(rest)
+    def size(self, weight: Array) -> float:
+        """The error estimate of what is in the train, in tolerances (inner,)."""
+        return norm(self.error, weight)
+
+    def inside(self) -> tuple[Array, Array]:
+        """Changes (S, inner) of what is in the train, and their error estimate (inner,)."""
+        return self.z, self.error
+
+    def outside(self) -> Array:
+        """What the train loses and is fed at the stages (S, size - inner)."""
+        lay = self.lay
+        out = np.empty((STAGES, lay.size - lay.inner))
+        out[:, : -lay.k] = self.flows.reshape(STAGES, -1)
+        for row, kernel in zip(out, np.resize(np.array(self.at), STAGES), strict=True):
+            row[-lay.k :] = kernel.fed
         return out
 
-    def whole(self, estimate: Array, leaving: Array, moved: Array) -> Array:
-        """The error estimate of what left beside that of what is in the train (size,).
-
-        ``leaving`` (P, K) [mol/s] at the beginning, ``moved`` (S, size) what ``finish`` gave.
-        """
-        lay, method = self.lay, radau.method()
-        out = np.zeros(lay.size)
-        out[: lay.inner] = estimate
-        ports = slice(lay.inner, lay.size - lay.k)
-        rest = leaving.reshape(-1) + (method.embedded / self.h) @ moved[:, ports]
-        w = method.roots[0].real / self.h
-        out[ports] = (rest + self.lin.passing(estimate).reshape(-1)) / w
-        return out
-
-    def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
-        """Unknowns and rates at the end, where the step has come to ``y`` and about ``u``."""
-        found = after.contents(y, u, close)
-        return found.u, after.changes(y, found)[0]
-
-
-class PlainStages(Stages):
-    """Mixers alone, whose carriers run one way: these are found first, and exactly.
-
-    ``z`` is then what is left to find: the components, (S, N C).
-    """
-
-    def __init__(
-        self, at: list[Kernel], y: Array, u: Array, rate: Array, h: float,
-        z: Array, moved_u: Array, weight: Array,
-    ) -> None:  # fmt: skip
-        kernel = at[0]
-        self.at, self.y, self.u0, self.rate, self.h = at, y, u, rate, h
-        self.lay, self.c = kernel.lay, kernel.c
-        n, c, k = self.lay.n, self.c, self.lay.k
-        held = y[: self.lay.inner].reshape(n, k)
-        self.moles = np.ascontiguousarray(held[:, :c]).reshape(-1)
-        self.carried: Array | None = None
-        if not kernel.t:
-            self.totals = np.broadcast_to(kernel.net.totals, (STAGES, *kernel.net.totals.shape))
-        elif kernel.moving:
-            self.carried = self._carry(rate.reshape(n, k)[:, c:])
-            self.totals = (held[:, c:] + self.carried) * kernel.amount
-        else:
-            self.totals = np.broadcast_to(held[:, c:] * kernel.amount, (STAGES, n, kernel.t))
-        self.z = z.reshape(STAGES, n, k)[..., :c].reshape(STAGES, -1)
-        self.u = u + moved_u
-        self.dz = self.z
-        # Sizes are taken in tolerances; a product costs less than a quotient.
-        self.scale = 1.0 / weight.reshape(n, k)[:, :c].reshape(-1)
-        self.back = radau.method().back / h
-        self.pairs = np.empty((len(radau.method().roots) - 1, n * c), dtype=complex)
-
-    def _carry(self, rate: Array) -> Array:
-        """Changes of the carriers at the stages, from their rates at the beginning."""
-        method = radau.method()
-        modes = method.into.sum(axis=1)
-        first, *others = method.roots
-        found = np.empty((STAGES, *rate.shape))
-        found[0] = self._chains((first.real / self.h,), modes[:1, None, None] * rate)[0]
-        right = (modes[1::2] + 1j * modes[2::2])[:, None, None] * rate
-        solved = self._chains(tuple(root / self.h for root in others), right)
-        found[1::2], found[2::2] = solved.real, solved.imag
-        return (method.out @ found.reshape(STAGES, -1)).reshape(found.shape)
-
-    def _chains(self, shifts: tuple[complex, ...], r: Numbers) -> Numbers:
-        """Carriers (shifts, N, T) that run down the train, or up it: a triangular band for each
-        phase, for several shifts one below the other."""
-        out = np.empty_like(r)
-        m, n = r.shape[:2]
-        solve = ztbtrs if r.dtype.kind == "c" else dtbtrs
-        for phase, which, leaving, passed in self.at[0].chains:
-            band = np.empty((m, n, 2), dtype=r.dtype)
-            down = phase == AQUEOUS
-            off, own = (0, 1) if down else (1, 0)
-            band[:, :, off] = passed
-            for each, w in zip(band, shifts, strict=True):
-                np.add(leaving, w, out=each[:, own])
-            right = r[:, :, which].reshape(m * n, -1)
-            found = solve(band.reshape(m * n, 2).T, right, uplo="U" if down else "L")[0]
-            out[:, :, which] = found.reshape(m, n, -1)
-        return out
-
-    def evaluate(self, close: float = ROUGH) -> float:
-        """As there, of the components."""
-        kernel = self.at[0]
-        shape = (STAGES, self.lay.n, self.c)
-        moles = (self.moles + self.z).reshape(shape)
-        u, d, s, slack = kernel.mixers.settle(moles, self.totals, self.u, None, close, INSIDE)
-        x = moles * s
-        self.found = Contents(
-            u=u, x=x, y=d * x, s=s, d=d, totals=self.totals, aside=None, slack=slack
+    def moved(self) -> Array:
+        """Changes of everything (S, size)."""
+        return np.concatenate(
+            [self.inside()[0], (self.h * radau.method().a) @ self.outside()], axis=1
         )
-        change, self.exits = kernel.exchange(x, self.found.y)
-        self.rates = change.reshape(STAGES, -1)
-        return slack
 
-    def respond(self, kernel: Kernel, spot: Contents) -> Slopes:
-        """The carriers are settled already."""
-        return kernel.mixers.slopes(spot, moving=False)
+    def errors(self, leaving: Array) -> Array:
+        """Error estimates of everything (size,), ``leaving`` (P, K) at the beginning."""
+        method = radau.method()
+        left = (self.h * method.a) @ self.flows.reshape(STAGES, -1)
+        rest = leaving.reshape(-1) + (method.embedded / self.h) @ left
+        w = method.roots[0].real / self.h
+        out = np.zeros(self.lay.size)
+        out[: self.lay.inner] = self.inside()[1]
+        out[self.lay.inner : -self.lay.k] = (rest + self.error_leaving.reshape(-1)) / w
+        return out
 
-    def factorise(self) -> None:
-        """One real system, and the complex ones together."""
-        first, *others = radau.method().roots
-        self.real = self.lin.bands((first.real / self.h,))
-        self.others = self.lin.bands(tuple(root / self.h for root in others))
+    def reached(self) -> Array:
+        """The state at the end (size,)."""
+        y, inner = self.y.copy(), self.lay.inner
+        y[:inner] += self.z[-1]
+        y[inner:] += (self.h * radau.method().a[-1]) @ self.outside()
+        return y
 
-    def newton(self, *, first: bool) -> float:
-        """As there, of the components."""
-        method, pairs = radau.method(), self.pairs
-        modes = method.into @ (self.rates - self.back @ self.z)
-        found = np.empty_like(modes)
-        found[0] = self.real.solve(modes[0])
-        pairs.real, pairs.imag = modes[1::2], modes[2::2]
-        solved = self.others.solve(pairs.reshape(-1)).reshape(pairs.shape)
-        found[1::2], found[2::2] = solved.real, solved.imag
-        self.dz = method.out @ found
-        self.z = self.z + self.dz
-        moved = self.dz.reshape(STAGES, self.lay.n, self.c)
-        self.u = self.found.u + _by_moles(self.slope.u_m, moved)
-        sizes = (self.dz * self.scale).reshape(-1)
-        return float(np.sqrt(sizes.dot(sizes) / sizes.size))
+    def past(self) -> Past:
+        """What the next step is predicted from."""
+        return Past(self.z, self.moved_u.reshape(STAGES, -1), self.h)
 
-    def _wide(self, components: Array, carriers: Array | None) -> Array:
-        """Both side by side, as in a state."""
-        lead = components.shape[:-1]
-        if not self.at[0].t:
-            return components
-        out = np.empty((*lead, self.lay.n, self.lay.k))
-        out[..., : self.c] = components.reshape(*lead, self.lay.n, self.c)
-        out[..., self.c :] = 0.0 if carriers is None else carriers
-        return out.reshape(*lead, self.lay.inner)
-
-    def finish(self) -> tuple[Array, Array, Array]:
-        """As there."""
-        kernel, lay, c = self.at[0], self.lay, self.c
-        flows = np.zeros((STAGES, lay.ports, lay.k))
-        responses = (self.lin.at, self.lin.vt)
-        for row, port in enumerate(kernel.net.ports.values()):
-            i, phase = port.stage, port.phase
-            moved = self.dz[:, i * c : (i + 1) * c] @ responses[phase][i]
-            flows[:, row, :c] = port.share[:c] * (self.exits[phase][:, i] + moved)
-            if kernel.t:
-                each = (kernel.carried_aq, kernel.carried_org)[phase][i]
-                held = self.y[i * lay.k + c : (i + 1) * lay.k]
-                if self.carried is not None:
-                    held = held + self.carried[:, i]
-                flows[:, row, c:] = port.share[c:] * each * held
-        out = np.empty((STAGES, lay.size))
-        outside = np.empty((STAGES, lay.size - lay.inner))
-        outside[:, : -lay.k] = flows.reshape(STAGES, -1)
-        outside[:, -lay.k :] = kernel.fed
-        self.pure, self.z = self.z, self._wide(self.z, self.carried)
-        out[:, : lay.inner] = self.z
-        out[:, lay.inner :] = (self.h * radau.method().a) @ outside
-        return out, self.u - self.u0, flows
-
-    def ended(self, after: Kernel, y: Array, u: Array, close: float) -> tuple[Array, Array]:
-        """As there, from what is known of the last stage."""
-        kernel, n, c = self.at[0], self.lay.n, self.c
-        moles = (self.moles + self.pure[-1]).reshape(n, c)
-        try:
-            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-                u, d, s, _ = kernel.mixers.settle(moles, self.totals[-1], u, None, close)
-        except ConvergenceError:
-            return super().ended(after, y, u, close)
-        x = moles * s
-        change, _ = kernel.exchange(x, d * x)
-        carriers = None
-        if self.carried is not None:
-            held = np.ascontiguousarray(y[: self.lay.inner].reshape(n, -1)[:, c:])
-            carriers, _ = kernel.exchange(held, held, carriers=True)
-        return u, self._wide(change.reshape(-1), carriers)
-
-    def estimate(self) -> Array:
-        """As there, of the finished step."""
-        rest = self.rate + (radau.method().embedded / self.h) @ self.z
-        by_stage = rest.reshape(self.lay.n, self.lay.k)
-        found = self.real.solve(by_stage[:, : self.c].reshape(-1))
-        carriers = None
-        if self.carried is not None:
-            w = radau.method().roots[0].real / self.h
-            carriers = self._chains((w,), by_stage[None, :, self.c :])[0]
-        return self._wide(found, carriers)
+    def ended(self, after: Kernel, y: Array, close: float) -> tuple[Array, Array]:
+        """Unknowns and rates at the end, where the step has come to ``y``."""
+        found = after.contents(y, self.u[-1], close)
+        return found.u, after.changes(y, found)[0]
 
 
 def norm(v: Array, weight: Array) -> float:
@@ -359,12 +236,45 @@ def norm(v: Array, weight: Array) -> float:
     return float(np.sqrt(flat @ flat / flat.size))
 
 
-def _by_moles(u_m: Array, moles: Array) -> Array:
+def guess(
+    past: Past | None, held: Array, unknowns: tuple[int, ...], width: int, c: int, h: float
+) -> tuple[Array, Array]:
+    """Changes of contents (S, held) and of unknowns (S, N, m) by the polynomial of stages solved
+    before; at rest without any, or far beyond them. The contents ``held`` have ``width`` columns a
+    mixer or cell, of which ``c`` are components.
+
+    Where the polynomial of the step before would take more of something than there is, the whole
+    stage is carried on by one of low degree, and a little is left: what is spent does not spoil all
+    others.
+    """
+    shape = (STAGES, *unknowns)
+    if past is None or h > AHEAD * past.h:
+        return np.zeros((STAGES, held.size)), np.zeros(shape)
+    ratio = h / past.h
+    if past.begun:
+        part = radau.within(ratio)
+        return part @ past.z, (part @ past.u).reshape(shape)
+    part = radau.ahead(ratio)
+    z, moved = part @ past.z, (part @ past.u).reshape(shape)
+    least = (LITTLE - 1.0) * held
+    below = z < least
+    if below.any():
+        n = unknowns[0]
+        by_stage = (STAGES, -1, n, width)
+        bad = np.flatnonzero(below.reshape(-1, n, width)[..., :c].any(axis=(0, 2)))
+        if bad.size:
+            lower = radau.ahead(ratio, LOW)
+            z.reshape(by_stage)[:, :, bad] = (lower @ past.z).reshape(by_stage)[:, :, bad]
+            moved[:, bad] = (lower @ past.u).reshape(shape)[:, bad]
+            np.maximum(z, least, out=z)
+    return z, moved
+
+
+def by_moles(u_m: Array, moles: Array) -> Array:
     """u_m (N, m, C) on moles (S, N, C)."""
     lead, c = moles.shape[:-1], moles.shape[-1]
-    ones = np.ones(c)
     out = np.empty((*lead, u_m.shape[1]))
-    for i in range(out.shape[-1]):
+    for i in range(u_m.shape[1]):
         # As one matrix: numpy takes a vector to many small ones one by one.
-        out[..., i] = (moles * u_m[:, i]).reshape(-1, c).dot(ones).reshape(lead)
+        out[..., i] = (moles * u_m[:, i]).reshape(-1, c).dot(np.ones(c)).reshape(lead)
     return out

@@ -226,13 +226,15 @@ class CircuitTrain:
     """A circuit with closed charge and extractant balances, and the hold-ups of its stages.
 
     ``activity`` is a model of the ions "H", the components and "Cl"; without one activities are
-    ideal. ``bypass`` keeps room for efficiencies that events change.
+    ideal. ``bypass`` keeps room for efficiencies that events change; ``counter_ion`` is the
+    component that outlets are not looked at for.
     """
 
     inputs: circuit.CircuitInputs
     holdup: Holdup
     bypass: bool = False
     activity: ActivityModel | None = None
+    counter_ion: str | None = None
 
     def __post_init__(self) -> None:
         if self.activity is not None and not isinstance(self.inputs.model, CationExchange):
@@ -371,13 +373,15 @@ class CircuitTrain:
                 exchange=inputs.model, activity=self.activity, components=self.components
             )
             plan = replace(plan, model=active)
-        return network(
+        made = network(
             plan,
             self.holdup,
             carriers=(ORGANIC, *(AQUEOUS for _ in range(t - 1))),
             carrier_feed=feed,
             always_bypass=self.bypass,
         )
+        counts = [name != self.counter_ion for name in self.components]
+        return replace(made, products=np.array(counts, dtype=float))
 
     def undivided(self) -> CircuitTrain:
         """The same train with all of the organic in its mixers, and room for what passes by."""

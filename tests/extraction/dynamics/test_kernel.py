@@ -157,6 +157,27 @@ def test_a_polynomial_is_continued():
     assert ahead == pytest.approx(p(1 + 1.7 * m.nodes) - p(1.0), abs=1e-11)
 
 
+def test_a_polynomial_is_followed_within_its_step():
+    m = radau.method()
+    p = np.polynomial.Polynomial([0.0, 1.0, -2.0, 0.5, 0.3, -0.2])
+    assert radau.within(0.4) @ p(m.nodes) == pytest.approx(p(0.4 * m.nodes), abs=1e-12)
+
+
+def test_steps_of_mixers_alone_are_those_of_any_train():
+    """The carriers found first, the beginning beside the stages: another way to the same."""
+    ends = []
+    for one_way in (True, False):
+        kernel, y, u = state(circuit_train())
+        assert kernel.one_way
+        kernel.one_way = one_way
+        memory = integrate.Memory(t=0.0, y=y, u=u)
+        options = integrate.Options(rtol=1e-8)
+        integrate.advance(lambda t, k=kernel: k, memory, 7200.0, options, fresh=True)
+        ends.append(memory.y)
+    assert np.abs(ends[0] - y).max() > 0.1 * np.abs(y).max()
+    assert ends[0] == pytest.approx(ends[1], rel=1e-7, abs=1e-9 * np.abs(y).max())
+
+
 def test_output_within_a_step_is_better_than_its_polynomial():
     """Less what the polynomial is known to err by; balances hold there too."""
     kernel, y, u = state(binary(), wobble=0.0)
@@ -179,7 +200,7 @@ def test_output_within_a_step_is_better_than_its_polynomial():
             step = next(s for s in steps if t <= s.t + s.h)
             s = np.array([(t - step.t) / step.h])
             part = s[:, None] ** np.arange(1, 6) @ radau.method().bend
-            found.append((step.at(s)[0][0], (step.y + part @ step.moved)[0]))
+            found.append((step.at(s)[0][0], (step.y + part @ step.solved.moved())[0]))
         return np.array(found)
 
     fine, coarse = run(32), run(4)

@@ -86,7 +86,7 @@ def circuit_train(hours=0.2, settler=0.0, cells=1, **options):
         settler_org=settler * org,
         cells=cells,
     )
-    return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass)
+    return CircuitTrain(inputs=inputs, holdup=holdup, bypass=bypass, counter_ion="Na")
 
 
 def active_train(name="pitzer", **options):
