@@ -77,6 +77,17 @@ def test_outlets_that_rise_from_nothing_or_fall_to_it_take_no_more_steps():
     assert counts[1] < counts[0] + 10
 
 
+def test_a_ramp_is_over_at_its_end_whatever_rounding_says():
+    """What stands still after it is one train, for a run that begins there and one that goes on."""
+    numbers = np.random.default_rng(0).uniform(0.0, DAY, (200, 3)).tolist()
+    for start, ramp, more in numbers:
+        event = Event(setting="flow", start=start, ramp=ramp, value=0.3, end=start + ramp + more)
+        plan = Schedule(base={"flow": 0.7}, events=(event,))
+        _, up, again, over = plan.breaks
+        assert plan.constant(up, again)
+        assert plan.constant(over, over + DAY)
+
+
 def disturbances(train):
     base = train.settings
     return (
