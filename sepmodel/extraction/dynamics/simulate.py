@@ -35,8 +35,6 @@ HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
 CHECKPOINT = 5
-# An outlet with less than this part of what the design is fed runs dry: it has no purity.
-DRY = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +155,7 @@ class Run:
 def dry(train: Train, weights: Sequence[float]) -> float:
     """What an outlet must carry more of to have a purity, weighted, per s: a part of the feed."""
     fed = train.network(train.settings).feed.sum(axis=(0, 1))[: len(weights)]
-    return DRY * float(fed @ np.array(weights))
+    return integrate.DRY * float(fed @ np.array(weights))
 
 
 def simulate(
