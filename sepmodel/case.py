@@ -6,6 +6,7 @@ technology that owns the kind.
 
 from __future__ import annotations
 
+import filecmp
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -92,7 +93,10 @@ def names() -> dict[str, Path]:
 
 
 def shadowed() -> dict[Path, Path]:
-    """The user's model files that stand in front of shipped ones: theirs -> ours."""
+    """The user's model files that stand in front of other shipped ones: theirs -> ours.
+
+    Copies of what is shipped, as in a checkout beside an installation, change nothing.
+    """
     own, *shipped = data.roots()
     if not shipped:
         return {}
@@ -100,8 +104,19 @@ def shadowed() -> dict[Path, Path]:
     return {
         mine: ours
         for mine, ours in pairs
-        if mine.is_file() and ours.is_file() and mine != own / "sources.toml"  # which only adds
+        if mine.is_file()
+        and ours.is_file()
+        and mine != own / "sources.toml"  # which only adds
+        and not alike(mine, ours)
     }
+
+
+def alike(mine: Path, ours: Path) -> bool:
+    """Whether two files say the same; one that cannot be read does not."""
+    try:
+        return filecmp.cmp(mine, ours, shallow=False)
+    except OSError:
+        return False
 
 
 def read(path: Path) -> dict[str, Any]:

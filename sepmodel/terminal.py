@@ -43,9 +43,9 @@ def mute() -> None:
 
 def announce(path: Path | None, shadows: Path | None) -> None:
     """Tell which of the user's model files stand in front of shipped ones."""
-    from sepmodel.case import shadowed
+    from sepmodel.case import alike, shadowed
 
-    if shadows is not None:
+    if path is not None and shadows is not None and not alike(path, shadows):
         say(f"note: using {path}, which stands in front of the shipped {shadows.name}")
     for mine, ours in shadowed().items():
         if mine != path:

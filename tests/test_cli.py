@@ -206,10 +206,19 @@ def test_sources_and_schema_and_doctor(sepmodel):
 
 def test_own_models_are_announced(sepmodel, tmp_path):
     (tmp_path / "models" / "cases").mkdir(parents=True)
-    (tmp_path / "models" / "cases" / "nd-pr.toml").write_text(CASE, encoding="utf-8")
+    (tmp_path / "models" / "cases" / "nd-pr.toml").write_text(f"# Ours.\n{CASE}", encoding="utf-8")
     _, out, err = sepmodel("run", "nd-pr", "--json", "-", "--no-figures")
     json.loads(out)
     assert "stands in front of the shipped nd-pr.toml" in err
+
+
+def test_copies_of_shipped_models_are_not_announced(sepmodel, tmp_path):
+    """As in a checkout beside an installation."""
+    for folder in ("cases", "feeds"):
+        shutil.copytree(ROOT / "models" / folder, tmp_path / "models" / folder)
+    code, _, err = sepmodel("run", "nd-pr", "--no-figures", "--quiet")
+    assert code == 0
+    assert "stands in front of" not in err
 
 
 def test_bad_files_end_to_end_in_time_without_trace(tmp_path):

@@ -32,6 +32,8 @@ HYDROXIDES = "solids/hydroxides-llnl"
 REGRESSION = "code regression"
 # Share of the base above which its loss is named.
 NOTABLE = 0.01
+# Organic to aqueous (or its reverse) below which a pump has stopped.
+STOPPED = 1e-6
 # The solid whose constant decides, in this order: what base precipitates first is amorphous.
 SOLIDS = ("amorphous", "crystalline")
 
@@ -209,10 +211,13 @@ def phase_ratios(
         at += section.stages
         worst = float(max(ratios, key=lambda r: abs(np.log(r / np.sqrt(low * high)))))
         if not low <= worst <= high:
+            said = f"organic to aqueous {worst:.3g} lies"
+            if not STOPPED < worst < 1.0 / STOPPED:
+                said = f"{'organic' if worst < 1.0 else 'aqueous'} stands still, a ratio"
             out.append(
                 Warned(
                     code="phase-ratio",
-                    message=f"organic to aqueous {worst:.3g} lies outside {low:g} to {high:g}: "
+                    message=f"{said} outside {low:g} to {high:g}: "
                     "a mixer needs some of the scarcer phase returned to it",
                     where=f"{section.name}{when}",
                 )

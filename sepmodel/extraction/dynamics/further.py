@@ -39,12 +39,13 @@ _NUMBERED = re.compile(rf"\b({'|'.join(LISTS)}|start\.profile)\.(\d+)")
 @dataclass(slots=True)
 class _Rest:
     """A document without what is wrong: its tables, which members of lists it kept, whether its
-    train is the file's own, and what was taken out of tables."""
+    train is the file's own, what was taken out of tables, and the tables with an unknown key."""
 
     document: dict[str, Any]
     kept: dict[str, list[int]]
     sound: bool
     gone: list[str]
+    misspelt: list[str]
 
 
 def further(
@@ -99,6 +100,13 @@ def _of_its_own(problem: Problem, key: str, rest: _Rest, told: Sequence[Problem]
     names."""
     if any((p.key, p.message) == (problem.key, problem.message) for p in told):
         return False
+    # What a table lacks is what the unknown key in it was meant for.
+    if (
+        problem.value is None
+        and rest.misspelt
+        and (key in rest.misspelt or key.rpartition(".")[0] in rest.misspelt)
+    ):
+        return False
     for path in rest.gone:
         if _inside(key, path) or _inside(path, key):
             return False
@@ -113,7 +121,7 @@ def _inside(key: str, table: str) -> bool:
 
 def _without(document: Mapping[str, Any], told: Sequence[Problem]) -> _Rest | None:
     """The document without what is wrong; None where what is wrong cannot be missed."""
-    rest = _Rest(document=deepcopy(dict(document)), kept={}, sound=True, gone=[])
+    rest = _Rest(document=deepcopy(dict(document)), kept={}, sound=True, gone=[], misspelt=[])
     dropped: dict[str, set[int]] = {}
     for problem in told:
         parts = problem.key.split(".")
@@ -122,6 +130,8 @@ def _without(document: Mapping[str, Any], told: Sequence[Problem]) -> _Rest | No
             dropped.setdefault(listed[1], set()).add(int(listed[2]))
         elif problem.message.startswith("unknown key"):
             if _pop(rest.document, parts):
+                if len(parts) > 1:
+                    rest.misspelt.append(_named(document, ".".join(parts[:-1])))
                 # What it was meant for has not its value.
                 rest.sound = rest.sound and (len(parts) == 1 or parts[0] in OWN)
         elif not _mended(rest, document, parts):

@@ -30,6 +30,8 @@ SHRINK, GROW = 1.0 / 8.0, 32.0
 # What leaves is held to this part of the tolerance, of what runs there: outlets are looked at any
 # time, and within a step its polynomial is of lower order than at the end.
 OUTLETS = 1.0 / 8.0
+# An outlet with less than this part of what goes through the train runs dry: it has no purity.
+DRY = 1e-9
 # Newton: part of the tolerance that may be left, how far unknowns may be from their equations at
 # the guess, steps, and what a step becomes if it fails.
 LEFT = 1.0 / 64.0
@@ -312,10 +314,19 @@ def _solve(
 
 def _at_outlets(kernel: Kernel, memory: Memory, solved: Stages, options: Options) -> float:
     """Error of what leaves in the end, in tolerances of all that runs there; what trickles is
-    followed to a part of the strongest outlet."""
+    followed to a part of the strongest outlet.
+
+    What is fed, or went in or out so far in the mean, sets an end to that: in a train without metal
+    outlets rise from nothing and through hundreds of powers of ten, and in one washed out they fall
+    for ever.
+    """
     c, products = kernel.c, kernel.products
     runs = np.maximum(solved.flows[-1, :, :c] @ products, memory.leaving[:, :c] @ products)
-    runs = np.maximum(runs, options.floor * runs.max(initial=0.0))
+    through = kernel.fed[:c] @ products
+    if memory.t > 0.0:
+        *out, fed = memory.y[kernel.lay.inner :].reshape(-1, kernel.lay.k)[:, :c] @ products
+        through = max(through, fed / memory.t, sum(out) / memory.t)
+    runs = np.maximum(runs, max(options.floor * runs.max(initial=0.0), DRY * through))
     wrong = (np.abs(solved.error_leaving[:, :c]) * products).max(axis=1, initial=0.0)
     some = runs > 0.0
     if not some.any():

@@ -15,7 +15,7 @@ from sepmodel.extraction.dynamics.inputs import (
     happenings,
 )
 from sepmodel.extraction.dynamics.settings import BEGIN
-from sepmodel.extraction.dynamics.simulate import Run, RunResult, dry
+from sepmodel.extraction.dynamics.simulate import Run, RunResult, Specification, dry
 from sepmodel.extraction.dynamics.trains import CircuitTrain
 from sepmodel.result import Outlet, Profile, Result, Warned, amount
 from sepmodel.species import RARE_EARTHS
@@ -319,6 +319,16 @@ def _quantities(
     return out
 
 
+def _dry_since(found: RunResult, wanted: Specification) -> float | None:
+    """From when on [s] an outlet that has delivered delivers nothing more, if it does not."""
+    row = found.outlets.index(wanted.outlet)
+    total = found.running[:, row, : len(found.components)] @ np.array(wanted.weights)
+    delivers = np.flatnonzero(total > wanted.dry)
+    if not delivers.size or delivers[-1] == total.size - 1:
+        return None
+    return float(found.times[delivers[-1] + 1])
+
+
 def run_counts(case: DynamicMassFlowCase | DynamicCircuitCase, name: str) -> bool:
     """Whether a component counts as product: every component by mass flow, else rare earths."""
     return isinstance(case, DynamicMassFlowCase) or name in RARE_EARTHS
@@ -339,7 +349,19 @@ def _warnings(
                 where="checkpoint",
             )
         )
-    for spec, crossing in zip(case.specification, found.crossings, strict=True):
+    for spec, wanted, crossing in zip(
+        case.specification, run.specifications, found.crossings, strict=True
+    ):
+        since = _dry_since(found, wanted)
+        if since is not None:
+            out.append(
+                Warned(
+                    code="no-product",
+                    message=f"next to nothing leaves there from {since / units.factor('d'):.4g} d "
+                    f"to the end: {spec.component} {spec.purity:g} is judged by what left before",
+                    where=spec.outlet,
+                )
+            )
         if not crossing.on_at_end:
             out.append(
                 Warned(

@@ -81,6 +81,7 @@ def _part(t: float, start: float, ramp: float, before: bool) -> float:
     """How far a ramp has come, 0 to 1; at the start of a jump 1, or 0 just before it."""
     if t < start or (t == start and before) or not np.isfinite(start):
         return 0.0
-    if ramp == 0:
+    # At its end, the same sum as among the breaks, a ramp is over whatever rounding says.
+    if t >= start + ramp:
         return 1.0
     return min((t - start) / ramp, 1.0)

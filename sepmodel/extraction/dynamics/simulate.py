@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sepmodel import files, units
 from sepmodel.chemistry.active_exchange import ActiveExchange
-from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem
+from sepmodel.errors import ConvergenceError, InfeasibleError, InputError, Problem, Trace
 from sepmodel.extraction import circuit_activity
 from sepmodel.extraction.dynamics import integrate, radau
 from sepmodel.extraction.dynamics.control import Loop, Loops
@@ -35,8 +35,6 @@ HALVINGS = 32
 # Networks kept for settings that come back.
 KEPT = 64
 CHECKPOINT = 5
-# An outlet with less than this part of what the design is fed runs dry: it has no purity.
-DRY = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +155,7 @@ class Run:
 def dry(train: Train, weights: Sequence[float]) -> float:
     """What an outlet must carry more of to have a purity, weighted, per s: a part of the feed."""
     fed = train.network(train.settings).feed.sum(axis=(0, 1))[: len(weights)]
-    return DRY * float(fed @ np.array(weights))
+    return integrate.DRY * float(fed @ np.array(weights))
 
 
 def simulate(
@@ -230,6 +228,10 @@ def move_aside(old: Kernel, new: Kernel, y: Array, u: Array) -> None:
         moved = out * cell[:, :c] - returned * (new.net.cell[1][:, None] / room)
         cell[:, :c] -= moved
         bypass[:, :c] += moved
+
+
+class _OverfullError(ConvergenceError):
+    """More soap and metal than the extractant takes, told with its moment."""
 
 
 class _Runner:
@@ -368,6 +370,8 @@ class _Runner:
                     kernels, memory, stop, run.options, self._seen,
                     constant=constant, fresh=self.fresh,
                 )  # fmt: skip
+            except _OverfullError:
+                raise
             except ConvergenceError as error:
                 days = memory.t / units.factor("d")
                 raise ConvergenceError(
@@ -513,6 +517,7 @@ class _Runner:
         self.conc_aq[rows], self.conc_org[rows] = found.x, organic
         free = kernel.free(found)
         if free is not None:
+            self._holding(free, found.totals[..., 0])
             self.proton[rows] = free[..., -1]
             self.dimer[rows] = found.totals[..., 0]
         self.flows[rows] = kernel.shares * at_outlets
@@ -524,6 +529,34 @@ class _Runner:
             if any(kernel.net.cells):
                 self.volumes[rows, 1] = kernel.net.cell[0] / kernel.net.cell.sum(axis=0)
         self.done = rows.stop
+
+    def _holding(self, free: Array, dimer: Array) -> None:
+        """That the organic of every stage holds no more soap and metal than its extractant can.
+
+        The closure of a mixer has a second branch, where free extractant and free acid are both
+        negative: it is no liquor. What output between steps errs by is not taken for it.
+
+        Raises
+        ------
+        _OverfullError
+        """
+        over = -free[..., 0] / dimer
+        rows = np.flatnonzero(over.max(axis=-1) > self.run.options.rtol)
+        if not rows.size:
+            return
+        row = int(rows[0])
+        stage = int(np.argmax(over[row])) + 1
+        days = float(self.outputs[self.done + row]) / units.factor("d")
+        raise _OverfullError(
+            f"the organic of stage {stage} would hold more soap and metal than its extractant "
+            f"can (after {days:.4g} d of plant time)",
+            trace=Trace(
+                equation="extractant balance",
+                stage=stage,
+                advice="more or stronger strip acid, or less organic or saponification: an organic "
+                "that is not stripped returns loaded",
+            ),
+        )
 
     # -- control -----------------------------------------------------------------------------
 

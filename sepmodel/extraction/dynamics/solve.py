@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +98,7 @@ def solve_case(
         checkpoint.unlink(missing_ok=True)
     made = report(case, assembled.run, found, assembled.weights, assembled.labels, book)
     profiles, quantities = leading.shown(assembled.led, isinstance(case, DynamicCircuitCase))
+    quantities = {**quantities, **_tuned(case, assembled.run.loops)}
     if case.modes is not None:
         found_modes = modes.at_steady(
             assembled.train, case.modes.count, assembled.weights, assembled.run.rules
@@ -336,6 +337,17 @@ def _with_gains(case: DynamicCase, loops: list[Loop], train: Train) -> list[Loop
             problems += [replace(p, key=key, value=given.setting) for p in error.problems]
     if problems:
         raise InputError(problems)
+    return out
+
+
+def _tuned(case: DynamicCase, loops: Sequence[Loop]) -> dict[str, dict[str, object]]:
+    """What the step tests found, as a case without them would say it."""
+    out: dict[str, dict[str, object]] = {}
+    for loop, given in zip(loops, case.controller, strict=True):
+        if given.tune is not None:
+            out[f"{loop.name}_gain"] = {"value": loop.gain / loop.per, "unit": loop.unit}
+            out[f"{loop.name}_time"] = amount(loop.time, "h")
+            out[f"{loop.name}_target"] = {"value": loop.target, "unit": "1"}
     return out
 
 

@@ -398,15 +398,19 @@ class CircuitTrain:
             raise InputError(Problem(message="unknown start", key="start", value=kind))
         given = self.inputs
         aqueous = np.zeros((given.stages, net.species))
+        metals = np.array([name != self.counter_ion for name in self.components])
+        # A base or a brine brings the soap's ion and is no feed, wherever it stands in the file.
+        fed = next(i for i in given.inlets if np.asarray(i.conc)[metals].any())
+        acids = [i for i in given.inlets if not np.asarray(i.conc).any()]
+        names = [section.name for section in given.sections]
         at = 0
-        fed = next(i for i in given.inlets if np.asarray(i.conc).any())
-        for section in given.sections:
-            own = [i for i in given.inlets if i.section == section.name]
-            if section.name != "saponify":
-                own = [i for i in own if not np.asarray(i.conc).any()]
+        for place, section in enumerate(given.sections):
+            if section.name == "saponify":
+                own = [i for i in given.inlets if i.section == section.name]
+            else:
+                # Without an acid of its own a section is filled with that of the next.
+                own = [i for n in names[place:] for i in acids if i.section == n] or acids
             with_feed = kind == "feed" and section.aqueous_to != "out"
-            # Without an acid of its own a section is filled with that of the next.
-            own = own or [i for i in given.inlets if not np.asarray(i.conc).any()]
             source = fed if with_feed or not own else own[0]
             conc = np.asarray(source.conc, dtype=float)
             anions = float(np.asarray(source.acid)) + float(conc @ given.charge)

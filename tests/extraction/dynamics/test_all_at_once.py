@@ -173,6 +173,13 @@ def test_each_problem_of_one_table_is_told():
         run(circuit(controller=[both]))
 
 
+def test_a_misspelt_key_is_one_error():
+    assert keys(circuit(holdup={"mixr": "0.2 h"})) == ["holdup.mixr"]
+    # What else is wrong is told beside it.
+    start = {"policy": "reflux", "duratoin": "3 h", "steps": 3}
+    assert sorted(keys(circuit(start=start))) == ["start.duratoin", "start.steps"]
+
+
 def test_rules_of_the_cascade_are_told_together_steady_too():
     document = circuit()
     document["inlet"][0]["stage"] = 99

@@ -234,3 +234,15 @@ def test_loading_is_that_of_the_extractant_there_is():
     share = [float(w.message.split(" mol of rare")[0]) for w in (ours, wanted)]
     assert share[0] == pytest.approx(share[1], rel=0.02)
     assert share[0] < 1 / 6
+
+
+def test_an_outlet_that_delivers_nothing_is_not_on_specification_in_silence():
+    """More scrub acid than soap washes all metal out with the raffinate."""
+    document = small(load("upsets-pr-nd").document, time={"end": "4 d", "tolerance": 1e-3})
+    document["inlet"][1] |= {"flow": "30 L/h", "acid": "3 mol/L"}
+    document |= {"start": {"fill": "feed"}}
+    document["specification"] = [{"outlet": "strip_liquor", "component": "Nd", "purity": 0.1}]
+    (told,) = said(run(document), "no-product")
+    assert told.where == "strip_liquor"
+    document["inlet"][1] |= {"flow": "8.2296 L/h", "acid": "1 mol/L"}
+    assert not said(run(document), "no-product")

@@ -9,9 +9,12 @@ import pytest
 from trains_for_tests import circuit_train
 
 from sepmodel import load, run
+from sepmodel.data import Book
 from sepmodel.errors import ConvergenceError, InputError
-from sepmodel.extraction.dynamics import integrate, simulate
+from sepmodel.extraction.dynamics import integrate, simulate, solve
+from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase
 from sepmodel.extraction.dynamics.schedule import Schedule
+from sepmodel.fields import validate
 
 ROOT = Path(__file__).parents[3]
 
@@ -242,6 +245,40 @@ def test_a_fresh_start_fills_itself():
     # What it holds at last does not depend on how it began.
     other = run({**document, "start": {"fill": "feed"}})
     assert held[-1] == pytest.approx(other.quantities["inventory_end"]["value"], rel=1e-3)
+
+
+@pytest.mark.parametrize("fill", ["feed", "fresh"])
+def test_a_fill_does_not_depend_on_the_order_of_the_inlets(fill):
+    """Neither is a base a feed, nor the acid of the strip that of the scrub."""
+    document = saponified() | {"kind": "cascade-dynamic", "holdup": {"mixer": "0.1 h"}}
+    document |= {"start": {"fill": fill}, "time": {"end": "1 h"}}
+    orders = document["inlet"], document["inlet"][::-1]
+    trains = [
+        solve.assemble(validate(DynamicCircuitCase, document | {"inlet": inlets}), Book()).run
+        for inlets in orders
+    ]
+    filled = [run.train.start(run.train.network(run.train.settings), fill)[0] for run in trains]
+    assert np.array_equal(*filled)
+    assert filled[0].any()
+
+
+def test_a_strip_too_weak_for_what_the_loop_carries_ends_the_run():
+    """Less acid than soap: what the organic would hold comes to exceed its extractant."""
+    document = small(load("upsets-pr-nd").document, time={"end": "10 d", "tolerance": 1e-4})
+    document["inlet"][2]["acid"] = "0.1 mol/L"
+    document["start"] = {"fill": "feed"}
+    with pytest.raises(ConvergenceError, match=r"more soap and metal .* d of plant time") as caught:
+        run(document)
+    assert caught.value.trace.stage == 1
+    assert "strip acid" in caught.value.trace.advice
+
+
+def test_a_pump_that_stands_still_is_told_as_that():
+    event = {"setting": "inlet.scrub-acid.flow", "at": "2 h", "until": "3 h", "factor": 0.0}
+    found = run(small(load("upsets-pr-nd").document, event=[event]))
+    ratios = {w.where: w.message for w in found.warnings if w.code == "phase-ratio"}
+    assert ratios["scrub, 0.08333 d"].startswith("aqueous stands still")
+    assert ratios["extraction, 0.08333 d"].startswith("organic to aqueous 30 lies")
 
 
 def test_time_and_product_missed_add_up(binary):

@@ -62,6 +62,32 @@ def test_steady_state_of_mass_flow():
     assert found.conc_org[-1] == pytest.approx(y, rel=1e-8)
 
 
+def test_outlets_that_rise_from_nothing_or_fall_to_it_take_no_more_steps():
+    """Through hundreds of powers of ten they rise; below what has a purity nobody looks."""
+    long = circuit_train(stages=(40, 40, 20))
+    loose = Options(rtol=1e-3)
+    begun = simulate(replace(run_of(long, 10 * DAY, options=loose), start="fresh"))
+    assert begun.steps < 200
+    washed = circuit_train(closed=False)
+    off = [Event(setting=f"inlet.feed.composition.{n}", start=2 * DAY, value=0.0) for n in "AB"]
+    counts = [
+        simulate(run_of(washed, end * DAY, events=tuple(off), options=loose)).steps
+        for end in (30, 100)
+    ]
+    assert counts[1] < counts[0] + 10
+
+
+def test_a_ramp_is_over_at_its_end_whatever_rounding_says():
+    """What stands still after it is one train, for a run that begins there and one that goes on."""
+    numbers = np.random.default_rng(0).uniform(0.0, DAY, (200, 3)).tolist()
+    for start, ramp, more in numbers:
+        event = Event(setting="flow", start=start, ramp=ramp, value=0.3, end=start + ramp + more)
+        plan = Schedule(base={"flow": 0.7}, events=(event,))
+        _, up, again, over = plan.breaks
+        assert plan.constant(up, again)
+        assert plan.constant(over, over + DAY)
+
+
 def disturbances(train):
     base = train.settings
     return (

@@ -96,6 +96,11 @@ def test_a_tuned_loop_from_a_file():
     del controller["target"]
     held = run({**document, "controller": [{**controller, "tune": -0.0005}]})
     assert held.profiles["purity_loaded_organic"].values[-1, 0] > 0.99
+    # What was found is told, and does the same without a test.
+    told = {name: held.quantities[f"split_{name}"]["value"] for name in ("gain", "time", "target")}
+    same = run({**document, "controller": [{**controller, **told, "time": f"{told['time']} h"}]})
+    ends = [r.profiles["loop_split"].values[-1] for r in (held, same)]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-9)
     for wrong in ({}, {"tune": 0.01, "gain": 0.1, "target": 0.4}, {"gain": 0.1}):
         with pytest.raises(InputError):
             run({**document, "controller": [{**controller, **wrong}]})
