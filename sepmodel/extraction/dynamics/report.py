@@ -226,6 +226,7 @@ def _profiles(
                 axes={"time_h": _hours(seen[:, 0]), "signal": ("measured", "setting")},
                 values=seen[:, 1:] / (1.0, loop.per),
                 units={"setting": loop.unit},
+                marks={"target": loop.target},
             )
     return out
 

@@ -15,6 +15,7 @@ from sepmodel.extraction.dynamics import integrate, simulate, solve
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase
 from sepmodel.extraction.dynamics.schedule import Schedule
 from sepmodel.fields import validate
+from sepmodel.plot_dynamic import loops
 
 ROOT = Path(__file__).parents[3]
 
@@ -586,6 +587,10 @@ def test_loops_are_told_in_the_units_of_their_limits():
         profile = found.profiles[f"loop_{name}"]
         settings = profile.values[:, 1]
         assert profile.units == {"setting": unit}
+        assert profile.marks == {"target": 1.5 if name == "soap" else 0.5}
+        titles = {a.get_title() + a.get_title("left"): a for a in loops(found).axes}
+        panel = titles[f"{name}: measured"]
+        assert {line.get_ydata()[0] for line in panel.lines[1:]} == set(profile.marks.values())
         assert low < settings.min() < settings.max() < high
     # 0.6 mol/L of Nd, and gain times error.
     measured, setting = found.profiles["loop_scrub"].values[0]
