@@ -209,6 +209,10 @@ def loops(result: Result) -> Figure:
             told = "" if unit == "1" else f" ({unit})"
             axes.set_title(f"{name.removeprefix('loop_')}: {label}{told}")
             axes.set_xlabel("time (d)")
+        row[0].axhline(
+            float(profile.marks["target"]), color=plot.FAINT, linewidth=0.9, linestyle=plot.DOTTED
+        )
+        row[0].set_title("dotted: target", loc="right", fontsize="small", fontweight="normal")
     return figure
 
 

@@ -140,8 +140,13 @@ def scale(kernel: Kernel, memory: Memory, y: Array, options: Options) -> Array:
     layers = out.reshape(-1, lay.n, lay.k)
     held = (out.reshape(-1, lay.k) @ kernel.counted).reshape(-1, lay.n, 1)
     if not memory.most.size:
-        # A stage that holds nothing yet is measured by a little of what others hold.
-        held = np.maximum(held, FIRST * held.max())
+        # A stage that holds nothing yet is measured by a little of what others hold, or, in a train
+        # that is empty, of what is fed while mixers are passed.
+        most = held.max()
+        if most == 0.0:
+            passed = (kernel.va + kernel.vo) / (kernel.qa + kernel.qo)
+            most = kernel.fed @ kernel.counted * passed.max()
+        held = np.maximum(held, FIRST * most)
     memory.most = np.maximum(memory.most, held) if memory.most.size else held
     if lay.bypass:
         # What passes by is measured by what its mixer holds.

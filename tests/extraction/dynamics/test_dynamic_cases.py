@@ -15,6 +15,7 @@ from sepmodel.extraction.dynamics import integrate, simulate, solve
 from sepmodel.extraction.dynamics.inputs import DynamicCircuitCase
 from sepmodel.extraction.dynamics.schedule import Schedule
 from sepmodel.fields import validate
+from sepmodel.plot_dynamic import loops
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +49,19 @@ def test_definitions_of_the_holdup(binary, basis, first):
     document["time"]["outputs"] = 2
     found = run(document)
     assert found.quantities["raffinate_Pr_0.99_first"]["value"] == pytest.approx(first, rel=1e-3)
+
+
+def test_recoveries_of_a_moment_are_told(binary):
+    """Two days after the start the inventory still grows; a steady start is at rest."""
+    told = run(changed(binary, time={"end": "2 d"}))
+    (one,) = [w for w in told.warnings if w.code == "not-at-rest"]
+    moving = max(
+        (abs(sum(s.recovery[n] for s in told.streams.values()) - 1.0), n) for n in ("Nd", "Pr")
+    )
+    assert moving[0] > 0.01
+    assert moving[1] in one.message
+    still = run(changed(binary, start={"fill": "steady"}, time={"end": "2 d"}))
+    assert "not-at-rest" not in [w.code for w in still.warnings]
 
 
 def test_outlets_are_right_at_every_hour():
@@ -586,6 +600,10 @@ def test_loops_are_told_in_the_units_of_their_limits():
         profile = found.profiles[f"loop_{name}"]
         settings = profile.values[:, 1]
         assert profile.units == {"setting": unit}
+        assert profile.marks == {"target": 1.5 if name == "soap" else 0.5}
+        titles = {a.get_title() + a.get_title("left"): a for a in loops(found).axes}
+        panel = titles[f"{name}: measured"]
+        assert {line.get_ydata()[0] for line in panel.lines[1:]} == set(profile.marks.values())
         assert low < settings.min() < settings.max() < high
     # 0.6 mol/L of Nd, and gain times error.
     measured, setting = found.profiles["loop_scrub"].values[0]

@@ -77,6 +77,18 @@ def test_outlets_that_rise_from_nothing_or_fall_to_it_take_no_more_steps():
     assert counts[1] < counts[0] + 10
 
 
+def test_a_train_without_anything_in_it_starts():
+    """No metal, no soap: what its stages hold is measured by what is fed."""
+    train = circuit_train(closed=False)
+    inputs = replace(train.inputs, organic_conc=np.zeros(3))
+    train = replace(train, inputs=inputs)
+    found = simulate(replace(run_of(train, 20 * DAY), start="fresh"))
+    assert found.inventory[0, :3].max() == 0.0
+    assert found.closure.max() < 1e-11
+    x = train.steady(train.settings)[0]
+    assert found.conc_aq[-1] == pytest.approx(x, rel=1e-8, abs=1e-12)
+
+
 def test_a_ramp_is_over_at_its_end_whatever_rounding_says():
     """What stands still after it is one train, for a run that begins there and one that goes on."""
     numbers = np.random.default_rng(0).uniform(0.0, DAY, (200, 3)).tolist()
