@@ -26,6 +26,8 @@ LEVEL = "stage to stage in time, mixers in equilibrium"
 HOUR = "h"
 # Concentrations [mol/m3] and shares that no assay reaches: reported as nothing.
 BELOW = 1e-30
+# Part of what is fed by which what leaves in the end may differ from it without a word.
+RESTLESS = 1e-2
 
 
 def report(
@@ -335,6 +337,25 @@ def run_counts(case: DynamicMassFlowCase | DynamicCircuitCase, name: str) -> boo
     return isinstance(case, DynamicMassFlowCase) or name in RARE_EARTHS
 
 
+def _restless(case: DynamicMassFlowCase | DynamicCircuitCase, found: RunResult) -> list[Warned]:
+    """Whether recoveries are those of a moment: what leaves in the end is not what is fed."""
+    c = len(found.components)
+    fed = np.where(_metals(case), found.network.feed.sum(axis=(0, 1))[:c], 0.0)
+    share = found.flows[-1, :, :c].sum(axis=0)[fed > 0.0] / fed[fed > 0.0]
+    if not share.size or np.abs(share - 1.0).max() < RESTLESS:
+        return []
+    worst = int(np.argmax(np.abs(share - 1.0)))
+    name = found.components[int(np.flatnonzero(fed > 0.0)[worst])]
+    return [
+        Warned(
+            code="not-at-rest",
+            message=f"at the end {share[worst]:.4g} times as much {name} leaves as is fed: "
+            "recoveries are rates of that moment",
+            where="time.end",
+        )
+    ]
+
+
 def _warnings(
     case: DynamicMassFlowCase | DynamicCircuitCase,
     run: Run,
@@ -379,6 +400,7 @@ def _warnings(
                     where=spec.outlet,
                 )
             )
+    out += _restless(case, found)
     if isinstance(run.train, CircuitTrain) and run.train.inputs.closed:
         out.append(
             Warned(

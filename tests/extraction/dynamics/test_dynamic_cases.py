@@ -51,6 +51,19 @@ def test_definitions_of_the_holdup(binary, basis, first):
     assert found.quantities["raffinate_Pr_0.99_first"]["value"] == pytest.approx(first, rel=1e-3)
 
 
+def test_recoveries_of_a_moment_are_told(binary):
+    """Two days after the start the inventory still grows; a steady start is at rest."""
+    told = run(changed(binary, time={"end": "2 d"}))
+    (one,) = [w for w in told.warnings if w.code == "not-at-rest"]
+    moving = max(
+        (abs(sum(s.recovery[n] for s in told.streams.values()) - 1.0), n) for n in ("Nd", "Pr")
+    )
+    assert moving[0] > 0.01
+    assert moving[1] in one.message
+    still = run(changed(binary, start={"fill": "steady"}, time={"end": "2 d"}))
+    assert "not-at-rest" not in [w.code for w in still.warnings]
+
+
 def test_outlets_are_right_at_every_hour():
     """A front that breaks through into a liquor with next to nothing in it lasts three hours."""
     document = changed(load("upsets-pr-nd").document, time={"end": "2 d", "outputs": 49})
