@@ -209,6 +209,8 @@ def advance(
         solved = _solve(kernels, kernel, memory, h, weight, options, constant, tried)
         if solved is None:
             tried = None
+            # Unknowns at the beginning that are too far off stay so in a shorter step.
+            memory.u = _settled(kernel, memory)
             memory.rejected += 1
             memory.failed = True
             memory.h = h * RETRY
@@ -337,6 +339,14 @@ def _at_outlets(kernel: Kernel, memory: Memory, solved: Stages, options: Options
     if not some.any():
         return 0.0
     return float((wrong[some] / runs[some]).max()) / (OUTLETS * options.rtol)
+
+
+def _settled(kernel: Kernel, memory: Memory) -> Array:
+    """The unknowns at the beginning of a step, from the contents alone if need be."""
+    try:
+        return kernel.contents(memory.y, memory.u).u
+    except ConvergenceError:
+        return memory.u
 
 
 def _moving(kernel: Kernel, rate: Array) -> bool:

@@ -261,3 +261,22 @@ def test_observed_order():
     orders = [np.log(errors[a] / errors[b]) / np.log(b / a) for a, b in ((2, 4), (3, 6), (4, 8))]
     print(errors, orders)
     assert min(orders) > 8.5
+
+
+def test_unknowns_that_went_astray_are_found_again():
+    """At the beginning of a step they are off however short the step is."""
+    train = circuit_train()
+    kernel = Kernel(train.network(train.settings))
+    moles, u = train.start(kernel.net, "feed")
+    ends = []
+    for astray in (0.0, 5.0):
+        memory = integrate.Memory(t=0.0, y=np.zeros(kernel.lay.size), u=np.array(u))
+        memory.y[: kernel.lay.mixers] = moles.reshape(-1)
+
+        def seen(step, memory=memory, astray=astray):
+            if memory.steps == 5:
+                memory.u = memory.u + astray * (np.arange(kernel.net.stages) == 3)[:, None]
+
+        integrate.advance(lambda t: kernel, memory, 1e5, integrate.Options(), seen, fresh=True)
+        ends.append(memory.y)
+    assert ends[1] == pytest.approx(ends[0], rel=1e-4)
