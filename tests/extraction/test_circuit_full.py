@@ -19,12 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 def inputs_of(path, **settings):
-    loaded = sepmodel.load(path, settings)
-    case, book = loaded.inputs, Book()
-    ions = (*case.components, case.model.counter_ion)
-    charge = np.array([3.0] * len(case.components) + [1.0])
-    model, dimers, unit = circuit_solve._model(case, book, ions, charge)
-    return circuit_solve._inputs(case, book, ions, charge, model, dimers, unit)
+    case = sepmodel.load(path, settings).inputs
+    return circuit_solve.assemble(case, Book()).inputs
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
