@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sepmodel.result import Result
     from sepmodel.study.sweep import Progress
 
+# Letters of a stream's name that stand on one line.
+NAME = 20
+
 
 def pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(
@@ -171,6 +174,8 @@ def show_result(result: Result) -> None:
         *(("purity", "recovery") if shares else ()),
         title=title,
     )
+    # Names of streams are whole words to copy.
+    rows.columns[0].min_width = min(max((len(name) for name, _ in streams), default=0), NAME)
     for name, stream in streams:
         flow = stream["flow"]
         cells = [

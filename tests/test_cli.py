@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sepmodel import cli, data, files
+from sepmodel import cli, data, files, run, terminal
 from sepmodel.errors import ConvergenceError, InfeasibleError, Trace
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +55,14 @@ def cpu_time():
 
 def listed(folder):
     return sorted(p.name for p in Path(folder).iterdir())
+
+
+def test_names_of_streams_stand_on_one_line(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal.show_result(run("start-nd-dy-pitzer", {"time.end": "2 d"}))
+    out = capsys.readouterr().out
+    assert " barren_organic " in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_run_writes_its_folder_and_again(sepmodel, tmp_path):
