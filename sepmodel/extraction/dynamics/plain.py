@@ -189,10 +189,13 @@ class PlainStages(Stages):
             out[..., self.c :] = carriers
         return out.reshape(*lead, self.lay.inner)
 
-    def inside(self) -> tuple[Array, Array]:
+    def inside(self) -> Array:
         """As there."""
-        carriers = None if self.carried is None else self._error_carried()
-        return self._wide(self.z, self.carried), self._wide(self.error, carriers)
+        return self._wide(self.z, self.carried)
+
+    def error_inside(self) -> Array:
+        """As there."""
+        return self._wide(self.error, None if self.carried is None else self._error_carried())
 
     def reached(self) -> Array:
         """As there."""

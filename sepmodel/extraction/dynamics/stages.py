@@ -182,24 +182,25 @@ class Stages:
         """The error estimate of what is in the train, in tolerances (inner,)."""
         return norm(self.error, weight)
 
-    def inside(self) -> tuple[Array, Array]:
-        """Changes (S, inner) of what is in the train, and their error estimate (inner,)."""
-        return self.z, self.error
+    def inside(self) -> Array:
+        """Changes (S, inner) of what is in the train."""
+        return self.z
+
+    def error_inside(self) -> Array:
+        """Their error estimate (inner,)."""
+        return self.error
 
     def outside(self) -> Array:
         """What the train loses and is fed at the stages (S, size - inner)."""
         lay = self.lay
         out = np.empty((STAGES, lay.size - lay.inner))
         out[:, : -lay.k] = self.flows.reshape(STAGES, -1)
-        for row, kernel in zip(out, np.resize(np.array(self.at), STAGES), strict=True):
-            row[-lay.k :] = kernel.fed
+        out[:, -lay.k :] = [kernel.fed for kernel in self.at]
         return out
 
     def moved(self) -> Array:
         """Changes of everything (S, size)."""
-        return np.concatenate(
-            [self.inside()[0], (self.h * radau.method().a) @ self.outside()], axis=1
-        )
+        return np.concatenate([self.inside(), (self.h * radau.method().a) @ self.outside()], axis=1)
 
     def errors(self, leaving: Array) -> Array:
         """Error estimates of everything (size,), ``leaving`` (P, K) at the beginning."""
@@ -208,7 +209,7 @@ class Stages:
         rest = leaving.reshape(-1) + (method.embedded / self.h) @ left
         w = method.roots[0].real / self.h
         out = np.zeros(self.lay.size)
-        out[: self.lay.inner] = self.inside()[1]
+        out[: self.lay.inner] = self.error_inside()
         out[self.lay.inner : -self.lay.k] = (rest + self.error_leaving.reshape(-1)) / w
         return out
 
